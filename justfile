@@ -1,0 +1,47 @@
+# `just` lists what there is. Nothing here is needed to build: the scripts below work on their own, too.
+
+export PREFIX := env("PREFIX", "/usr")
+export DESTDIR := env("DESTDIR", "")
+
+target := env("CARGO_TARGET_DIR", "target")
+
+# The tests install accounts and binaries: they run in a throw-away copy of the machine.
+inside := "--config \"target.'cfg(all())'.runner = 'sh tests/inside.sh'\""
+
+# show this list
+default:
+    @just --list --unsorted
+
+# build what is installed
+build:
+    cargo build --release --locked
+
+# formatting and lints, the fastest first
+check:
+    cargo fmt --check
+    cargo clippy --all-targets --locked -- -D warnings
+
+# everything that must pass, as continuous integration runs it
+test:
+    sh tests/run.sh
+
+# the long tests
+soak:
+    cargo test --release --locked {{ inside }} -- --ignored
+
+# how fast it is, as ratios
+bench:
+    cargo bench --locked {{ inside }}
+
+# sign a real package with a throw-away token and sshd
+demo:
+    sh sshd/demo.sh
+
+# the man pages, from docs/man/NAME.SECTION.md
+man:
+    mkdir -p '{{ target }}/man'
+    set -e; for page in docs/man/*.md; do pandoc --standalone --to man --output "{{ target }}/man/$(basename "$page" .md)" "$page"; done
+
+# put what was built in place, e.g. `just PREFIX=/usr/local DESTDIR=/tmp/package install`
+install:
+    sh sshd/install.sh

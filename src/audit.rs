@@ -1,0 +1,192 @@
+//! The audit trail: what is recorded when, and with which facts. No signature leaves without its records accepted.
+
+pub mod journal;
+
+use crate::failure::{Exit, Failure};
+use journal::{Journal, JournalError};
+use std::time::SystemTime;
+
+/// What happened. The codes are journald's MESSAGE_IDs, 128-bit, chosen once at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The token is about to be asked.
+    Intent,
+    /// A signature was made, checked, and is about to leave.
+    Signed,
+    /// sigsh said no.
+    Refused,
+    /// Something broke.
+    Failed,
+}
+
+impl Event {
+    /// Its name, in SIGSH_EVENT.
+    pub fn name(self) -> &'static str {
+        match self {
+            Event::Intent => "intent",
+            Event::Signed => "signed",
+            Event::Refused => "refused",
+            Event::Failed => "failed",
+        }
+    }
+
+    fn message_id(self) -> &'static str {
+        match self {
+            Event::Intent => "6f3d6c0d2b5a4be8a6f0b5a3f1d94e01",
+            Event::Signed => "b1c4de0a94a24a4c8a5c6a0e1f7d3c02",
+            Event::Refused => "0e9b7f4b6cf84cf49d35f1f0c2a8b603",
+            Event::Failed => "d27a51c86e034d6c9b7b8e4f5a190c04",
+        }
+    }
+
+    fn priority(self) -> &'static str {
+        match self {
+            Event::Intent | Event::Signed => "6",
+            Event::Refused => "4",
+            Event::Failed => "3",
+        }
+    }
+}
+
+/// The facts of a session, by journald field, as they become known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field(&'static str);
+
+impl Field {
+    /// The client's name.
+    pub const CLIENT: Field = Field("SIGSH_CLIENT");
+    /// Fingerprint of the ssh key.
+    pub const SSH_KEY: Field = Field("SIGSH_SSH_KEY");
+    /// The other end's address and port.
+    pub const PEER: Field = Field("SIGSH_PEER");
+    /// What the client asked, percent-encoded.
+    pub const REQUEST: Field = Field("SIGSH_REQUEST");
+    /// The signing key's name.
+    pub const KEY: Field = Field("SIGSH_KEY");
+    /// Fingerprint of the signing key.
+    pub const FINGERPRINT: Field = Field("SIGSH_FINGERPRINT");
+    /// How the artifact came.
+    pub const MODE: Field = Field("SIGSH_MODE");
+    /// The file's name as the client tells it, percent-encoded.
+    pub const NAME: Field = Field("SIGSH_NAME");
+    /// Size of the artifact in bytes.
+    pub const SIZE: Field = Field("SIGSH_SIZE");
+    /// Digest of the artifact, by each hash.
+    pub const SHA256: Field = Field("SIGSH_SHA256");
+    /// The same.
+    pub const SHA384: Field = Field("SIGSH_SHA384");
+    /// The same.
+    pub const SHA512: Field = Field("SIGSH_SHA512");
+    /// SHA-256 of the signature as it leaves.
+    pub const SIGNATURE: Field = Field("SIGSH_SIGNATURE_SHA256");
+    /// Creation time of the signature.
+    pub const DATE: Field = Field("SIGSH_DATE");
+}
+
+/// The longest value of a field in bytes; all of them together stay under 4 KiB.
+const MAX_VALUE: usize = 768;
+
+/// One session's trail.
+pub struct Audit {
+    journal: Result<Journal, JournalError>,
+    session: String,
+    facts: Vec<(Field, String)>,
+}
+
+impl Audit {
+    /// Begins a trail.
+    pub fn begin() -> Audit {
+        Audit { journal: Err(JournalError::Unopened), session: String::new(), facts: Vec::new() }
+    }
+
+    /// Gives the session a random name of 128 bits: after the fork, so that no two processes draw the same.
+    pub fn name_session(&mut self) {
+        let mut session = [0; 16];
+        // Without randomness sessions are hard to tell apart, no more.
+        let _ = getrandom::fill(&mut session);
+        self.session = hex::encode(session);
+    }
+
+    /// Connects to the journal. Whether that worked counts once a signature is asked for.
+    pub fn open(&mut self, journal: &std::path::Path) {
+        self.journal = Journal::connect(journal);
+    }
+
+    /// Learns a fact. A later value replaces an earlier one.
+    pub fn learn(&mut self, field: Field, value: impl ToString) {
+        let value = value.to_string().chars().take(MAX_VALUE).collect();
+        match self.facts.iter_mut().find(|(known, _)| *known == field) {
+            Some((_, old)) => *old = value,
+            None => self.facts.push((field, value)),
+        }
+    }
+
+    /// Demands that records can be written at all, before anybody does any work.
+    ///
+    /// # Errors
+    /// Any [`JournalError`].
+    pub fn ready(&self) -> Result<(), JournalError> {
+        self.journal.as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    /// Records that the token is about to be asked.
+    ///
+    /// # Errors
+    /// Any [`JournalError`]: nothing must be signed then.
+    pub fn intent(&self) -> Result<(), JournalError> {
+        self.record(Event::Intent, &format!("asking the token to sign for {}", self.who()), &[])
+    }
+
+    /// Records that a signature was made.
+    ///
+    /// # Errors
+    /// Any [`JournalError`]: the signature must not leave then.
+    pub fn signed(&self) -> Result<(), JournalError> {
+        let size = self.fact(Field::SIZE);
+        self.record(Event::Signed, &format!("signed an artifact of {size} bytes for {}", self.who()), &[])
+    }
+
+    /// Records how a session ended without a signature, as far as the journal can be reached.
+    pub fn ended(&self, failure: &Failure) {
+        let event = match failure.exit {
+            Exit::Usage | Exit::TempFail | Exit::NoPermission | Exit::Configuration => Event::Refused,
+            Exit::Data | Exit::Unavailable | Exit::Software | Exit::Io => Event::Failed,
+        };
+        let code = failure.exit.code().to_string();
+        let reason = failure.reason.chars().take(MAX_VALUE).collect::<String>();
+        let message = format!("{} {}: {}", event.name(), self.who(), failure.line);
+        let _ = self.record(event, &message, &[("SIGSH_REASON", &reason), ("SIGSH_CODE", &code)]);
+    }
+
+    fn record(&self, event: Event, message: &str, more: &[(&str, &str)]) -> Result<(), JournalError> {
+        let journal = self.journal.as_ref().map_err(Clone::clone)?;
+        let mut fields = vec![
+            ("SYSLOG_IDENTIFIER", "sigsh"),
+            ("MESSAGE_ID", event.message_id()),
+            ("PRIORITY", event.priority()),
+            ("MESSAGE", message),
+            ("SIGSH_EVENT", event.name()),
+            ("SIGSH_SESSION", &self.session),
+        ];
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        if self.fact(Field::DATE).is_empty() {
+            fields.push((Field::DATE.0, &now));
+        }
+        fields.extend(self.facts.iter().map(|(field, value)| (field.0, value.as_str())));
+        fields.extend(more);
+        journal.send(&fields)
+    }
+
+    /// Client and key by the names that the operator has given them: not a word of the client's stands in a message.
+    fn who(&self) -> String {
+        let or = |field, otherwise: &'static str| Some(self.fact(field)).filter(|value| !value.is_empty()).unwrap_or(otherwise);
+        match self.fact(Field::KEY) {
+            "" => format!("client {}", or(Field::CLIENT, "(unknown)")),
+            key => format!("client {} with key {key}", or(Field::CLIENT, "(unknown)")),
+        }
+    }
+
+    fn fact(&self, field: Field) -> &str {
+        self.facts.iter().find(|(known, _)| *known == field).map_or("", |(_, value)| value)
+    }
+}

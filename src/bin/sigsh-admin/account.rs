@@ -1,0 +1,52 @@
+//! Becoming the account: whatever touches token or state does so as sigsh itself would, and leaves nothing behind that is root's.
+
+use crate::AdminError;
+use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+use sigsh::channel::Channel;
+use sigsh::config::{Config, Key, Token as TokenConfig};
+use sigsh::token::{Setup, Token, generate, run};
+use std::ffi::CString;
+
+/// The account, where this process is root and can become it; `None` where it runs as an ordinary user.
+pub(crate) fn find(config: &Config) -> Result<Option<User>, AdminError> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let failed = |why: &str| AdminError::Account(config.account.clone(), why.to_owned());
+    match User::from_name(&config.account) {
+        Ok(Some(user)) if user.uid.is_root() => Err(failed("it is root")),
+        Ok(Some(user)) => Ok(Some(user)),
+        Ok(None) => Err(failed("there is no such account")),
+        Err(error) => Err(failed(error.desc())),
+    }
+}
+
+/// Becomes it, for good. In a child that has nothing else to do.
+pub(crate) fn enter(user: Option<&User>) -> nix::Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    let name = CString::new(user.name.as_str()).map_err(|_| nix::errno::Errno::EINVAL)?;
+    initgroups(&name, user.gid)?;
+    setgid(user.gid)?;
+    setuid(user.uid)
+}
+
+/// A token process under the account: the very one of a session.
+pub(crate) fn token(config: &Config, key: &Key, token: &TokenConfig) -> Result<Token, AdminError> {
+    fork(config, key, token, run)
+}
+
+/// A process under the account that makes a key.
+pub(crate) fn generator(config: &Config, key: &Key, token: &TokenConfig, algorithm: generate::Algorithm) -> Result<Token, AdminError> {
+    fork(config, key, token, |channel, setup| generate::run(channel, setup, algorithm))
+}
+
+fn fork(config: &Config, key: &Key, token: &TokenConfig, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, AdminError> {
+    let user = find(config)?;
+    let setup = Setup { name: config.token_name(key), token, key: &key.uri, state: config.audit.state() };
+    Ok(Token::fork(setup, |channel, setup| {
+        // The monitor learns of a failure by the process being gone.
+        if enter(user.as_ref()).is_ok() {
+            run(channel, setup);
+        }
+    })?)
+}

@@ -1,0 +1,147 @@
+//! `sigsh-admin certificate`.
+
+use crate::{AdminError, account};
+use clap::Subcommand;
+use nix::sys::stat::Mode;
+use sequoia_openpgp as openpgp;
+use openpgp::Cert;
+use openpgp::crypto::{Signer, mpi};
+use openpgp::packet::key::{PrimaryRole, PublicParts, UnspecifiedRole};
+use openpgp::packet::signature::SignatureBuilder;
+use openpgp::packet::{Key, UserID};
+use openpgp::serialize::SerializeInto;
+use openpgp::types::{Features, HashAlgorithm as Hash, KeyFlags, SignatureType};
+use sigsh::config::Config;
+use sigsh::hash_state::HashAlgorithm;
+use sigsh::openpgp::certificate::MAX_CERTIFICATE;
+use sigsh::openpgp::public::{from_raw, to_sign};
+use sigsh::openpgp::{OpenpgpError, SigningKey};
+use sigsh::token::Token;
+use sigsh::trusted;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make the OpenPGP certificate of a key, signed by the token itself
+    Create {
+        /// The key's name in the configuration
+        key: String,
+        /// Whose it is: 'Name <mail>'
+        #[arg(long, value_name = "TEXT")]
+        user_id: String,
+        /// How long it is valid, such as 10y; without it, for ever
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        expires: Option<Duration>,
+    },
+    /// Print the certificate
+    Show {
+        /// The key's name in the configuration
+        key: String,
+        /// ASCII armor instead of binary
+        #[arg(long)]
+        armor: bool,
+    },
+}
+
+pub(crate) fn run(command: &Command, config: &Config) -> Result<(), AdminError> {
+    let (Command::Create { key, .. } | Command::Show { key, .. }) = command;
+    let (name, key, token_config) = config.key(key).ok_or_else(|| AdminError::NoKey(key.clone()))?;
+    match command {
+        Command::Show { armor, .. } => {
+            let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, SystemTime::now())?;
+            let stdout = std::io::stdout().write_all(&certificate.export(*armor)?);
+            stdout.map_err(|error| AdminError::File("standard output".into(), error))
+        }
+        Command::Create { user_id, expires, .. } => {
+            if key.certificate.exists() {
+                return Err(AdminError::Exists(key.certificate.to_path_buf()));
+            }
+            let mut token = account::token(config, key, token_config)?;
+            let public = token.open()?.ok_or(AdminError::NoPublic)?;
+            let now = SystemTime::now();
+            let bytes = create(&mut token, public.packet(now)?, key.hash, user_id, *expires, now)?;
+            token.leave();
+            token.end();
+            write_new(&key.certificate, &bytes)?;
+            let made = SigningKey::read(&bytes, now)?;
+            println!("wrote {}", key.certificate.display());
+            println!("key '{name}' is {} ({})", made.fingerprint(), made.user_id());
+            println!("keep a copy: the token does not store the certificate, and its fingerprint cannot be made again");
+            Ok(())
+        }
+    }
+}
+
+/// A self-signed certificate of one key that certifies itself and signs.
+fn create(
+    token: &mut Token,
+    primary: Key<PublicParts, PrimaryRole>,
+    hash: HashAlgorithm,
+    user_id: &str,
+    expires: Option<Duration>,
+    now: SystemTime,
+) -> Result<Vec<u8>, AdminError> {
+    let failed = |error: openpgp::anyhow::Error| AdminError::Openpgp(OpenpgpError::Library(format!("{error:#}")));
+    let mut signer = TokenSigner { token, hash, public: primary.clone().role_into_unspecified(), failure: None };
+    let user_id = UserID::from(user_id);
+    let binding = SignatureBuilder::new(SignatureType::PositiveCertification)
+        .set_hash_algo(hash.into())
+        .set_signature_creation_time(now)
+        .and_then(|builder| builder.set_key_flags(KeyFlags::empty().set_certification().set_signing()))
+        .and_then(|builder| builder.set_features(Features::empty()))
+        .and_then(|builder| builder.set_preferred_hash_algorithms(vec![Hash::SHA512, Hash::SHA384, Hash::SHA256]))
+        .and_then(|builder| builder.set_key_validity_period(expires))
+        .map_err(failed)?;
+    let signature = match binding.sign_userid_binding(&mut signer, Some(&primary), &user_id) {
+        Ok(signature) => signature,
+        Err(error) => return Err(signer.failure.take().unwrap_or_else(|| failed(error))),
+    };
+    let packets = [openpgp::Packet::from(primary), user_id.into(), signature.into()];
+    Cert::from_packets(packets.into_iter()).and_then(|cert| cert.to_vec()).map_err(failed)
+}
+
+/// The token as Sequoia wants a signer to be.
+struct TokenSigner<'a> {
+    token: &'a mut Token,
+    hash: HashAlgorithm,
+    public: Key<PublicParts, UnspecifiedRole>,
+    failure: Option<AdminError>,
+}
+
+impl Signer for TokenSigner<'_> {
+    fn public(&self) -> &Key<PublicParts, UnspecifiedRole> {
+        &self.public
+    }
+
+    fn sign(&mut self, hash: Hash, digest: &[u8]) -> openpgp::Result<mpi::Signature> {
+        if hash != Hash::from(self.hash) {
+            return Err(openpgp::anyhow::anyhow!("another hash than the key's"));
+        }
+        let (scheme, data) = to_sign(&self.public, self.hash, digest)?;
+        let raw = self.token.sign(scheme, data).map_err(|error| {
+            let text = error.to_string();
+            self.failure = Some(error.into());
+            openpgp::anyhow::anyhow!(text)
+        })?;
+        Ok(from_raw(&self.public, &raw)?)
+    }
+}
+
+/// Writes a file that must not exist: whole, or not at all.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), AdminError> {
+    let failed = |error| AdminError::File(path.to_owned(), error);
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        file.write_all(bytes)?;
+        nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(0o644))?;
+        file.sync_all()?;
+        // A link, not a rename: it fails where the name is taken.
+        std::fs::hard_link(&temporary, path)
+    };
+    let outcome = write().map_err(failed);
+    let _ = std::fs::remove_file(&temporary);
+    outcome
+}

@@ -1,0 +1,138 @@
+//! `sigsh-admin check`: one line a finding. Everything that a session does is tried, as the account, in the same way.
+
+use crate::{AdminError, account, journald, sshd};
+use nix::unistd::{User, geteuid};
+use sigsh::audit::journal::Journal;
+use sigsh::config::{Config, Key, Token};
+use sigsh::hash_state::HashState;
+use sigsh::openpgp::certificate::MAX_CERTIFICATE;
+use sigsh::openpgp::{Draft, OpenpgpError, SigningKey};
+use sigsh::process::Child;
+use sigsh::sandbox::paths;
+use sigsh::trusted;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// sshd's configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssh/sshd_config")]
+    sshd_config: PathBuf,
+}
+
+/// Prints findings and remembers whether one of them is an error.
+#[derive(Default)]
+pub(crate) struct Findings {
+    errors: bool,
+}
+
+impl Findings {
+    pub(crate) fn ok(&self, what: &str) {
+        println!("ok: {what}");
+    }
+
+    pub(crate) fn warning(&self, what: &str) {
+        println!("warning: {what}");
+    }
+
+    pub(crate) fn error(&mut self, what: &str) {
+        println!("error: {what}");
+        self.errors = true;
+    }
+
+    fn outcome<E: std::fmt::Display>(&mut self, what: &str, outcome: Result<String, E>) {
+        match outcome {
+            Ok(detail) => self.ok(&format!("{what}{detail}")),
+            Err(error) => self.error(&format!("{what}: {error}")),
+        }
+    }
+}
+
+/// Runs all checks. `false` when one found an error.
+pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
+    let mut findings = Findings::default();
+    let config = Config::for_admin(path, true)?;
+    let user = account::find(&config)?;
+    findings.ok(&format!("configuration {}", path.display()));
+    let canary = journald::canary_name();
+    if !as_account(user.as_ref(), path, &canary)? {
+        findings.errors = true;
+    }
+    journald::read_back(&mut findings, config.audit.journal(), &canary, user.as_ref().map_or(geteuid(), |user| user.uid));
+    journald::settings(&mut findings);
+    sshd::settings(&mut findings, &config.account, &options.sshd_config);
+    Ok(!findings.errors)
+}
+
+/// The part that a session does, in a child that has become the account.
+fn as_account(user: Option<&User>, path: &Path, canary: &str) -> Result<bool, AdminError> {
+    let mut child = Child::fork(c"sigsh-check", &[0, 1, 2], |channel| {
+        let mut findings = Findings::default();
+        match account::enter(user).map_err(AdminError::from).and_then(|()| Ok(Config::for_admin(path, true)?)) {
+            Ok(config) => session_parts(&mut findings, &config, path, canary),
+            Err(error) => findings.error(&error.to_string()),
+        }
+        let _ = channel.send(&!findings.errors);
+    })?;
+    let good = child.channel().receive().unwrap_or(false);
+    child.end();
+    Ok(good)
+}
+
+fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: &str) {
+    if geteuid().is_root() {
+        findings.error("sigsh refuses to run as root; check it as root, and let it run under its account");
+        return;
+    }
+    match paths::missing() {
+        Ok(missing) if missing.is_empty() => findings.ok("sandbox: Landlock rules for files, network, signals; seccomp"),
+        Ok(missing) => findings.warning(&format!("sandbox: this kernel has no Landlock rules for {}", missing.join(", "))),
+        Err(error) => findings.error(&format!("sandbox: {error}")),
+    }
+    owned_by_root(findings, path);
+    let state = config.audit.state();
+    findings.outcome(&format!("state directory {}", state.display()), trusted::private_directory(state).map(|_| String::new()));
+    for (name, key) in config.keys() {
+        owned_by_root(findings, &key.certificate);
+        if let Some((_, _, token)) = config.key(name) {
+            owned_by_root(findings, &token.pin_file);
+            findings.outcome(&format!("key '{name}'"), canary_signature(config, key, token));
+        }
+    }
+    let socket = config.audit.journal();
+    let sent = Journal::connect(socket).and_then(|journal| journal.send(&journald::canary(canary)));
+    findings.outcome(&format!("journal {}", socket.display()), sent.map(|()| " takes records".to_owned()));
+}
+
+/// A session accepts files of the account itself, for trying sigsh out. In earnest they are root's.
+fn owned_by_root(findings: &mut Findings, path: &Path) {
+    match trusted::open(path) {
+        Ok(opened) if opened.stat.st_uid == 0 => {}
+        Ok(_) => findings.warning(&format!("{} belongs to the account, which could change it; let it belong to root", path.display())),
+        Err(error) => findings.error(&error.to_string()),
+    }
+}
+
+/// Signs a fixed text as a session would, checks the signature, and throws it away.
+fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<String, AdminError> {
+    let now = SystemTime::now();
+    let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, now)?;
+    let mut process = account::token(config, key, token)?;
+    let public = process.open()?;
+    if public.as_ref().is_some_and(|public| !public.is_of(certificate.key())) {
+        return Err(OpenpgpError::OtherKey.into());
+    }
+    let mut state = HashState::new(key.hash);
+    state.update(b"sigsh-admin check: this signature is thrown away\n");
+    let draft = Draft::new(&certificate, state, now)?;
+    let (scheme, data) = draft.to_sign()?;
+    let raw = process.sign(scheme, data)?;
+    process.leave();
+    draft.complete(&raw, false)?;
+    process.end();
+    let until = match certificate.expires() {
+        Some(when) => format!("until {}", &humantime::format_rfc3339_seconds(when).to_string().get(..10).unwrap_or_default()),
+        None => "without expiry".to_owned(),
+    };
+    Ok(format!(" signs; certificate {} of {}, {until}", certificate.fingerprint(), certificate.user_id()))
+}

@@ -1,0 +1,105 @@
+//! sigsh-admin: for the operator of the signing host.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod account;
+mod certificate;
+mod check;
+mod journald;
+mod key;
+mod sshd;
+
+use clap::{Parser, Subcommand};
+use sigsh::config::{self, Config, ConfigError};
+use sigsh::openpgp::OpenpgpError;
+use sigsh::sandbox::{self, SandboxError};
+use sigsh::token::{Fault, TokenError};
+use sigsh::trusted::TrustError;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Set up and check a signing host
+#[derive(Parser)]
+#[command(name = "sigsh-admin", version, disable_help_subcommand = true)]
+struct Arguments {
+    /// The configuration
+    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Keys in a token
+    #[command(subcommand)]
+    Key(key::Command),
+    /// OpenPGP certificates of keys
+    #[command(subcommand)]
+    Certificate(certificate::Command),
+    /// Check configuration, ownership, tokens, certificates, journal, sandbox and sshd's settings; sign once with every key
+    Check(check::Options),
+}
+
+/// What went wrong, and what to do.
+#[derive(Debug, thiserror::Error)]
+enum AdminError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Openpgp(#[from] OpenpgpError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("there is no [key.{0}] in the configuration")]
+    NoKey(String),
+    #[error("{0} exists already, and is not overwritten")]
+    Exists(PathBuf),
+    #[error("{0}: {1}")]
+    File(PathBuf, std::io::Error),
+    #[error("cannot become the account '{0}': {1}")]
+    Account(String, String),
+    #[error("cannot start a process: {0}")]
+    Process(#[from] nix::errno::Errno),
+    #[error("the token does not show the public half of its key")]
+    NoPublic,
+}
+
+impl AdminError {
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            AdminError::Exists(_) => "move it away first, if you mean to make a new certificate",
+            AdminError::Account(..) => "systemd-sysusers makes the account from sysusers.d/sigsh.conf",
+            AdminError::Token(TokenError::Fault(Fault::PinTried | Fault::PinIncorrect)) => {
+                "write the right PIN into the PIN file: sigsh tries again when the file has changed"
+            }
+            AdminError::Token(TokenError::Fault(Fault::PinLow(_))) => "log in once with the token's own tool",
+            AdminError::Token(TokenError::Fault(Fault::Tokens(_))) => "pkcs11-tool --module MODULE -L lists the tokens",
+            AdminError::Token(TokenError::Fault(Fault::Keys(_))) => "pkcs11-tool --module MODULE -l -O lists the keys",
+            AdminError::NoPublic => "make the public key visible under the same label and id as the private key",
+            _ => return None,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = sandbox::harden().map_err(AdminError::from).and_then(|()| match &arguments.command {
+        Command::Key(command) => key::run(command, &Config::for_admin(&arguments.config, false)?).map(|()| true),
+        Command::Certificate(command) => certificate::run(command, &Config::for_admin(&arguments.config, false)?).map(|()| true),
+        Command::Check(options) => check::run(options, &arguments.config),
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sigsh-admin: error: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("sigsh-admin: hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The configuration: one TOML file, parsed into types that cannot be wrong. Errors name file, line and column.
+
+pub mod uri;
+pub mod values;
+
+use crate::hash_state::HashAlgorithm;
+use crate::sandbox::Profile;
+use crate::trusted::{self, TrustError};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+use uri::{KeyUri, TokenUri};
+use values::{AbsolutePath, Name, Size, SshFingerprint, Time, Variable, VariableValue};
+
+/// Where the configuration is looked for when nobody says otherwise.
+pub const DEFAULT: &str = "/etc/sigsh/sigsh.toml";
+
+/// journald's native socket, when nobody says otherwise.
+pub const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// The longest configuration in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be opened, or could have been written by somebody else.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// What it says is wrong.
+    #[error("{at}: {message}")]
+    Wrong {
+        /// Where.
+        at: Location,
+        /// What, in one line.
+        message: String,
+    },
+    /// sigsh runs with more rights than any session needs.
+    #[error("sigsh runs as root; it belongs under the account that the configuration names")]
+    Root,
+}
+
+/// A place in a file, for a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    file: PathBuf,
+    line: usize,
+    column: usize,
+}
+
+impl Location {
+    fn new(file: &Path, source: &str, offset: usize) -> Location {
+        let before = source.get(..offset).unwrap_or(source);
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        Location { file: file.to_owned(), line: before.matches('\n').count() + 1, column }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The unix account that sigsh runs as.
+    pub account: String,
+    #[serde(default, rename = "token")]
+    tokens: BTreeMap<Name, Token>,
+    #[serde(default, rename = "key")]
+    keys: BTreeMap<Name, Spanned<Key>>,
+    #[serde(default, rename = "client")]
+    clients: BTreeMap<Name, Client>,
+    /// What one session may take.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Where records go.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// `[token.NAME]`: a PKCS#11 token and what surrounds it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Token {
+    /// The PKCS#11 module.
+    pub module: AbsolutePath,
+    /// Selects exactly one token.
+    pub uri: TokenUri,
+    /// Holds the user PIN, on one line.
+    pub pin_file: AbsolutePath,
+    /// Which sandbox the module runs in.
+    pub sandbox: Profile,
+    /// Further paths that the module may read.
+    #[serde(default)]
+    pub read: Vec<AbsolutePath>,
+    /// Further paths that the module may read and write.
+    #[serde(default)]
+    pub write: Vec<AbsolutePath>,
+    /// All of the environment that the module sees.
+    #[serde(default)]
+    pub environment: BTreeMap<Variable, VariableValue>,
+    #[serde(default = "Token::default_timeout")]
+    timeout: Time,
+}
+
+impl Token {
+    fn default_timeout() -> Time {
+        Time(Duration::from_secs(30))
+    }
+
+    /// How long loading the module, and then a signature, may take each.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.0
+    }
+}
+
+/// `[key.NAME]`: a signing key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    token: Spanned<Name>,
+    /// Selects exactly one private key in the token.
+    pub uri: KeyUri,
+    /// The file with its public OpenPGP certificate.
+    pub certificate: AbsolutePath,
+    /// The hash of its signatures.
+    #[serde(default = "Key::default_hash")]
+    pub hash: HashAlgorithm,
+}
+
+impl Key {
+    fn default_hash() -> HashAlgorithm {
+        HashAlgorithm::Sha512
+    }
+}
+
+/// `[client.NAME]`: who may ask for what.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Client {
+    /// The ssh keys that are this client.
+    pub ssh_keys: Vec<Spanned<SshFingerprint>>,
+    /// The keys it may use; the first is its default.
+    pub keys: Vec<Spanned<Name>>,
+    /// What a request must declare.
+    #[serde(default)]
+    pub require: Vec<Declaration>,
+    #[serde(default = "Client::default_max_size")]
+    max_size: Size,
+}
+
+impl Client {
+    fn default_max_size() -> Size {
+        Size(16 << 30)
+    }
+
+    /// The size in bytes of the largest artifact.
+    pub fn max_size(&self) -> u64 {
+        self.max_size.0
+    }
+}
+
+/// What a client can be required to declare about its artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Declaration {
+    /// `--size`.
+    Size,
+    /// `--digest`.
+    Digest,
+}
+
+impl fmt::Display for Declaration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Declaration::Size => "--size",
+            Declaration::Digest => "--digest",
+        })
+    }
+}
+
+/// `[limits]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    idle: Time,
+    total: Time,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { idle: Time(Duration::from_secs(30)), total: Time(Duration::from_secs(2 * 3600)) }
+    }
+}
+
+impl Limits {
+    /// How long the next byte may take.
+    pub fn idle(&self) -> Duration {
+        self.idle.0
+    }
+
+    /// How long the whole input may take.
+    pub fn total(&self) -> Duration {
+        self.total.0
+    }
+}
+
+/// `[audit]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    journal: AbsolutePath,
+    state: AbsolutePath,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit { journal: AbsolutePath(JOURNAL.into()), state: AbsolutePath("/var/lib/sigsh/state".into()) }
+    }
+}
+
+impl Audit {
+    /// journald's native socket.
+    pub fn journal(&self) -> &Path {
+        &self.journal
+    }
+
+    /// The account's own directory: markers and locks.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+}
+
+impl Config {
+    /// Reads the configuration as a session needs it.
+    ///
+    /// # Errors
+    /// Any [`ConfigError`].
+    pub fn for_session(path: &Path) -> Result<Config, ConfigError> {
+        if nix::unistd::geteuid().is_root() {
+            return Err(ConfigError::Root);
+        }
+        let (config, source) = Config::read(path)?;
+        config.check_use(path, &source)?;
+        Ok(config)
+    }
+
+    /// Reads the configuration as `sigsh-admin` needs it: `complete` once every key should have its client.
+    ///
+    /// # Errors
+    /// Any [`ConfigError`].
+    pub fn for_admin(path: &Path, complete: bool) -> Result<Config, ConfigError> {
+        let (config, source) = Config::read(path)?;
+        if complete {
+            config.check_use(path, &source)?;
+        }
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<(Config, String), ConfigError> {
+        let bytes = trusted::read(path, MAX_FILE)?;
+        let source = String::from_utf8(bytes).map_err(|error| ConfigError::Wrong {
+            at: Location::new(path, "", 0),
+            message: format!("the file is not UTF-8 (byte {})", error.utf8_error().valid_up_to()),
+        })?;
+        let config = Config::parse(path, &source)?;
+        Ok((config, source))
+    }
+
+    /// Parses the text of a configuration; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`].
+    pub fn parse(path: &Path, source: &str) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(source).map_err(|error| ConfigError::Wrong {
+            at: Location::new(path, source, error.span().map_or(0, |span| span.start)),
+            message: error.message().replace('\n', " "),
+        })?;
+        config.check_names(path, source)?;
+        Ok(config)
+    }
+
+    /// Every name that is used is defined, and nobody is two clients.
+    fn check_names(&self, path: &Path, source: &str) -> Result<(), ConfigError> {
+        let wrong = |offset, message| Err(ConfigError::Wrong { at: Location::new(path, source, offset), message });
+        for key in self.keys.values() {
+            let token = &key.get_ref().token;
+            if !self.tokens.contains_key(token.get_ref()) {
+                return wrong(token.span().start, format!("there is no [token.{}]", token.get_ref()));
+            }
+        }
+        let mut seen: Vec<(&SshFingerprint, &Name)> = Vec::new();
+        for (name, client) in &self.clients {
+            if let Some(key) = client.keys.iter().find(|key| !self.keys.contains_key(key.get_ref())) {
+                return wrong(key.span().start, format!("there is no [key.{}]", key.get_ref()));
+            }
+            for ssh_key in &client.ssh_keys {
+                if let Some((_, other)) = seen.iter().find(|(known, _)| *known == ssh_key.get_ref()) {
+                    return wrong(ssh_key.span().start, format!("this ssh key is already client '{other}'"));
+                }
+                seen.push((ssh_key.get_ref(), name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every key has a client, and every client a key: anything else is a mistake, in a configuration that is in use.
+    fn check_use(&self, path: &Path, source: &str) -> Result<(), ConfigError> {
+        let wrong = |offset, message| Err(ConfigError::Wrong { at: Location::new(path, source, offset), message });
+        let used = |name: &Name| self.clients.values().any(|client| client.keys.iter().any(|key| key.get_ref() == name));
+        if let Some((name, key)) = self.keys.iter().find(|(name, _)| !used(name)) {
+            return wrong(key.span().start, format!("no client may use key '{name}'"));
+        }
+        match self.clients.iter().find(|(_, client)| client.keys.is_empty() || client.ssh_keys.is_empty()) {
+            Some((name, _)) => {
+                let at = source.find(&format!("[client.{name}]")).unwrap_or(0);
+                wrong(at, format!("client '{name}' needs at least one ssh key and one key"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A key and its token, by the key's name.
+    pub fn key(&self, name: &str) -> Option<(&Name, &Key, &Token)> {
+        let (name, key) = self.keys.get_key_value(name)?;
+        let key = key.get_ref();
+        Some((name, key, self.tokens.get(key.token.get_ref())?))
+    }
+
+    /// The name of a key's token.
+    pub fn token_name<'a>(&self, key: &'a Key) -> &'a Name {
+        key.token.get_ref()
+    }
+
+    /// All keys, in order of their names.
+    pub fn keys(&self) -> impl Iterator<Item = (&Name, &Key)> {
+        self.keys.iter().map(|(name, key)| (name, key.get_ref()))
+    }
+
+    /// All tokens, in order of their names.
+    pub fn tokens(&self) -> impl Iterator<Item = (&Name, &Token)> {
+        self.tokens.iter()
+    }
+
+    /// All clients, in order of their names.
+    pub fn clients(&self) -> impl Iterator<Item = (&Name, &Client)> {
+        self.clients.iter()
+    }
+}

@@ -1,0 +1,210 @@
+//! The values a configuration is made of: each type can only be made from a text that is right.
+
+use serde::Deserialize;
+use std::fmt;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Names of tokens, keys and clients: `[a-z0-9-]+`, at most 64 characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Name, Self::Error> {
+        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=64).contains(&text.len()) && text.bytes().all(good) {
+            Ok(Name(text))
+        } else {
+            Err("a name is 1 to 64 of a-z, 0-9 and '-'")
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An absolute path.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AbsolutePath(pub(super) PathBuf);
+
+impl TryFrom<String> for AbsolutePath {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<AbsolutePath, Self::Error> {
+        if text.starts_with('/') && !text.contains('\0') { Ok(AbsolutePath(text.into())) } else { Err("a path begins with '/'") }
+    }
+}
+
+impl Deref for AbsolutePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for AbsolutePath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// The name of an environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Variable(String);
+
+impl TryFrom<String> for Variable {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Variable, Self::Error> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if !text.is_empty() && text.bytes().all(good) {
+            Ok(Variable(text))
+        } else {
+            Err("a variable is named by letters, digits and '_'")
+        }
+    }
+}
+
+impl Deref for Variable {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for Variable {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Text without a zero byte, as an environment can hold it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct VariableValue(String);
+
+impl TryFrom<String> for VariableValue {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<VariableValue, Self::Error> {
+        if text.contains('\0') { Err("a variable's value has no zero byte") } else { Ok(VariableValue(text)) }
+    }
+}
+
+impl Deref for VariableValue {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A number of bytes: `16GiB`, `500 MB`, `4096`; at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(pub u64);
+
+impl TryFrom<String> for Size {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Size, Self::Error> {
+        match bytesize::ByteSize::from_str(&text) {
+            Ok(size) if size.as_u64() > 0 => Ok(Size(size.as_u64())),
+            _ => Err("a size is a number of bytes with a unit, such as \"16GiB\""),
+        }
+    }
+}
+
+/// A length of time between one second and 30 days: `30s`, `2h`, `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Time(pub Duration);
+
+impl TryFrom<String> for Time {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Time, Self::Error> {
+        match humantime::parse_duration(&text) {
+            Ok(time) if (1..=30 * 24 * 3600).contains(&time.as_secs()) => Ok(Time(time)),
+            _ => Err("a time is between \"1s\" and \"30days\""),
+        }
+    }
+}
+
+/// The SHA-256 fingerprint of an ssh key, as `ssh-keygen -l` prints it: `SHA256:` and 43 characters of base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SshFingerprint(ssh_key::Fingerprint);
+
+impl TryFrom<String> for SshFingerprint {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<SshFingerprint, Self::Error> {
+        match ssh_key::Fingerprint::from_str(&text) {
+            Ok(fingerprint) if fingerprint.is_sha256() => Ok(SshFingerprint(fingerprint)),
+            _ => Err("an ssh key is named by its fingerprint \"SHA256:…\", as ssh-keygen -l prints it"),
+        }
+    }
+}
+
+impl From<ssh_key::Fingerprint> for SshFingerprint {
+    fn from(fingerprint: ssh_key::Fingerprint) -> SshFingerprint {
+        SshFingerprint(fingerprint)
+    }
+}
+
+impl fmt::Display for SshFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_right_texts_become_values() {
+        let name = |text: &str| Name::try_from(text.to_owned()).is_ok();
+        assert!(name("build-1") && !name("") && !name("Build") && !name("a b") && !name("ü") && !name(&"x".repeat(65)));
+        let size = |text: &str| Size::try_from(text.to_owned()).ok().map(|size| size.0);
+        assert_eq!(
+            ["1", "16GiB", "5 MB", "0", "-1", "many"].map(size),
+            [Some(1), Some(16 << 30), Some(5_000_000), None, None, None]
+        );
+        let time = |text: &str| Time::try_from(text.to_owned()).ok().map(|time| time.0.as_secs());
+        assert_eq!(["30s", "1h 30m", "0s", "1ms", "31days", "soon"].map(time), [Some(30), Some(5400), None, None, None, None]);
+        let key = |text: &str| SshFingerprint::try_from(text.to_owned()).is_ok();
+        assert!(key("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU") && !key("SHA256:x") && !key("MD5:00"));
+        let path = |text: &str| AbsolutePath::try_from(text.to_owned()).is_ok();
+        assert!(path("/etc") && !path("etc") && !path("/a\0b"));
+        let variable = |text: &str| Variable::try_from(text.to_owned()).is_ok();
+        assert!(variable("A_1") && !variable("") && !variable("A=B") && !variable("A\0"));
+    }
+}

@@ -1,0 +1,213 @@
+//! Any error → what the client may know, what the journal must know, and the exit code. The only place that translates.
+
+use crate::audit::journal::JournalError;
+use crate::config::ConfigError;
+use crate::hasher::{Fault as Input, HasherError};
+use crate::identity::IdentityError;
+use crate::openpgp::OpenpgpError;
+use crate::policy::{Mismatch, Refusal};
+use crate::request::RequestError;
+use crate::sandbox::SandboxError;
+use crate::token::{Fault, TokenError};
+use crate::trusted::TrustError;
+use nix::errno::Errno;
+use std::fmt::Write;
+
+/// Exit codes, by the names of `sysexits(3)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// EX_USAGE: a bad request.
+    Usage = 64,
+    /// EX_DATAERR: the artifact is not what was declared, or did not come whole.
+    Data = 65,
+    /// EX_UNAVAILABLE: the token.
+    Unavailable = 69,
+    /// EX_SOFTWARE: a bug.
+    Software = 70,
+    /// EX_IOERR: audit or output.
+    Io = 74,
+    /// EX_TEMPFAIL: try later.
+    TempFail = 75,
+    /// EX_NOPERM: not identified, or not permitted.
+    NoPermission = 77,
+    /// EX_CONFIG: configuration or certificate.
+    Configuration = 78,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A session that ends without a signature.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What the client reads behind `sigsh: error:`. No path, no secret.
+    pub line: String,
+    /// What the client can do, if anything.
+    pub hint: Option<String>,
+    /// What the journal gets.
+    pub reason: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, line: impl Into<String>, hint: &str, reason: &impl ToString) -> Failure {
+        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+        Failure { exit, line: line.into(), hint, reason: reason.to_string() }
+    }
+
+    /// The standard output, or the client behind it, is gone.
+    pub fn client_gone(reason: &str) -> Failure {
+        Failure::new(Exit::Data, "the client has gone away", "", &reason)
+    }
+
+    /// A signature that was made and recorded, and that nobody took.
+    pub fn undelivered(error: Errno) -> Failure {
+        Failure::new(Exit::Io, "cannot write to standard output", "", &format!("undelivered: {error}"))
+    }
+
+    /// No descriptor to write to.
+    pub fn no_output() -> Failure {
+        Failure::new(Exit::Io, "standard output is closed", "", &"standard input or output is closed, or is /dev/null")
+    }
+
+    /// The whole input took too long.
+    pub fn total() -> Failure {
+        Failure::new(Exit::Data, "the input took longer than a session may", "", &"total time is over")
+    }
+
+    /// Both lines, as the client sees them.
+    pub fn text(&self) -> String {
+        let mut text = format!("sigsh: error: {}\n", self.line);
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "sigsh: hint: {hint}");
+        }
+        text
+    }
+}
+
+const ASK_THE_OPERATOR: &str = "the operator of this host finds the reason in the journal";
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Failure {
+        match &error {
+            RequestError::Start(_) => {
+                Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error)
+            }
+            RequestError::Long | RequestError::Unprintable => Failure::new(Exit::Usage, error.to_string(), "", &error),
+            RequestError::Syntax(_) => {
+                Failure::new(Exit::Usage, error.to_string(), "'ssh signer@host help' shows what can be asked", &error)
+            }
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error)
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Failure {
+        ConfigError::from(error).into()
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Failure {
+        Failure::new(Exit::NoPermission, "you are not identified", ASK_THE_OPERATOR, &error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        let hint = match refusal {
+            Refusal::Client => ASK_THE_OPERATOR,
+            Refusal::Key => "without a key's name you get your default key",
+            Refusal::Size(_) => "",
+            Refusal::Undeclared(_) => "declare what you send, so that half a file is never signed",
+            Refusal::Hash(_) => return Failure::new(Exit::Usage, refusal.to_string(), "", &refusal),
+        };
+        let line = if refusal == Refusal::Client { "you are not identified".to_owned() } else { refusal.to_string() };
+        Failure::new(Exit::NoPermission, line, hint, &refusal)
+    }
+}
+
+impl From<Mismatch> for Failure {
+    fn from(mismatch: Mismatch) -> Failure {
+        let hint = match mismatch {
+            Mismatch::Empty => "if an empty file is meant, say --size 0",
+            Mismatch::Size(_) | Mismatch::Digest => "it was cut off on its way, or changed",
+        };
+        Failure::new(Exit::Data, mismatch.to_string(), hint, &mismatch)
+    }
+}
+
+impl From<SandboxError> for Failure {
+    fn from(error: SandboxError) -> Failure {
+        Failure::new(Exit::Configuration, "this host cannot confine sigsh", ASK_THE_OPERATOR, &error)
+    }
+}
+
+impl From<HasherError> for Failure {
+    fn from(error: HasherError) -> Failure {
+        let (line, hint) = match &error {
+            HasherError::Input(Input::Idle) => {
+                ("the input stopped coming", "send it without pauses, or ask for a longer idle limit")
+            }
+            HasherError::Input(Input::Overlong) => ("the input is longer than declared or allowed", ""),
+            HasherError::Input(Input::Read(_)) => ("the input cannot be read", ""),
+            _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
+        };
+        Failure::new(Exit::Data, line, hint, &error)
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Failure {
+        let line = match &error {
+            TokenError::Fault(Fault::Trust(_) | Fault::Sandbox(_)) => {
+                return Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error);
+            }
+            TokenError::Fault(Fault::Busy) => {
+                return Failure::new(Exit::TempFail, "the token is busy", "try again later", &error);
+            }
+            TokenError::Fault(Fault::Tokens(_) | Fault::Keys(_)) => "the signing key is not in the token, or not alone",
+            TokenError::Fault(Fault::PinIncorrect | Fault::PinTried | Fault::PinLow(_)) => "the token does not accept its PIN",
+            TokenError::Fault(Fault::Files(_) | Fault::Module(_) | Fault::Exists) => "the token failed",
+            TokenError::Hung => "the token did not answer in time",
+            TokenError::Died(_) | TokenError::Nonsense | TokenError::System(_) => "the token process failed",
+        };
+        Failure::new(Exit::Unavailable, line, ASK_THE_OPERATOR, &error)
+    }
+}
+
+impl From<OpenpgpError> for Failure {
+    fn from(error: OpenpgpError) -> Failure {
+        let (exit, line) = match &error {
+            OpenpgpError::Certificate(_) | OpenpgpError::OtherKey | OpenpgpError::Clock => {
+                (Exit::Configuration, "the key's certificate cannot be used")
+            }
+            OpenpgpError::Raw(_) | OpenpgpError::SelfCheck(_) => (Exit::Unavailable, "the token made a wrong signature"),
+            OpenpgpError::Library(_) => (Exit::Software, "internal error"),
+        };
+        Failure::new(exit, line, ASK_THE_OPERATOR, &error)
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Failure {
+        Failure::new(Exit::Io, "the journal cannot record this, so nothing is signed", ASK_THE_OPERATOR, &error)
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(error: Errno) -> Failure {
+        Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error)
+    }
+}

@@ -1,0 +1,31 @@
+//! sigsh, a login shell that only signs.
+//!
+//! ```text
+//! sshd ─▶ monitor  sees neither artifact bytes nor secrets: it decides and records
+//!           ├─ hasher   sees the bytes, has no secrets
+//!           └─ token    has the secrets, never sees a byte of the artifact
+//! ```
+//!
+//! The modules, in the order in which a session passes through them: [`session`] tells the story; [`request`] is what is asked,
+//! [`identity`] who asks, [`config`] what the operator has written, [`policy`] whether it may be. [`hasher`] turns bytes into a
+//! [`hash_state`], [`openpgp`] puts the trailer on it, [`token`] has it signed, [`openpgp`] checks the result, [`audit`] records it,
+//! [`output`] lets it go. [`failure`] translates whatever goes wrong. Beneath: [`process`] and [`channel`] between the three,
+//! [`sandbox`] around each, [`trusted`] for the files that all rests on.
+
+pub mod audit;
+pub mod channel;
+pub mod config;
+pub mod failure;
+pub mod hash_state;
+pub mod hasher;
+pub mod identity;
+pub mod openpgp;
+pub mod output;
+pub mod policy;
+pub mod process;
+pub mod request;
+pub mod sandbox;
+pub mod session;
+pub mod sys;
+pub mod token;
+pub mod trusted;

@@ -1,0 +1,80 @@
+//! Standard output and error: what leaves, whole and checked, or not at all.
+
+use crate::failure::{Exit, Failure};
+use crate::sys;
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::stat::{SFlag, fstat, major, minor};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+/// Demands that the client is there to take what will be written.
+///
+/// # Errors
+/// When standard output is closed, or its reader is gone.
+pub fn open() -> Result<(), Failure> {
+    let stdout = std::io::stdout();
+    // Where a descriptor was closed at the start, the standard library has opened /dev/null: nobody reads there.
+    let is_null = |stat: nix::sys::stat::FileStat| {
+        let device = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
+        device && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)
+    };
+    if fstat(stdout.as_fd()).map_or(true, is_null) {
+        return Err(Failure::no_output());
+    }
+    // No event is asked for: only an error or a hang-up shows.
+    match crate::channel::wait([(stdout.as_fd(), PollFlags::empty())], Instant::now()) {
+        Ok([false]) => Ok(()),
+        _ => Err(Failure::client_gone("the reader of standard output is gone")),
+    }
+}
+
+/// Writes a recorded signature.
+///
+/// # Errors
+/// When it was not taken whole: the journal is to know.
+pub fn deliver(signature: &[u8]) -> Result<(), Failure> {
+    write(signature).map_err(Failure::undelivered)
+}
+
+/// Writes bytes that are nobody's secret and need no record.
+///
+/// # Errors
+/// When they are not taken.
+pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    deliver(bytes)
+}
+
+/// Writes a text.
+///
+/// # Errors
+/// When it is not taken.
+pub fn text(text: &str) -> Result<(), Failure> {
+    deliver(text.as_bytes())
+}
+
+/// Writes to standard error. That nobody reads there changes nothing.
+pub fn error(text: &str) {
+    let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
+}
+
+/// A panic is a bug: one line, no trace, and the code for it.
+pub fn on_panic() {
+    std::panic::set_hook(Box::new(|_| {
+        error("sigsh: error: internal error\n");
+        sys::exit(Exit::Software.code());
+    }));
+}
+
+fn write(mut rest: &[u8]) -> Result<(), Errno> {
+    let stdout = std::io::stdout();
+    while !rest.is_empty() {
+        match nix::unistd::write(stdout.as_fd(), rest) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Who may sign what. Permission is a value: whoever holds a [`Grant`] may have the artifact signed that it describes, and only
+//! this module makes one.
+
+use crate::config::values::Name;
+use crate::config::{Client, Config, Declaration, Key, Token};
+use crate::hash_state::HashState;
+use crate::identity::Identity;
+use crate::request::{Digest, Sign};
+
+/// Why a request is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No client has this ssh key.
+    #[error("no client has this ssh key")]
+    Client,
+    /// The key does not exist, or is not for this client: nobody is told which.
+    #[error("key not permitted")]
+    Key,
+    /// The declared size exceeds the client's limit.
+    #[error("the declared size exceeds the limit of {0} bytes")]
+    Size(u64),
+    /// The client must declare something, and has not.
+    #[error("this client must declare {0}")]
+    Undeclared(Declaration),
+    /// The declared digest is of another hash than the key's.
+    #[error("the key signs {0}; declare the digest by that hash")]
+    Hash(&'static str),
+}
+
+/// Why an artifact is not what was granted.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// There is none.
+    #[error("the input is empty")]
+    Empty,
+    /// Another size than declared.
+    #[error("the input has {0} bytes, not the declared number")]
+    Size(u64),
+    /// Another digest than declared.
+    #[error("the input has not the declared digest")]
+    Digest,
+}
+
+/// A client that was recognised.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    config: &'a Config,
+    /// Its name.
+    pub name: &'a Name,
+    client: &'a Client,
+}
+
+/// Permission to sign one artifact with one key.
+pub struct Grant<'a> {
+    /// The key's name.
+    pub name: &'a Name,
+    /// The key.
+    pub key: &'a Key,
+    /// Its token.
+    pub token: &'a Token,
+    /// The greatest number of bytes that need to be read to know whether the artifact is the declared one.
+    pub limit: u64,
+    size: Option<u64>,
+    digest: Option<Digest>,
+}
+
+/// An artifact that was hashed and is what was granted.
+pub struct Accepted<'a> {
+    /// The permission.
+    pub grant: Grant<'a>,
+    /// Its hash, open for the signature's trailer.
+    pub state: HashState,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest by the key's hash, from this very state.
+    pub digest: Vec<u8>,
+}
+
+/// Recognises a client: exactly one has the key (the configuration refuses a second).
+///
+/// # Errors
+/// [`Refusal::Client`].
+pub fn recognise<'a>(config: &'a Config, identity: &Identity) -> Result<Known<'a>, Refusal> {
+    let has_key = |client: &Client| client.ssh_keys.iter().any(|key| *key.get_ref() == identity.ssh_key);
+    let (name, client) = config.clients().find(|(_, client)| has_key(client)).ok_or(Refusal::Client)?;
+    Ok(Known { config, name, client })
+}
+
+impl<'a> Known<'a> {
+    /// The key that a client means: the one it names, or its first.
+    ///
+    /// # Errors
+    /// [`Refusal::Key`], be it unknown or forbidden.
+    pub fn key(self, name: Option<&str>) -> Result<(&'a Name, &'a Key, &'a Token), Refusal> {
+        let mut allowed = self.client.keys.iter().map(toml::Spanned::get_ref);
+        let name = match name {
+            None => allowed.next(),
+            Some(name) => allowed.find(|key| ***key == *name),
+        };
+        name.and_then(|name| self.config.key(name)).ok_or(Refusal::Key)
+    }
+
+    /// Decides whether an artifact may be signed, before any of it is read.
+    ///
+    /// # Errors
+    /// Any [`Refusal`] but [`Refusal::Client`].
+    pub fn may_sign(self, request: Sign) -> Result<Grant<'a>, Refusal> {
+        let (name, key, token) = self.key(request.key.as_deref())?;
+        for required in &self.client.require {
+            let declared = match required {
+                Declaration::Size => request.size.is_some(),
+                Declaration::Digest => request.digest.is_some(),
+            };
+            if !declared {
+                return Err(Refusal::Undeclared(*required));
+            }
+        }
+        let max = self.client.max_size();
+        if request.size.is_some_and(|size| size > max) {
+            return Err(Refusal::Size(max));
+        }
+        if request.digest.as_ref().is_some_and(|digest| digest.algorithm != key.hash) {
+            return Err(Refusal::Hash(key.hash.name()));
+        }
+        Ok(Grant { name, key, token, limit: request.size.unwrap_or(max), size: request.size, digest: request.digest })
+    }
+}
+
+impl<'a> Grant<'a> {
+    /// Compares what was hashed with what was declared.
+    ///
+    /// # Errors
+    /// Any [`Mismatch`].
+    pub fn accept(self, state: HashState) -> Result<Accepted<'a>, Mismatch> {
+        let size = state.size().unwrap_or(u64::MAX);
+        if size == 0 && self.size != Some(0) {
+            return Err(Mismatch::Empty);
+        }
+        if self.size.is_some_and(|declared| declared != size) {
+            return Err(Mismatch::Size(size));
+        }
+        let digest = state.clone().finish();
+        if self.digest.as_ref().is_some_and(|declared| declared.bytes != digest) {
+            return Err(Mismatch::Digest);
+        }
+        Ok(Accepted { grant: self, state, size, digest })
+    }
+}

@@ -1,0 +1,63 @@
+//! A child process: forked and never exec'ed, tied to its parent's life, spoken to through one channel.
+
+use crate::channel::Channel;
+use crate::sys;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, getppid};
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+/// A forked process and our end of the channel to it. Dropping it kills it.
+pub struct Child {
+    pid: Option<Pid>,
+    channel: Channel,
+}
+
+impl Child {
+    /// Forks a process that runs `body` and leaves. It keeps the standard descriptors in `keep` and its end of the channel, and
+    /// nothing else that its parent has open.
+    ///
+    /// # Errors
+    /// What `socketpair(2)` and `fork(2)` say.
+    pub fn fork(name: &CStr, keep: &[RawFd], body: impl FnOnce(Channel)) -> Result<Child, Errno> {
+        let (ours, theirs) = Channel::pair()?;
+        let parent = nix::unistd::getpid();
+        if let Some(pid) = sys::fork()? {
+            return Ok(Child { pid: Some(pid), channel: ours });
+        }
+        let _ = prctl::set_name(name);
+        let alone =
+            prctl::set_pdeathsig(Signal::SIGKILL).and_then(|()| sys::close_all_but(&[keep, &[theirs.number()]].concat())).is_ok();
+        // A parent that died before the line above sends no signal: look.
+        if alone && getppid() == parent {
+            body(theirs);
+        }
+        sys::exit(0)
+    }
+
+    /// Our end of the channel.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Kills the process if it still runs, and tells how it ended. A process that had ended by itself keeps its own ending.
+    pub fn end(&mut self) -> Option<WaitStatus> {
+        let pid = self.pid.take()?;
+        let _ = kill(pid, Signal::SIGKILL);
+        loop {
+            match waitpid(pid, None) {
+                Err(Errno::EINTR) => {}
+                status => return status.ok(),
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

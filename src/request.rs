@@ -1,0 +1,331 @@
+//! What is asked: how sigsh was started, the text of the request, and the request itself.
+
+use crate::hash_state::HashAlgorithm;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use percent_encoding::{AsciiSet, CONTROLS};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// The longest request in bytes.
+pub const MAX_REQUEST: usize = 16 * 1024;
+
+/// The longest name of a file in the log, in bytes after encoding.
+const MAX_NAME: usize = 512;
+
+/// Why a request is none.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Longer than [`MAX_REQUEST`].
+    #[error("the request is longer than 16 KiB")]
+    Long,
+    /// A byte that is not printable ASCII.
+    #[error("the request holds a character that is not printable ASCII")]
+    Unprintable,
+    /// The words cannot be split, or are not a request.
+    #[error("{0}")]
+    Syntax(String),
+    /// Started in a way that an operator must mend.
+    #[error("sigsh was started with {0}, which a forced command under sigsh as login shell cannot pass on")]
+    Start(String),
+}
+
+/// How the process was started.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Start {
+    /// `--config`, as a real argument.
+    pub config: Option<PathBuf>,
+    /// The text of the request, before any look at it.
+    text: Result<OsString, RequestError>,
+}
+
+impl Start {
+    /// Reads arguments and SSH_ORIGINAL_COMMAND, in every way that sshd, login and an operator start a shell.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>, original: Option<OsString>) -> Start {
+        let mut arguments = arguments.into_iter().skip(1);
+        let (mut config, mut command, mut strange) = (None, None, None);
+        while let Some(argument) = arguments.next() {
+            match argument.to_str() {
+                Some("--config") if config.is_none() => config = arguments.next().map(PathBuf::from),
+                Some("-c") if command.is_none() => command = arguments.next(),
+                _ => strange = Some(argument.to_string_lossy().into_owned()),
+            }
+        }
+        let text = match (original, command) {
+            _ if strange.is_some() => Err(RequestError::Start(format!("'{}'", strange.unwrap_or_default()))),
+            // The forced command itself arrives in -c: sigsh alone may stand there, for its options would be lost.
+            (Some(_), Some(command)) if !is_sigsh(&command) => Err(RequestError::Start("options in -c".to_owned())),
+            (Some(original), _) => Ok(original),
+            (None, Some(command)) if is_sigsh(&command) => Ok(OsString::new()),
+            (None, Some(command)) => Ok(command),
+            (None, None) => Ok(OsString::new()),
+        };
+        Start { config, text }
+    }
+
+    /// The request's text, checked for length and characters.
+    ///
+    /// # Errors
+    /// [`RequestError::Long`], [`RequestError::Unprintable`], [`RequestError::Start`].
+    pub fn text(self) -> Result<String, RequestError> {
+        let text = self.text?;
+        if text.len() > MAX_REQUEST {
+            return Err(RequestError::Long);
+        }
+        text.into_string().ok().filter(|text| text.bytes().all(|b| (b' '..=b'~').contains(&b))).ok_or(RequestError::Unprintable)
+    }
+
+    /// What the client asked, for the journal: percent-encoded and cut.
+    pub fn raw(&self) -> String {
+        self.text.as_ref().map(|text| encode(text)).unwrap_or_default()
+    }
+}
+
+/// Whether this is `sigsh` alone, or an absolute path to it.
+fn is_sigsh(command: &OsStr) -> bool {
+    let bytes = command.as_bytes();
+    bytes == b"sigsh" || (bytes.starts_with(b"/") && bytes.ends_with(b"/sigsh") && !bytes.contains(&b' '))
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Request {
+    /// Sign standard input
+    Sign(Sign),
+    /// Print the public certificate of a key
+    Certificate {
+        /// The key's name; without it, your first one
+        key: Option<String>,
+        /// ASCII armor instead of binary
+        #[arg(long)]
+        armor: bool,
+    },
+    /// Print the version
+    Version,
+    /// Print this
+    Help,
+}
+
+/// `sign`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Sign {
+    /// The key's name; without it, your first one
+    pub key: Option<String>,
+    /// ASCII armor instead of binary
+    #[arg(long)]
+    pub armor: bool,
+    /// The artifact's size in bytes; another size is not signed
+    #[arg(long, value_name = "N")]
+    pub size: Option<u64>,
+    /// The artifact's digest; another one is not signed
+    #[arg(long, value_name = "ALG:HEX", value_parser = Digest::parse)]
+    pub digest: Option<Digest>,
+    /// The artifact's name, for the log only
+    #[arg(long, value_name = "TEXT", value_parser = |text: &str| Ok::<_, String>(LogName::new(text)))]
+    pub name: Option<LogName>,
+}
+
+/// A digest that a client declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// By which hash.
+    pub algorithm: HashAlgorithm,
+    /// Its bytes, as many as the hash gives.
+    pub bytes: Vec<u8>,
+}
+
+impl Digest {
+    fn parse(text: &str) -> Result<Digest, String> {
+        let parts = text.split_once(':').and_then(|(name, hex)| Some((HashAlgorithm::from_name(name)?, hex::decode(hex).ok()?)));
+        match parts {
+            Some((algorithm, bytes)) if bytes.len() == algorithm.digest_len() => Ok(Digest { algorithm, bytes }),
+            _ => Err("a digest is sha256:, sha384: or sha512: and its hexadecimal digits".to_owned()),
+        }
+    }
+}
+
+/// A file's name as the client tells it: percent-encoded and cut, so that it can stand in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogName(String);
+
+impl LogName {
+    fn new(text: &str) -> LogName {
+        LogName(encode(OsStr::new(text)))
+    }
+
+    /// The encoded name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Percent-encodes all but what cannot be mistaken for anything else in a log.
+fn encode(text: &OsStr) -> String {
+    const SET: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'\'').add(b'<').add(b'>').add(b'\\').add(b'`');
+    let bytes = text.as_bytes().get(..MAX_NAME).unwrap_or(text.as_bytes());
+    let mut encoded = percent_encoding::percent_encode(bytes, SET).to_string();
+    encoded.truncate(MAX_NAME);
+    encoded
+}
+
+#[derive(Parser)]
+#[command(
+    name = "ssh signer@host",
+    about = "Sign what comes in on standard input; the signature goes to standard output.",
+    override_usage = "ssh signer@host [REQUEST] < FILE > FILE.sig",
+    disable_help_subcommand = true,
+    disable_help_flag = true,
+    no_binary_name = true,
+    subcommand_required = true,
+    subcommand_value_name = "REQUEST",
+    subcommand_help_heading = "Requests",
+    args_override_self = false
+)]
+struct Words {
+    #[command(subcommand)]
+    request: Request,
+}
+
+impl Request {
+    /// Reads a request. The empty text is `sign`.
+    ///
+    /// # Errors
+    /// [`RequestError::Syntax`].
+    pub fn parse(text: &str) -> Result<Request, RequestError> {
+        let words = shlex::split(text).ok_or_else(|| RequestError::Syntax("a quote in the request is not closed".to_owned()))?;
+        if words.is_empty() {
+            return Ok(Request::Sign(Sign::default()));
+        }
+        let matches = Words::command().try_get_matches_from(words).map_err(|error| RequestError::Syntax(explain(&error)))?;
+        Words::from_arg_matches(&matches).map(|words| words.request).map_err(|error| RequestError::Syntax(explain(&error)))
+    }
+
+    /// What `help` prints.
+    pub fn help() -> String {
+        let mut words = Words::command();
+        let mut text = words.render_help().to_string();
+        if let Some(sign) = words.find_subcommand_mut("sign") {
+            let options = sign.render_help().to_string();
+            text.push_str(
+                options.split_once("\n\n").map_or("", |(_, rest)| rest).split_once("Arguments").map_or("", |(_, rest)| rest),
+            );
+        }
+        text
+    }
+}
+
+/// One line, and not a word of the client's in it.
+fn explain(error: &clap::Error) -> String {
+    match error.kind() {
+        ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => "this is not a request",
+        ErrorKind::UnknownArgument => "the request has an unknown option or a word too many",
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => "an option of the request has a wrong value",
+        ErrorKind::ArgumentConflict => "an option of the request stands twice",
+        _ => "the request is not complete",
+    }
+    .to_owned()
+}
+
+/// What `version` prints.
+pub fn version() -> String {
+    concat!("sigsh ", env!("CARGO_PKG_VERSION"), "\n").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(arguments: &[&str], original: Option<&str>) -> Result<String, RequestError> {
+        Start::read(arguments.iter().map(OsString::from), original.map(OsString::from)).text()
+    }
+
+    #[test]
+    fn all_ways_of_being_started() {
+        let sigsh = "/usr/bin/sigsh";
+        assert_eq!(start(&[sigsh], Some("sign a")).unwrap(), "sign a");
+        assert_eq!(start(&[sigsh], None).unwrap(), "");
+        assert_eq!(start(&["-sigsh"], None).unwrap(), "");
+        assert_eq!(start(&["sigsh", "-c", "sign a"], None).unwrap(), "sign a");
+        for alone in ["sigsh", sigsh] {
+            assert_eq!(start(&["sigsh", "-c", alone], None).unwrap(), "");
+            assert_eq!(start(&["sigsh", "-c", alone], Some("version")).unwrap(), "version");
+            assert_eq!(start(&["sigsh", "-c", alone], Some("")).unwrap(), "");
+        }
+        assert_eq!(start(&["sigsh", "--config", "/c", "-c", "help"], None).unwrap(), "help");
+        for lost in ["sigsh --config /c", "/usr/bin/sigsh --config /c", "sign", "/a b/sigsh", "relative/sigsh"] {
+            assert_eq!(start(&["sigsh", "-c", lost], Some("sign")), Err(RequestError::Start("options in -c".to_owned())), "{lost}");
+        }
+        assert!(matches!(start(&["sigsh", "--hidden"], None), Err(RequestError::Start(_))));
+        assert!(matches!(start(&["sigsh", "-c", "help", "more"], None), Err(RequestError::Start(_))));
+    }
+
+    #[test]
+    fn only_a_real_argument_names_a_configuration() {
+        let start = |arguments: &[&str]| Start::read(arguments.iter().map(OsString::from), None).config;
+        assert_eq!(start(&["sigsh", "--config", "/c"]), Some("/c".into()));
+        assert_eq!(start(&["sigsh", "-c", "--config /c"]), None);
+    }
+
+    #[test]
+    fn long_and_unprintable_requests_end_here() {
+        assert_eq!(start(&["sigsh"], Some(&"x".repeat(MAX_REQUEST + 1))), Err(RequestError::Long));
+        assert!(start(&["sigsh"], Some(&"x".repeat(MAX_REQUEST))).is_ok());
+        for text in ["a\nb", "a\0b", "ü", "\x1b[2J", "\x7f", "a\tb"] {
+            assert_eq!(start(&["sigsh"], Some(text)), Err(RequestError::Unprintable), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn requests_are_parsed() {
+        assert_eq!(Request::parse(""), Ok(Request::Sign(Sign::default())));
+        assert_eq!(Request::parse("  "), Ok(Request::Sign(Sign::default())));
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let Ok(Request::Sign(sign)) = Request::parse(&format!("sign release --armor --size 7 --digest {digest} --name 'a b%'"))
+        else {
+            panic!("not a sign request")
+        };
+        assert_eq!((sign.key.as_deref(), sign.armor, sign.size), (Some("release"), true, Some(7)));
+        assert_eq!(sign.digest, Some(Digest { algorithm: HashAlgorithm::Sha256, bytes: vec![10; 32] }));
+        assert_eq!(sign.name.unwrap().as_str(), "a%20b%25");
+        assert_eq!(Request::parse("version"), Ok(Request::Version));
+        assert_eq!(Request::parse("certificate k --armor"), Ok(Request::Certificate { key: Some("k".to_owned()), armor: true }));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_without_an_echo() {
+        for text in [
+            "sing",
+            "sign a b",
+            "sign --force",
+            "sign --size",
+            "sign --size -1",
+            "sign --size 1 --size 1",
+            "sign --digest sha512:00",
+            "sign --digest md5:00",
+            "sign 'open",
+            "internal-sftp",
+            "scp -t /tmp",
+            "sign --help",
+            "--help",
+            "-h",
+            "--version",
+            "sign -h",
+            "help sign",
+            "/usr/lib/openssh/sftp-server",
+            "sign --type text",
+            "sign-tar",
+            "--config /etc/passwd",
+        ] {
+            let Err(RequestError::Syntax(message)) = Request::parse(text) else { panic!("{text} was accepted") };
+            assert!(!message.contains("sing") && !message.contains('\n') && message.len() < 80, "{message}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_request_and_option() {
+        for word in ["sign", "certificate", "version", "help", "--armor", "--size", "--digest", "--name"] {
+            assert!(Request::help().contains(word), "{word}");
+        }
+    }
+}

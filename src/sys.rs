@@ -1,0 +1,66 @@
+//! The only unsafe code: what neither the standard library nor `nix` offers as a safe call.
+//!
+//! Each function here is sound to call at any time in a process that has one thread, and sigsh never starts a second one
+//! before its forks are done.
+#![allow(unsafe_code)]
+
+use nix::unistd::{ForkResult, Pid};
+use std::ffi::c_void;
+use std::os::fd::RawFd;
+
+/// Forks. The parent gets the child's process id, the child gets `None`.
+///
+/// # Errors
+/// What `fork(2)` says: no memory, or too many processes.
+pub(crate) fn fork() -> nix::Result<Option<Pid>> {
+    // SAFETY: the process has a single thread, so the child may go on calling anything, allocation included.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Leaves at once, without destructors, `atexit` handlers (a PKCS#11 module may have installed some) or buffers to flush.
+pub fn exit(code: u8) -> ! {
+    // SAFETY: _exit takes no pointers and does not return.
+    unsafe { libc::_exit(code.into()) }
+}
+
+/// Empties the environment and sets what is given: a module sees nothing that an operator has not written down for it.
+pub(crate) fn replace_environment<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) {
+    // SAFETY: one thread, and no reference into the old environment is kept anywhere: std::env copies what it returns.
+    unsafe {
+        libc::clearenv();
+        for (name, value) in variables {
+            std::env::set_var(name, value);
+        }
+    }
+}
+
+/// Keeps memory out of swap. The kernel may refuse (RLIMIT_MEMLOCK); that is the caller's to judge.
+///
+/// # Errors
+/// What `mlock(2)` says.
+pub(crate) fn lock_memory(bytes: &[u8]) -> nix::Result<()> {
+    // SAFETY: mlock changes no content, and the range is that of a live slice.
+    nix::errno::Errno::result(unsafe { libc::mlock(bytes.as_ptr().cast::<c_void>(), bytes.len()) }).map(drop)
+}
+
+/// Closes every descriptor but those given.
+///
+/// # Errors
+/// What `close_range(2)` says.
+pub(crate) fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 0;
+    for last in keep.iter().map(|fd| fd.checked_sub(1)).chain([Some(u32::MAX)]) {
+        if let Some(last) = last.filter(|last| first <= *last) {
+            // SAFETY: no pointers. The owners of what is closed here live in frames that a forked child never returns
+            // to and never drops, since it leaves by _exit.
+            nix::errno::Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+        first = last.map_or(1, |last| last.saturating_add(2));
+    }
+    Ok(())
+}

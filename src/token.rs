@@ -1,0 +1,310 @@
+//! The token process: has the secrets and never sees a byte of the artifact.
+//!
+//! The first half of this file runs in the monitor, [`run`] is the process itself.
+
+pub mod generate;
+pub mod module;
+pub mod pin;
+
+use crate::channel::{self, Channel, ChannelError, after};
+use crate::config;
+use crate::config::uri::KeyUri;
+use crate::config::values::Name;
+use crate::openpgp::{Public, Scheme};
+use crate::process::Child;
+use crate::sandbox::{self, SandboxError, Surroundings};
+use crate::sys;
+use crate::trusted::{self, TrustError};
+use cryptoki::context::Pkcs11;
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::wait::WaitStatus;
+use serde::{Deserialize, Serialize};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a token process may take to log out, once it has signed.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// How long a token may take to make a key: smartcards take minutes for RSA-4096.
+const GENERATE: Duration = Duration::from_secs(600);
+
+/// All that the process knows; it inherits this by the fork.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// The token's name: that of its marker.
+    pub name: &'a Name,
+    /// The token.
+    pub token: &'a config::Token,
+    /// The key in it.
+    pub key: &'a KeyUri,
+    /// The state directory.
+    pub state: &'a Path,
+}
+
+/// What the monitor asks, in this order.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Log in and find the key: the last byte has come.
+    Open,
+    /// Sign this, as often as is asked.
+    Sign(Scheme, Vec<u8>),
+    /// Log out.
+    Leave,
+}
+
+/// What the token process answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// The module is loaded and initialised. Comes by itself.
+    Loaded,
+    /// Logged in, and exactly one key found; what the token says of its public half.
+    Open(Option<Public>),
+    /// The raw signature.
+    Signed(Vec<u8>),
+    /// It did not work out, and the process leaves.
+    Failed(Fault),
+}
+
+/// Why the token process cannot serve. Texts are the module's, cut and made printable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Fault {
+    /// A file that the token's table names could have been written by others.
+    #[error("{0}")]
+    Trust(String),
+    /// The PIN file or the state directory cannot be used.
+    #[error("{0}")]
+    Files(String),
+    /// The process cannot be confined.
+    #[error("{0}")]
+    Sandbox(String),
+    /// The module cannot be loaded or initialised, or fails.
+    #[error("the module failed: {0}")]
+    Module(String),
+    /// The uri selects this many tokens, and not one.
+    #[error("the token's uri selects {0} tokens instead of one")]
+    Tokens(usize),
+    /// CKR_PIN_INCORRECT.
+    #[error("the PIN is wrong")]
+    PinIncorrect,
+    /// The PIN was wrong before, or an attempt was cut off: it is not tried again until its file changes.
+    #[error("the PIN in this PIN file was wrong, or its first use was cut off; it is not tried again")]
+    PinTried,
+    /// The token says that few tries are left, or none.
+    #[error("the token says that {0}; it is not tried")]
+    PinLow(String),
+    /// Other sessions log in, one after the other, and the time was up.
+    #[error("other sessions kept the token's login busy")]
+    Busy,
+    /// There is one already, and it is not replaced.
+    #[error("the token already has a key that this uri selects")]
+    Exists,
+    /// The uri selects this many private keys, and not one.
+    #[error("the key's uri selects {0} private keys instead of one")]
+    Keys(usize),
+}
+
+impl From<TrustError> for Fault {
+    fn from(error: TrustError) -> Fault {
+        match error {
+            TrustError::Open(..) | TrustError::Read(..) => Fault::Files(printable(&error)),
+            error => Fault::Trust(printable(&error)),
+        }
+    }
+}
+
+impl From<SandboxError> for Fault {
+    fn from(error: SandboxError) -> Fault {
+        Fault::Sandbox(printable(&error))
+    }
+}
+
+/// One line of at most 512 printable characters: it must fit a message and may stand in a log.
+pub(crate) fn printable(text: &impl ToString) -> String {
+    text.to_string().chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(512).collect()
+}
+
+/// Why there is no signature.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It told why.
+    #[error("{0}")]
+    Fault(Fault),
+    /// It did not answer in time, and was killed.
+    #[error("the token did not answer within its timeout")]
+    Hung,
+    /// It died.
+    #[error("the token process died ({0:?})")]
+    Died(Option<WaitStatus>),
+    /// It sent what it must not.
+    #[error("the token process sent nonsense")]
+    Nonsense,
+    /// The system refused.
+    #[error("cannot talk to the token process: {0}")]
+    System(#[from] Errno),
+}
+
+/// The monitor's handle on the token process.
+pub struct Token {
+    child: Child,
+    timeout: Duration,
+    deadline: Instant,
+    loaded: bool,
+}
+
+impl Token {
+    /// Forks the process, which loads the module at once.
+    ///
+    /// # Errors
+    /// What `fork(2)` says.
+    pub fn fork(setup: Setup<'_>, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, Errno> {
+        let timeout = setup.token.timeout();
+        let child = Child::fork(c"sigsh-token", &[], |channel| run(channel, setup))?;
+        Ok(Token { child, timeout, deadline: after(timeout), loaded: false })
+    }
+
+    /// Where to wait for it while the artifact is being hashed.
+    pub fn channel(&self) -> &Channel {
+        self.child.channel()
+    }
+
+    /// Until when it must have loaded its module; `None` when it has.
+    pub fn load_deadline(&self) -> Option<Instant> {
+        (!self.loaded).then_some(self.deadline)
+    }
+
+    /// Takes its word that it has loaded the module, or its excuse. Anything it says later, unasked, is nonsense.
+    ///
+    /// # Errors
+    /// Any [`TokenError`].
+    pub fn hear(&mut self) -> Result<(), TokenError> {
+        match self.receive()? {
+            Answer::Loaded if !self.loaded => {
+                self.loaded = true;
+                Ok(())
+            }
+            _ => Err(TokenError::Nonsense),
+        }
+    }
+
+    /// Has it log in and find the key.
+    ///
+    /// # Errors
+    /// Any [`TokenError`].
+    pub fn open(&mut self) -> Result<Option<Public>, TokenError> {
+        if !self.loaded {
+            self.hear()?;
+        }
+        // Once for the turn of others, once for its own.
+        match self.ask(&Request::Open, self.timeout.saturating_mul(2))? {
+            Answer::Open(public) => Ok(public),
+            _ => Err(TokenError::Nonsense),
+        }
+    }
+
+    /// For a process of [`generate`]: waits for the key to be made, for as long as a token may need to find primes.
+    ///
+    /// # Errors
+    /// Any [`TokenError`].
+    pub fn generated(mut self) -> Result<Option<Public>, TokenError> {
+        self.deadline = after(GENERATE);
+        match self.receive()? {
+            Answer::Open(public) => Ok(public),
+            _ => Err(TokenError::Nonsense),
+        }
+    }
+
+    /// Has it sign.
+    ///
+    /// # Errors
+    /// Any [`TokenError`].
+    pub fn sign(&mut self, scheme: Scheme, data: Vec<u8>) -> Result<Vec<u8>, TokenError> {
+        match self.ask(&Request::Sign(scheme, data), self.timeout)? {
+            Answer::Signed(signature) => Ok(signature),
+            _ => Err(TokenError::Nonsense),
+        }
+    }
+
+    /// Tells it to log out; it does so while the monitor goes on.
+    pub fn leave(&mut self) {
+        let _ = self.channel().send(&Request::Leave);
+        self.deadline = after(LEAVE);
+    }
+
+    /// Gives it the time to do so, and ends it.
+    pub fn end(mut self) {
+        let _ = channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], self.deadline);
+        self.child.end();
+    }
+
+    fn ask(&mut self, request: &Request, time: Duration) -> Result<Answer, TokenError> {
+        self.deadline = after(time);
+        match self.channel().send(request) {
+            Ok(()) | Err(ChannelError::Gone) => self.receive(),
+            Err(error) => Err(self.gone(error)),
+        }
+    }
+
+    fn receive(&mut self) -> Result<Answer, TokenError> {
+        if channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], self.deadline)? == [false] {
+            self.child.end();
+            return Err(TokenError::Hung);
+        }
+        match self.channel().receive() {
+            Ok(Answer::Failed(fault)) => Err(TokenError::Fault(fault)),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.gone(error)),
+        }
+    }
+
+    fn gone(&mut self, error: ChannelError) -> TokenError {
+        match error {
+            ChannelError::Gone => TokenError::Died(self.child.end()),
+            ChannelError::Nonsense => TokenError::Nonsense,
+            ChannelError::System(errno) => TokenError::System(errno),
+        }
+    }
+}
+
+/// The process.
+pub fn run(channel: Channel, setup: Setup<'_>) {
+    let code = match serve(&channel, setup) {
+        Ok(()) => 0,
+        Err(fault) => channel.send(&Answer::Failed(fault)).map_or(1, |()| 0),
+    };
+    // No destructors: those of a module that has failed are not to be trusted with more.
+    sys::exit(code);
+}
+
+fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
+    let token = setup.token;
+    pin::standard_descriptors_to_null()?;
+    let module = trusted::resolve(&token.module)?;
+    let (pin, pin_file) = pin::read(&token.pin_file)?;
+    let mut marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
+    sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
+    sandbox::enter_token(&Surroundings {
+        profile: token.sandbox,
+        read: token.read.iter().map(AsRef::as_ref).chain([module.as_path()]).collect(),
+        write: token.write.iter().map(AsRef::as_ref).collect(),
+        environment: &|name| token.environment.get(name).map(|value| &**value),
+    })?;
+    let loaded = module::load(&module)?;
+    tell(channel, &Answer::Loaded)?;
+    let Ok(Request::Open) = channel.receive() else { return Ok(()) };
+    let session = module::log_in(&loaded, &token.uri, pin, &mut marker, token.timeout(), Pkcs11::open_ro_session)?;
+    sandbox::narrow_token(token.sandbox)?;
+    let (key, public) = module::find_key(&session, setup.key)?;
+    tell(channel, &Answer::Open(public))?;
+    while let Ok(Request::Sign(scheme, data)) = channel.receive() {
+        tell(channel, &Answer::Signed(module::sign(&session, key, scheme, &data)?))?;
+    }
+    drop(session);
+    let _ = loaded.finalize();
+    Ok(())
+}
+
+fn tell(channel: &Channel, answer: &Answer) -> Result<(), Fault> {
+    channel.send(answer).map_err(|error| Fault::Module(printable(&error)))
+}

@@ -1,0 +1,159 @@
+//! The PIN: read once, locked in memory, wiped after use, and tried once by all sessions together.
+
+use super::{Fault, printable};
+use crate::config::values::Name;
+use crate::sys;
+use crate::trusted;
+use cryptoki::types::RawAuthPin;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::sys::stat::{FileStat, Mode};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// The longest PIN file in bytes.
+const MAX_PIN: usize = 256;
+
+/// How often a session that waits for its turn looks again.
+const TURN: Duration = Duration::from_millis(1);
+
+/// Opens /dev/null as 0, 1 and 2: modules print.
+pub(super) fn standard_descriptors_to_null() -> Result<(), Fault> {
+    let null = || open("/dev/null", OFlag::O_RDWR, Mode::empty());
+    let failed = |error: Errno| Fault::Files(printable(&format!("cannot open /dev/null: {error}")));
+    // The lowest free descriptors are handed out: the fork has closed all three.
+    for _ in 0..3 {
+        std::mem::forget(null().map_err(failed)?);
+    }
+    Ok(())
+}
+
+/// Reads the PIN: the file's first line. Also returns what identifies this content of the file.
+pub(super) fn read(path: &Path) -> Result<(RawAuthPin, String), Fault> {
+    let opened = trusted::open(path)?;
+    trusted::is_secret(path, &opened.stat)?;
+    let mut buffer = Zeroizing::new([0; MAX_PIN]);
+    let _ = sys::lock_memory(&buffer[..]);
+    let mut length = 0;
+    let mut file = opened.file;
+    loop {
+        match file.read(buffer.get_mut(length..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Fault::Files(printable(&format!("cannot read the PIN file: {error}")))),
+        }
+    }
+    let line = buffer.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    if length == MAX_PIN || line.first().is_none_or(|byte| *byte == 0) {
+        return Err(Fault::Files("the PIN file holds no PIN on its first line".to_owned()));
+    }
+    let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    // Exactly as long as needed, and locked before it is filled: no copy is left behind by growing.
+    let mut pin = Vec::with_capacity(line.len());
+    pin.extend_from_slice(line);
+    let _ = sys::lock_memory(&pin);
+    Ok((RawAuthPin::new(Box::new(pin)), identify(&opened.stat)))
+}
+
+/// Changes whenever somebody writes the file, and says nothing about the PIN.
+fn identify(stat: &FileStat) -> String {
+    format!("{}:{}:{}.{:09}:{}", stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec, stat.st_size)
+}
+
+/// What is known about a token's PIN file, shared by all sessions: a small file in the state directory, and the lock that lets
+/// one of them log in at a time.
+pub struct Marker {
+    file: Option<File>,
+    pin_file: String,
+}
+
+/// The turn to log in; others wait until it is dropped.
+pub struct Turn<'a> {
+    lock: Flock<File>,
+    pin_file: &'a str,
+}
+
+/// What the marker says of a PIN file. A record is one line of fixed length, written in one piece.
+const RECORD: usize = 128;
+
+impl Marker {
+    /// Opens the token's marker, and makes it at first.
+    pub(super) fn open(state: &Path, token: &Name, pin_file: &str) -> Result<Marker, Fault> {
+        let directory = trusted::private_directory(state)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&directory, format!("pin.{token}").as_str(), flags, Mode::from_bits_truncate(0o600))
+            .map_err(|error| Fault::Files(printable(&format!("cannot open the PIN marker in {}: {error}", state.display()))))?;
+        Ok(Marker { file: Some(file.into()), pin_file: pin_file.to_owned() })
+    }
+
+    /// Waits for the turn to log in. The kernel ends the turn of a session that dies.
+    pub(super) fn turn(&mut self, patience: Duration) -> Result<Turn<'_>, Fault> {
+        let began = Instant::now();
+        let mut file = self.file.take().ok_or(Fault::Busy)?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Turn { lock, pin_file: &self.pin_file }),
+                Err((_, error)) if error != Errno::EAGAIN && error != Errno::EINTR => {
+                    return Err(Fault::Files(printable(&format!("cannot lock the PIN marker: {error}"))));
+                }
+                Err((back, _)) => file = back,
+            }
+            if began.elapsed() >= patience {
+                return Err(Fault::Busy);
+            }
+            let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &TimeSpec::from_duration(TURN));
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Before a login: refuses a PIN known to be wrong. One that is not known is marked as tried first, so that a session that dies
+    /// in its login leaves a PIN that nobody tries again.
+    pub(super) fn before(&self) -> Result<(), Fault> {
+        let mut record = [0; RECORD];
+        let _ = self.lock.read_at(&mut record, 0);
+        if record == self.record("good") {
+            Ok(())
+        } else if record == self.record("tried") {
+            Err(Fault::PinTried)
+        } else {
+            self.write("tried")
+        }
+    }
+
+    /// After a login, with what the token made of the PIN; `None` when it did not come to that.
+    pub(super) fn after(&self, right: Option<bool>) -> Result<(), Fault> {
+        let mut record = [0; RECORD];
+        let _ = self.lock.read_at(&mut record, 0);
+        match right {
+            Some(true) if record == self.record("good") => Ok(()),
+            Some(true) => self.write("good"),
+            Some(false) => self.write("tried"),
+            None if record == self.record("good") => Ok(()),
+            None => self.write("unknown"),
+        }
+    }
+
+    fn record(&self, verdict: &str) -> [u8; RECORD] {
+        let mut record = [b' '; RECORD];
+        for (to, from) in record.iter_mut().zip(format!("{verdict} {}", self.pin_file).bytes()) {
+            *to = from;
+        }
+        if let Some(last) = record.last_mut() {
+            *last = b'\n';
+        }
+        record
+    }
+
+    fn write(&self, verdict: &str) -> Result<(), Fault> {
+        let failed = |error| Fault::Files(printable(&format!("cannot write the PIN marker: {error}")));
+        self.lock.write_all_at(&self.record(verdict), 0).and_then(|()| self.lock.sync_data()).map_err(failed)
+    }
+}

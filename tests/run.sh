@@ -1,0 +1,51 @@
+#!/bin/sh
+# sh tests/run.sh: everything that must pass, from nothing but Rust's toolchain on Debian.
+#
+# Installs the Debian packages that are missing. The tests run as root in a throw-away copy of this machine
+# (tests/inside.sh), where sigsh gets an account of its own, as in production.
+set -eu
+cd -- "$(dirname -- "$0")/.."
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+export PATH
+
+# step NAME COMMAND...
+step() {
+    name=$1
+    shift
+    echo "== $name: $*"
+    start=$(date +%s)
+    "$@"
+    echo "== $name: $(($(date +%s) - start)) s"
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends "$@" >/dev/null
+}
+
+missing=
+for package in gcc gnupg gpgv iproute2 libc6-dev man-db opensc openssh-client openssh-server \
+    pacman-package-manager pandoc rpm shellcheck softhsm2 sqv strace systemd; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+        missing="$missing $package"
+done
+# shellcheck disable=SC2086 # a list of words
+[ -z "$missing" ] || step "missing packages" install_packages $missing
+
+step format cargo fmt --check
+step scripts shellcheck .ci/run sshd/*.sh tests/*.sh
+step lints cargo clippy --quiet --all-targets --locked -- -D warnings
+if command -v cargo-deny >/dev/null; then
+    step dependencies cargo deny check bans licenses sources
+else
+    echo "== dependencies: skipped, cargo-deny is not installed"
+fi
+step build cargo build --quiet --release --locked
+
+runner="target.'cfg(all())'.runner = 'sh tests/inside.sh'"
+echo "== tests: cargo test --locked, each program through tests/inside.sh"
+exec cargo test --locked --config "$runner"
