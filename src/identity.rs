@@ -108,7 +108,7 @@ mod tests {
             format!("password\n{line}"),
             format!("{line}password\n"),
             format!("hostbased {KEY}\n"),
-            line.replace("AAAAI", "AAAAJ"),
+            line.replace("AAAA\n", "\n"),
             line.replace("ssh-ed25519", "ssh-rsa"),
             "publickey \n".to_owned(),
         ] {

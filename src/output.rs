@@ -8,11 +8,11 @@ use nix::sys::stat::{SFlag, fstat, major, minor};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-/// Demands that the client is there to take what will be written.
+/// Demands a standard output: before anything is done for it.
 ///
 /// # Errors
-/// When standard output is closed, or its reader is gone.
-pub fn open() -> Result<(), Failure> {
+/// When it is closed.
+pub fn exists() -> Result<(), Failure> {
     let stdout = std::io::stdout();
     // Where a descriptor was closed at the start, the standard library has opened /dev/null: nobody reads there.
     let is_null = |stat: nix::sys::stat::FileStat| {
@@ -22,6 +22,16 @@ pub fn open() -> Result<(), Failure> {
     if fstat(stdout.as_fd()).map_or(true, is_null) {
         return Err(Failure::no_output());
     }
+    Ok(())
+}
+
+/// Demands that the client is still there to take what will be written. A client that was killed looks like one that has sent its
+/// last byte, but for this.
+///
+/// # Errors
+/// When its end of standard output is gone.
+pub fn has_reader() -> Result<(), Failure> {
+    let stdout = std::io::stdout();
     // No event is asked for: only an error or a hang-up shows.
     match crate::channel::wait([(stdout.as_fd(), PollFlags::empty())], Instant::now()) {
         Ok([false]) => Ok(()),

@@ -97,7 +97,7 @@ fn sign(
 ) -> Result<(), Failure> {
     audit.learn(Field::KEY, grant.name);
     audit.ready()?;
-    output::open()?;
+    output::exists()?;
     let certificate = trusted::read(&grant.key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
     let (name, state) = (config.token_name(grant.key), config.audit.state());
     let mut token = Token::fork(Setup { name, token: grant.token, key: &grant.key.uri, state }, token_run)?;
@@ -110,7 +110,7 @@ fn sign(
     audit.learn(Field::MODE, "artifact");
     audit.learn(Field::SIZE, artifact.size);
     audit.learn(field_of(artifact.state.algorithm()), hex::encode(&artifact.digest));
-    output::open()?;
+    output::has_reader()?;
 
     let draft = Draft::new(&key, artifact.state, SystemTime::now())?;
     audit.learn(Field::DATE, humantime::format_rfc3339_seconds(draft.created()));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel;
 use nix::poll::PollFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
 /// How long a full queue is waited for. A journald that is alive empties it in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,8 +43,9 @@ impl Journal {
     /// [`JournalError::Connect`].
     pub fn connect(socket: &Path) -> Result<Journal, JournalError> {
         let failed = |error: std::io::Error| JournalError::Connect(error.to_string());
-        let connection = UnixDatagram::unbound().map_err(failed)?;
-        connection.set_nonblocking(true).map_err(failed)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let connection = nix::sys::socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None);
+        let connection = UnixDatagram::from(connection.map_err(std::io::Error::from).map_err(failed)?);
         connection.connect(socket).map_err(failed)?;
         Ok(Journal(connection))
     }

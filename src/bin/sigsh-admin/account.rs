@@ -36,7 +36,12 @@ pub(crate) fn token(config: &Config, key: &Key, token: &TokenConfig) -> Result<T
 }
 
 /// A process under the account that makes a key.
-pub(crate) fn generator(config: &Config, key: &Key, token: &TokenConfig, algorithm: generate::Algorithm) -> Result<Token, AdminError> {
+pub(crate) fn generator(
+    config: &Config,
+    key: &Key,
+    token: &TokenConfig,
+    algorithm: generate::Algorithm,
+) -> Result<Token, AdminError> {
     fork(config, key, token, |channel, setup| generate::run(channel, setup, algorithm))
 }
 

@@ -3,7 +3,6 @@
 use crate::{AdminError, account};
 use clap::Subcommand;
 use nix::sys::stat::Mode;
-use sequoia_openpgp as openpgp;
 use openpgp::Cert;
 use openpgp::crypto::{Signer, mpi};
 use openpgp::packet::key::{PrimaryRole, PublicParts, UnspecifiedRole};
@@ -11,6 +10,7 @@ use openpgp::packet::signature::SignatureBuilder;
 use openpgp::packet::{Key, UserID};
 use openpgp::serialize::SerializeInto;
 use openpgp::types::{Features, HashAlgorithm as Hash, KeyFlags, SignatureType};
+use sequoia_openpgp as openpgp;
 use sigsh::config::Config;
 use sigsh::hash_state::HashAlgorithm;
 use sigsh::openpgp::certificate::MAX_CERTIFICATE;

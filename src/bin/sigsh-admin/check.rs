@@ -108,7 +108,9 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
 fn owned_by_root(findings: &mut Findings, path: &Path) {
     match trusted::open(path) {
         Ok(opened) if opened.stat.st_uid == 0 => {}
-        Ok(_) => findings.warning(&format!("{} belongs to the account, which could change it; let it belong to root", path.display())),
+        Ok(_) => {
+            findings.warning(&format!("{} belongs to the account, which could change it; let it belong to root", path.display()))
+        }
         Err(error) => findings.error(&error.to_string()),
     }
 }

@@ -39,7 +39,11 @@ pub(crate) fn settings(findings: &mut Findings, account: &str, config: &Path) {
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let values = |name: &str| -> Vec<&str> {
-        text.lines().filter_map(|line| line.split_once(' ')).filter(|(key, _)| *key == name).map(|(_, value)| value.trim()).collect()
+        text.lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value.trim())
+            .collect()
     };
     let mut wrong = 0;
     for (name, wanted, consequence) in SETTINGS {
