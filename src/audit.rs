@@ -172,7 +172,7 @@ impl Audit {
         if self.fact(Field::DATE).is_empty() {
             fields.push((Field::DATE.0, &now));
         }
-        fields.extend(self.facts.iter().map(|(field, value)| (field.0, value.as_str())));
+        fields.extend(self.facts.iter().filter(|(_, value)| !value.is_empty()).map(|(field, value)| (field.0, value.as_str())));
         fields.extend(more);
         journal.send(&fields)
     }

@@ -46,9 +46,13 @@ impl Start {
         let mut arguments = arguments.into_iter().skip(1);
         let (mut config, mut command, mut strange) = (None, None, None);
         while let Some(argument) = arguments.next() {
-            match argument.to_str() {
-                Some("--config") if config.is_none() => config = arguments.next().map(PathBuf::from),
-                Some("-c") if command.is_none() => command = arguments.next(),
+            let value = match argument.to_str() {
+                Some("--config") => Some((&mut config, arguments.next())),
+                Some("-c") => Some((&mut command, arguments.next())),
+                _ => None,
+            };
+            match value {
+                Some((place @ None, Some(value))) => *place = Some(value),
                 _ => strange = Some(argument.to_string_lossy().into_owned()),
             }
         }
@@ -61,7 +65,7 @@ impl Start {
             (None, Some(command)) => Ok(command),
             (None, None) => Ok(OsString::new()),
         };
-        Start { config, text }
+        Start { config: config.map(PathBuf::from), text }
     }
 
     /// The request's text, checked for length and characters.
@@ -256,8 +260,9 @@ mod tests {
         for lost in ["sigsh --config /c", "/usr/bin/sigsh --config /c", "sign", "/a b/sigsh", "relative/sigsh"] {
             assert_eq!(start(&["sigsh", "-c", lost], Some("sign")), Err(RequestError::Start("options in -c".to_owned())), "{lost}");
         }
-        assert!(matches!(start(&["sigsh", "--hidden"], None), Err(RequestError::Start(_))));
-        assert!(matches!(start(&["sigsh", "-c", "help", "more"], None), Err(RequestError::Start(_))));
+        for strange in [&["sigsh", "--hidden"][..], &["sigsh", "-c", "help", "more"], &["sigsh", "-c"], &["sigsh", "--config"]] {
+            assert!(matches!(start(strange, None), Err(RequestError::Start(_))), "{strange:?}");
+        }
     }
 
     #[test]

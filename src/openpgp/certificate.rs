@@ -77,6 +77,18 @@ impl SigningKey {
         self.expires
     }
 
+    /// Whether it may still sign `now`: an upload can outlive a key.
+    ///
+    /// # Errors
+    /// [`OpenpgpError::Certificate`], [`OpenpgpError::Clock`].
+    pub fn still_alive(&self, now: SystemTime) -> Result<(), OpenpgpError> {
+        match self.expires {
+            Some(when) if when <= now => Err(OpenpgpError::Certificate(format!("expired on {}", date(when)))),
+            _ if self.key.creation_time() > now => Err(OpenpgpError::Clock),
+            _ => Ok(()),
+        }
+    }
+
     /// The first user id, for people.
     pub fn user_id(&self) -> String {
         self.cert.userids().next().map(|id| String::from_utf8_lossy(id.userid().value()).into_owned()).unwrap_or_default()

@@ -28,8 +28,9 @@ impl<'a> Draft<'a> {
     /// Decides what is signed: a detached binary signature, made `now` by this key, on what the state has taken in.
     ///
     /// # Errors
-    /// [`OpenpgpError::Library`].
+    /// [`OpenpgpError::Certificate`] when the key has expired since it was read, [`OpenpgpError::Library`].
     pub fn new(key: &'a SigningKey, state: HashState, now: SystemTime) -> Result<Draft<'a>, OpenpgpError> {
+        key.still_alive(now)?;
         // Whole seconds, rounded down: sqv accepts nothing that is even a moment ahead.
         let created = now - Duration::from_nanos(now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.subsec_nanos()).into());
         let time = Timestamp::try_from(created).map_err(library)?;

@@ -1,6 +1,6 @@
 //! The system calls that each process may make: one a line, with its reason. Whatever is not here kills the process.
 
-use libc::{EAFNOSUPPORT, ENOSYS, O_TRUNC, PROT_EXEC};
+use libc::{EAFNOSUPPORT, O_TRUNC, PROT_EXEC};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -66,9 +66,6 @@ macro_rules! libc_number {
     };
     (clone) => {
         libc::SYS_clone
-    };
-    (clone3) => {
-        libc::SYS_clone3
     };
     (close) => {
         libc::SYS_close
@@ -280,7 +277,6 @@ pub const SOFTHSM_LOAD: &[Row] = &[
     rare!(mremap, "memory: the allocator grows large pieces"),
     rare!(ppoll, "waits for a message again when interrupted"),
     rare!(socket, When::Fails(EAFNOSUPPORT), "SoftHSM wants to report errors to syslog; it goes on without"),
-    rare!(clone3, When::Fails(ENOSYS), "no threads; a library that asks is told that there are none"),
     row!(prctl, When::Is(0, libc::PR_SET_NO_NEW_PRIVS), "the second filter"),
     row!(seccomp, "the second filter"),
     row!(exit_group, "leaves"),
@@ -307,7 +303,7 @@ pub const SOFTHSM_SIGN: &[Row] = &[
     rare!(futex, "locks in the module's libraries"),
     rare!(ppoll, "waits for a message again when interrupted"),
     rare!(clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
-    rare!(socket, When::Fails(EAFNOSUPPORT), "SoftHSM wants to report errors to syslog; it goes on without"),
+    rare!(socket, "fails as before: the filter before login stays in force, and of two the stricter counts"),
     row!(exit_group, "leaves"),
 ];
 
@@ -334,7 +330,6 @@ pub const BEGINNING: &[Row] = &[
     row!(readlinkat, "links on the way to them"),
     row!(mlock, "the PIN stays out of swap"),
     row!(sigaltstack, "the standard library"),
-    rare!(clone3, When::Fails(ENOSYS), "no threads; a library that asks is told that there are none"),
 ];
 
 /// What no table may ever hold. `openat`'s O_TRUNC is masked where it is allowed.
