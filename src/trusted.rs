@@ -152,7 +152,7 @@ fn walk(path: &Path, follow: bool) -> Result<(OwnedFd, PathBuf, OsString), Trust
                 return Err(failed(Errno::ELOOP));
             }
             // A relative target starts at the directory that holds the link, as walked so far.
-            let mut target = components(&here.join(&target)).ok_or_else(|| TrustError::NotAbsolute(target))?;
+            let mut target = components(&here.join(&target)).ok_or(TrustError::NotAbsolute(target))?;
             target.append(&mut todo);
             todo = target;
             directory = root().map_err(failed)?;

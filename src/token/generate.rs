@@ -58,7 +58,7 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm) -> Result<Answer, Fault> {
     let named = [Attribute::Token(true), Attribute::Label(label), Attribute::Id(id)];
     let (mechanism, kind) = match algorithm {
         Algorithm::Rsa(bits) => {
-            let bits = bits.try_into().map_err(|_| Fault::Module("no such key size".to_owned()))?;
+            let bits = bits.into();
             let exponent = Attribute::PublicExponent(vec![1, 0, 1]);
             (Mechanism::RsaPkcsKeyPairGen, vec![Attribute::ModulusBits(bits), exponent])
         }
