@@ -211,9 +211,9 @@ impl Request {
         let mut text = words.render_help().to_string();
         if let Some(sign) = words.find_subcommand_mut("sign") {
             let options = sign.render_help().to_string();
-            text.push_str(
-                options.split_once("\n\n").map_or("", |(_, rest)| rest).split_once("Arguments").map_or("", |(_, rest)| rest),
-            );
+            let arguments = options.split_once("Arguments:\n").map_or("", |(_, rest)| rest);
+            text.push_str("\nOf sign:\n");
+            text.push_str(arguments);
         }
         text
     }
@@ -332,5 +332,6 @@ mod tests {
         for word in ["sign", "certificate", "version", "help", "--armor", "--size", "--digest", "--name"] {
             assert!(Request::help().contains(word), "{word}");
         }
+        assert!(!Request::help().lines().any(|line| line == ":"));
     }
 }

@@ -32,7 +32,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TEXT")]
         user_id: String,
         /// How long it is valid, such as 10y; without it, for ever
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = lifetime)]
         expires: Option<Duration>,
     },
     /// Print the certificate
@@ -43,6 +43,14 @@ pub(crate) enum Command {
         #[arg(long)]
         armor: bool,
     },
+}
+
+/// RFC 9580 §5.2.3.13 counts seconds in 32 bits, and none of them means for ever.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if (1..=u32::MAX.into()).contains(&time.as_secs()) => Ok(time),
+        _ => Err("a certificate is valid for a time between \"1s\" and \"136y\", or without --expires for ever".to_owned()),
+    }
 }
 
 pub(crate) fn run(command: &Command, config: &Config) -> Result<(), AdminError> {

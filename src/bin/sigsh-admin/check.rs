@@ -55,34 +55,39 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
     let user = account::find(&config)?;
     findings.ok(&format!("configuration {}", path.display()));
     let canary = journald::canary_name();
-    if !as_account(user.as_ref(), path, &canary)? {
-        findings.errors = true;
+    let (good, recorded) = as_account(user.as_ref(), path, &canary)?;
+    findings.errors |= !good;
+    if recorded {
+        journald::read_back(&mut findings, config.audit.journal(), &canary, user.as_ref().map_or(geteuid(), |user| user.uid));
     }
-    journald::read_back(&mut findings, config.audit.journal(), &canary, user.as_ref().map_or(geteuid(), |user| user.uid));
     journald::settings(&mut findings);
     sshd::settings(&mut findings, &config.account, &options.sshd_config);
     Ok(!findings.errors)
 }
 
-/// The part that a session does, in a child that has become the account.
-fn as_account(user: Option<&User>, path: &Path, canary: &str) -> Result<bool, AdminError> {
+/// The part that a session does, in a child that has become the account. Tells whether it found no error, and whether the journal took
+/// the canary.
+fn as_account(user: Option<&User>, path: &Path, canary: &str) -> Result<(bool, bool), AdminError> {
     let mut child = Child::fork(c"sigsh-check", &[0, 1, 2], |channel| {
         let mut findings = Findings::default();
-        match account::enter(user).map_err(AdminError::from).and_then(|()| Ok(Config::for_admin(path, true)?)) {
+        let recorded = match account::enter(user).map_err(AdminError::from).and_then(|()| Ok(Config::for_admin(path, true)?)) {
             Ok(config) => session_parts(&mut findings, &config, path, canary),
-            Err(error) => findings.error(&error.to_string()),
-        }
-        let _ = channel.send(&!findings.errors);
+            Err(error) => {
+                findings.error(&error.to_string());
+                false
+            }
+        };
+        let _ = channel.send(&(!findings.errors, recorded));
     })?;
-    let good = child.channel().receive().unwrap_or(false);
+    let outcome = child.channel().receive().unwrap_or((false, false));
     child.end();
-    Ok(good)
+    Ok(outcome)
 }
 
-fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: &str) {
+fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: &str) -> bool {
     if geteuid().is_root() {
         findings.error("sigsh refuses to run as root; check it as root, and let it run under its account");
-        return;
+        return false;
     }
     match paths::missing() {
         Ok(missing) if missing.is_empty() => findings.ok("sandbox: Landlock rules for files, network, signals; seccomp"),
@@ -101,7 +106,9 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
     }
     let socket = config.audit.journal();
     let sent = Journal::connect(socket).and_then(|journal| journal.send(&journald::canary(canary)));
+    let recorded = sent.is_ok();
     findings.outcome(&format!("journal {}", socket.display()), sent.map(|()| " takes records".to_owned()));
+    recorded
 }
 
 /// A session accepts files of the account itself, for trying sigsh out. In earnest they are root's.

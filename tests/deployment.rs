@@ -1,0 +1,89 @@
+//! README's commands, run for real on a fresh host: every block of shell that a comment marks, in order, to a signature that gpgv
+//! calls good. A program of its own, so that `tests/inside.sh` gives it a machine on which nothing is installed yet.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::process::Command;
+
+/// What stands in for a second machine, for the network and for systemd. README's own text is run unchanged.
+const AROUND: &str = r#"
+set -eux
+umask 022
+
+export HOME=/srv/deployment PATH="/srv/deployment/bin:$PATH"
+mkdir -p $HOME/.ssh $HOME/bin
+cd $HOME
+# The package archive is not reachable from here, and the tests have built already.
+printf '#!/bin/sh\nshift\ndpkg-query -W "$@"\n' >bin/apt-get
+chmod +x bin/apt-get
+cargo() { :; }
+# One machine plays both hosts, and root both users.
+scp() { cp "$1" "${2#*:}"; }
+echo 'what is to be signed' >package.tar.gz
+
+# sshd as Debian ships it, with the settings of no other package.
+sshd() { /usr/sbin/sshd "$@"; }
+rm -f /etc/ssh/sshd_config.d/* /run/sshd.pid
+cp /usr/share/openssh/sshd_config /etc/ssh/sshd_config
+ssh-keygen -A
+listening() {
+    tries=250
+    until [ -s /run/sshd.pid ]; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || { cat $HOME/sshd.log; exit 1; }
+        sleep 0.02
+    done
+}
+sshd -E $HOME/sshd.log
+listening
+systemctl() {
+    [ "$*" = 'reload ssh' ]
+    pid=$(cat /run/sshd.pid)
+    rm /run/sshd.pid
+    kill -HUP "$pid"
+    listening
+}
+cat >/etc/ssh/ssh_config.d/signing.conf <<END
+Host signing.example.org
+    HostName 127.0.0.1
+    HostKeyAlias signing.example.org
+    UserKnownHostsFile $HOME/.ssh/known_hosts
+    BatchMode yes
+    IdentityAgent none
+END
+echo "signing.example.org $(cat /etc/ssh/ssh_host_ed25519_key.pub)" >$HOME/.ssh/known_hosts
+# The first commands are for a checkout, the others for wherever an operator is.
+cd "$CHECKOUT"
+"#;
+
+#[test]
+fn the_commands_of_the_readme_end_with_a_good_signature() {
+    assert!(Path::new("/run/systemd/journal/socket").exists(), "run this with tests/run.sh, or under tests/inside.sh");
+    assert!(!Path::new("/etc/sigsh").exists(), "sigsh is installed already: this is not a fresh host");
+    let checkout = env!("CARGO_MANIFEST_DIR");
+    let readme = std::fs::read_to_string(format!("{checkout}/README.md")).unwrap();
+    let blocks = blocks(&readme);
+    assert_eq!(blocks.len(), 9, "README has other blocks than expected: {blocks:#?}");
+    for command in ["install.sh", "key generate", "certificate create", "sigsh-admin check", "gpgv", "journalctl"] {
+        assert!(blocks.iter().any(|block| block.contains(command)), "{command}");
+    }
+    let mut script = Command::new("sh");
+    script.arg("-c").arg(format!("{AROUND}\n{}", blocks.join("\ncd $HOME\n")));
+    script.env("CHECKOUT", checkout).env("BUILT", Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap());
+    let output = script.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    assert!(err.contains("Good signature from \"Example releases <release@example.org>\""), "{out}\n{err}");
+    let findings = out.lines().filter(|line| ["ok: ", "warning: ", "error: "].iter().any(|word| line.starts_with(word)));
+    let findings = findings.collect::<Vec<_>>();
+    // What inside.sh's journald says of itself is not what a host's does.
+    let wrong = findings.iter().filter(|line| !line.starts_with("ok: ") && !line.contains("Storage=volatile")).collect::<Vec<_>>();
+    assert!(findings.len() > 5 && wrong.is_empty(), "{out}");
+    assert!(out.contains("signed an artifact of 21 bytes for client build1 with key release"), "{out}");
+}
+
+/// The fenced blocks that follow the mark.
+fn blocks(text: &str) -> Vec<&str> {
+    let marked = text.split("<!-- test: deployment -->\n```sh\n").skip(1);
+    marked.map(|rest| rest.split_once("```\n").expect("a block has an end").0).collect()
+}
