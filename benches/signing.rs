@@ -30,8 +30,19 @@ fn main() {
     }
     world();
     small();
+    let _peers = peers();
     multiplexed();
     large();
+}
+
+/// Ends what it holds when the measurement is over.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The server's side of 1 KiB, without ssh: one process after the other, each cold.
@@ -84,8 +95,8 @@ fn small() {
     }
 }
 
-/// 1 KiB over an open connection, against gpg with a key in a file as the forced command.
-fn multiplexed() {
+/// Another account on the same host: gpg with a key in a file as its forced command, and a plain shell.
+fn peers() -> [Running; 2] {
     let home = format!("{HOME}/packager");
     succeed(Command::new("useradd").args([
         "--create-home",
@@ -117,9 +128,14 @@ fn multiplexed() {
         succeed(command.args(["--pinentry-mode", "loopback"]).args(arguments).env("HOME", &home))
     };
     gpg(&["--quick-generate-key", "packager@example.org", "rsa4096", "sign", "never"]);
-    let _plain = world::start_sshd("plain", 2223, "");
-    let forced = "Match User packager\n ForceCommand exec gpg --batch --detach-sign --digest-algo SHA512";
-    let _gpg = world::start_sshd("gpg", 2224, forced);
+    let plain = Running(world::start_sshd("plain", 2223, ""));
+    let command = "Match User packager\n ForceCommand exec gpg --batch --detach-sign --digest-algo SHA512";
+    let forced = Running(world::start_sshd("gpg", 2224, command));
+    [plain, forced]
+}
+
+/// 1 KiB over an open connection, against gpg with a key in a file as the forced command.
+fn multiplexed() {
     let data = format!("{HOME}/1k");
     let master = |user: &str, port: u16| {
         let mut command = Command::new("ssh");

@@ -2,7 +2,6 @@
 
 pub mod journal;
 
-use crate::failure::{Exit, Failure};
 use journal::{Journal, JournalError};
 use std::time::SystemTime;
 
@@ -146,16 +145,12 @@ impl Audit {
         self.record(Event::Signed, &format!("signed an artifact of {size} bytes for {}", self.who()), &[])
     }
 
-    /// Records how a session ended without a signature, as far as the journal can be reached.
-    pub fn ended(&self, failure: &Failure) {
-        let event = match failure.exit {
-            Exit::Usage | Exit::TempFail | Exit::NoPermission | Exit::Configuration => Event::Refused,
-            Exit::Data | Exit::Unavailable | Exit::Software | Exit::Io => Event::Failed,
-        };
-        let code = failure.exit.code().to_string();
-        let reason = failure.reason.chars().take(MAX_VALUE).collect::<String>();
-        let message = format!("{} {}: {}", event.name(), self.who(), failure.line);
-        let _ = self.record(event, &message, &[("SIGSH_REASON", &reason), ("SIGSH_CODE", &code)]);
+    /// Records how a session ended without a signature, as far as the journal can be reached: what the client was told, the whole
+    /// reason, and the exit code.
+    pub fn ended(&self, event: Event, line: &str, reason: &str, code: u8) {
+        let reason = reason.chars().take(MAX_VALUE).collect::<String>();
+        let message = format!("{} {}: {line}", event.name(), self.who());
+        let _ = self.record(event, &message, &[("SIGSH_REASON", &reason), ("SIGSH_CODE", &code.to_string())]);
     }
 
     fn record(&self, event: Event, message: &str, more: &[(&str, &str)]) -> Result<(), JournalError> {

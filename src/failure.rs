@@ -1,5 +1,6 @@
 //! Any error → what the client may know, what the journal must know, and the exit code. The only place that translates.
 
+use crate::audit::Event;
 use crate::audit::journal::JournalError;
 use crate::config::ConfigError;
 use crate::hasher::{Fault as Input, HasherError};
@@ -78,6 +79,14 @@ impl Failure {
     /// The whole input took too long.
     pub fn total() -> Failure {
         Failure::new(Exit::Data, "the input took longer than a session may", "", &"total time is over")
+    }
+
+    /// How it is recorded: sigsh said no, or something broke.
+    pub fn event(&self) -> Event {
+        match self.exit {
+            Exit::Usage | Exit::TempFail | Exit::NoPermission | Exit::Configuration => Event::Refused,
+            Exit::Data | Exit::Unavailable | Exit::Software | Exit::Io => Event::Failed,
+        }
     }
 
     /// Both lines, as the client sees them.

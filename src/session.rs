@@ -38,7 +38,7 @@ pub fn run(processes: Processes) -> ! {
     let code = match session(processes, &mut audit) {
         Ok(()) => 0,
         Err(failure) => {
-            audit.ended(&failure);
+            audit.ended(failure.event(), &failure.line, &failure.reason, failure.exit.code());
             output::error(&failure.text());
             failure.exit.code()
         }

@@ -20,7 +20,7 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// It cannot be opened.
-    #[error("cannot open {0}: {1}")]
+    #[error("cannot open {path}: {why}", path = .0.display(), why = .1.desc().to_lowercase())]
     Open(PathBuf, Errno),
     /// The path is not absolute.
     #[error("{0} is not an absolute path")]

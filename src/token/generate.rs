@@ -32,13 +32,14 @@ impl Algorithm {
 }
 
 /// The process: makes the key and answers with its public half, or with why not.
-pub fn run(channel: Channel, setup: Setup<'_>, algorithm: Algorithm) {
-    let answer = generate(setup, algorithm).unwrap_or_else(Answer::Failed);
+/// Where the key's uri names no label, it gets this one.
+pub fn run(channel: Channel, setup: Setup<'_>, algorithm: Algorithm, label: &str) {
+    let answer = generate(setup, algorithm, label).unwrap_or_else(Answer::Failed);
     let _ = tell(&channel, &answer);
     sys::exit(0);
 }
 
-fn generate(setup: Setup<'_>, algorithm: Algorithm) -> Result<Answer, Fault> {
+fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answer, Fault> {
     let token = setup.token;
     pin::standard_descriptors_to_null()?;
     let path = trusted::resolve(&token.module)?;
@@ -54,7 +55,7 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm) -> Result<Answer, Fault> {
     if setup.key.id.is_none() {
         getrandom::fill(&mut id).map_err(|error| Fault::Module(super::printable(&error)))?;
     }
-    let label = setup.key.label.clone().unwrap_or_else(|| setup.name.as_bytes().to_vec());
+    let label = setup.key.label.clone().unwrap_or_else(|| label.as_bytes().to_vec());
     let named = [Attribute::Token(true), Attribute::Label(label), Attribute::Id(id)];
     let (mechanism, kind) = match algorithm {
         Algorithm::Rsa(bits) => {

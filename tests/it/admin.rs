@@ -313,7 +313,7 @@ fn check_finds_the_journal_absent() {
 fn check_finds_the_state_directory_missing() {
     let config = complete("stateless");
     write("stateless", &(text("stateless") + "[audit]\nstate = \"/var/lib/sigsh/absent\"\n"));
-    let absent = "key 'k': cannot open /var/lib/sigsh/absent: ENOENT";
+    let absent = "key 'k': cannot open /var/lib/sigsh/absent: no such file";
     check(&config, &sshd_config()).finds(&["state directory /var/lib/sigsh/absent: cannot open", absent]);
 }
 

@@ -3,6 +3,7 @@
 use crate::AdminError;
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use sigsh::channel::Channel;
+use sigsh::config::values::Name;
 use sigsh::config::{Config, Key, Token as TokenConfig};
 use sigsh::token::{Setup, Token, generate, run};
 use std::ffi::CString;
@@ -36,13 +37,9 @@ pub(crate) fn token(config: &Config, key: &Key, token: &TokenConfig) -> Result<T
 }
 
 /// A process under the account that makes a key.
-pub(crate) fn generator(
-    config: &Config,
-    key: &Key,
-    token: &TokenConfig,
-    algorithm: generate::Algorithm,
-) -> Result<Token, AdminError> {
-    fork(config, key, token, |channel, setup| generate::run(channel, setup, algorithm))
+pub(crate) fn generator(config: &Config, name: &Name, algorithm: generate::Algorithm) -> Result<Token, AdminError> {
+    let (_, key, token) = config.key(name).ok_or_else(|| AdminError::NoKey(name.to_string()))?;
+    fork(config, key, token, |channel, setup| generate::run(channel, setup, algorithm, name))
 }
 
 fn fork(config: &Config, key: &Key, token: &TokenConfig, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, AdminError> {
