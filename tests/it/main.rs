@@ -4,4 +4,5 @@
 mod config;
 mod refuses;
 mod signs;
+mod sshd;
 mod world;
