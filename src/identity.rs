@@ -21,7 +21,7 @@ pub enum IdentityError {
     #[error("SSH_USER_AUTH is not set (ExposeAuthInfo in sshd_config)")]
     Unset,
     /// The file cannot be opened.
-    #[error("cannot open the SSH_USER_AUTH file: {0}")]
+    #[error("cannot open the SSH_USER_AUTH file: {why}", why = .0.desc().to_lowercase())]
     Open(Errno),
     /// The file is not one that sshd has made for us.
     #[error("the SSH_USER_AUTH file is not a regular file of ours with mode 0600 and one link")]
@@ -73,6 +73,10 @@ impl Identity {
     /// [`IdentityError::NotOneKey`], [`IdentityError::Certificate`].
     pub fn parse(text: &str) -> Result<Identity, IdentityError> {
         let key = text.strip_suffix('\n').and_then(|line| line.strip_prefix("publickey ")).ok_or(IdentityError::NotOneKey)?;
+        // The parser below trims: a second, empty line would pass.
+        if key.contains(|c: char| c.is_ascii_control()) {
+            return Err(IdentityError::NotOneKey);
+        }
         if key.split(' ').next().is_some_and(|kind| kind.contains("-cert-v0")) {
             return Err(IdentityError::Certificate);
         }
@@ -107,6 +111,8 @@ mod tests {
             format!("{line}{line}"),
             format!("password\n{line}"),
             format!("{line}password\n"),
+            format!("{line}\n"),
+            line.replace('\n', "\r\n"),
             format!("hostbased {KEY}\n"),
             line.replace("AAAA\n", "\n"),
             line.replace("ssh-ed25519", "ssh-rsa"),

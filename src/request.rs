@@ -169,7 +169,9 @@ fn encode(text: &OsStr) -> String {
     const SET: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'\'').add(b'<').add(b'>').add(b'\\').add(b'`');
     let bytes = text.as_bytes().get(..MAX_NAME).unwrap_or(text.as_bytes());
     let mut encoded = percent_encoding::percent_encode(bytes, SET).to_string();
-    encoded.truncate(MAX_NAME);
+    // Not within the three characters of an escape.
+    let end = (MAX_NAME - 2..=MAX_NAME).find(|end| encoded.get(*end..=*end) == Some("%")).unwrap_or(MAX_NAME);
+    encoded.truncate(end);
     encoded
 }
 
@@ -295,6 +297,18 @@ mod tests {
         assert_eq!(sign.name.unwrap().as_str(), "a%20b%25");
         assert_eq!(Request::parse("version"), Ok(Request::Version));
         assert_eq!(Request::parse("certificate k --armor"), Ok(Request::Certificate { key: Some("k".to_owned()), armor: true }));
+    }
+
+    #[test]
+    fn a_name_is_cut_between_escapes() {
+        for ahead in 0..3 {
+            let name = LogName::new(&("x".repeat(ahead) + &"%".repeat(MAX_NAME)));
+            assert!(
+                name.as_str().len() > MAX_NAME - 3 && name.as_str().len() <= MAX_NAME && name.as_str().ends_with("%25"),
+                "{ahead}"
+            );
+        }
+        assert_eq!(LogName::new(&"x".repeat(MAX_NAME + 1)).as_str(), "x".repeat(MAX_NAME));
     }
 
     #[test]

@@ -148,6 +148,7 @@ fn hash(mut hasher: Hasher, token: &mut Token, grant: &Grant<'_>, limits: &confi
 
 fn certificate(client: Known<'_>, key: Option<&str>, armor: bool) -> Result<(), Failure> {
     let (_, key, _) = client.key(key)?;
+    output::exists()?;
     let bytes = trusted::read(&key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
     output::bytes(&SigningKey::read(&bytes, SystemTime::now())?.export(armor)?)
 }

@@ -28,6 +28,9 @@ pub enum TrustError {
     /// It belongs to somebody who could change it under us.
     #[error("{0} belongs to user {1}; it must belong to root, or to the user that sigsh runs as")]
     Owner(PathBuf, u32),
+    /// The state directory belongs to somebody else, be it root.
+    #[error("{0} belongs to user {1}; it must belong to the user that sigsh runs as")]
+    NotOurs(PathBuf, u32),
     /// Others may write it.
     #[error("{0} is writable by group or others (mode {1:03o})")]
     Writable(PathBuf, u32),
@@ -115,7 +118,7 @@ pub fn private_directory(path: &Path) -> Result<OwnedFd, TrustError> {
     let directory = open_directory(&parent, &name, path)?;
     let stat = fstat(&directory).map_err(|error| TrustError::Open(path.to_owned(), error))?;
     if stat.st_uid != geteuid().as_raw() {
-        return Err(TrustError::Owner(path.to_owned(), stat.st_uid));
+        return Err(TrustError::NotOurs(path.to_owned(), stat.st_uid));
     }
     if stat.st_mode & 0o077 != 0 {
         return Err(TrustError::Readable(path.to_owned(), stat.st_mode & 0o777));

@@ -1,11 +1,10 @@
 //! PKCS#11 URIs (RFC 7512): how the configuration names a token, and a key in it.
 
+use super::values::from_text;
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
 
 /// What selects a token. Attributes that are absent match any.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenUri {
     /// `token`: the label.
     pub label: Option<String>,
@@ -18,14 +17,15 @@ pub struct TokenUri {
 }
 
 /// What selects a key within its token. At least one attribute is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyUri {
     /// `object`: CKA_LABEL.
     pub label: Option<Vec<u8>>,
     /// `id`: CKA_ID.
     pub id: Option<Vec<u8>>,
 }
+
+from_text!(TokenUri);
 
 impl TryFrom<String> for TokenUri {
     type Error = String;
@@ -48,6 +48,8 @@ impl TryFrom<String> for TokenUri {
         Ok(uri)
     }
 }
+
+from_text!(KeyUri);
 
 impl TryFrom<String> for KeyUri {
     type Error = String;

@@ -1,16 +1,41 @@
 //! The values a configuration is made of: each type can only be made from a text that is right.
 
-use serde::Deserialize;
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+/// A value that is read from a text. Converted inside the visitor and not by `serde(try_from)` after it, so that an error has the place
+/// of the value itself, in an array too.
+macro_rules! from_text {
+    ($type:ty) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        <$type>::try_from(text.to_owned()).map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Text)
+            }
+        }
+    };
+}
+pub(super) use from_text;
+
 /// Names of tokens, keys and clients: `[a-z0-9-]+`, at most 64 characters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(String);
+
+from_text!(Name);
 
 impl TryFrom<String> for Name {
     type Error = &'static str;
@@ -46,9 +71,10 @@ impl std::borrow::Borrow<str> for Name {
 }
 
 /// An absolute path.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbsolutePath(pub(super) PathBuf);
+
+from_text!(AbsolutePath);
 
 impl TryFrom<String> for AbsolutePath {
     type Error = &'static str;
@@ -73,9 +99,10 @@ impl AsRef<Path> for AbsolutePath {
 }
 
 /// The name of an environment variable.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Variable(String);
+
+from_text!(Variable);
 
 impl TryFrom<String> for Variable {
     type Error = &'static str;
@@ -105,9 +132,10 @@ impl std::borrow::Borrow<str> for Variable {
 }
 
 /// Text without a zero byte, as an environment can hold it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VariableValue(String);
+
+from_text!(VariableValue);
 
 impl TryFrom<String> for VariableValue {
     type Error = &'static str;
@@ -126,9 +154,10 @@ impl Deref for VariableValue {
 }
 
 /// A number of bytes: `16GiB`, `500 MB`, `4096`; at least 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
+
+from_text!(Size);
 
 impl TryFrom<String> for Size {
     type Error = &'static str;
@@ -142,9 +171,10 @@ impl TryFrom<String> for Size {
 }
 
 /// A length of time between one second and 30 days: `30s`, `2h`, `1h 30m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub Duration);
+
+from_text!(Time);
 
 impl TryFrom<String> for Time {
     type Error = &'static str;
@@ -158,9 +188,10 @@ impl TryFrom<String> for Time {
 }
 
 /// The SHA-256 fingerprint of an ssh key, as `ssh-keygen -l` prints it: `SHA256:` and 43 characters of base64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SshFingerprint(ssh_key::Fingerprint);
+
+from_text!(SshFingerprint);
 
 impl TryFrom<String> for SshFingerprint {
     type Error = &'static str;

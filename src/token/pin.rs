@@ -26,7 +26,7 @@ const TURN: Duration = Duration::from_millis(1);
 /// Opens /dev/null as 0, 1 and 2: modules print.
 pub(super) fn standard_descriptors_to_null() -> Result<(), Fault> {
     let null = || open("/dev/null", OFlag::O_RDWR, Mode::empty());
-    let failed = |error: Errno| Fault::Files(printable(&format!("cannot open /dev/null: {error}")));
+    let failed = |error: Errno| Fault::Files(printable(&format!("cannot open /dev/null: {}", error.desc().to_lowercase())));
     // The lowest free descriptors are handed out: the fork has closed all three.
     for _ in 0..3 {
         std::mem::forget(null().map_err(failed)?);
@@ -88,8 +88,14 @@ impl Marker {
     pub(super) fn open(state: &Path, token: &Name, pin_file: &str) -> Result<Marker, Fault> {
         let directory = trusted::private_directory(state)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&directory, format!("pin.{token}").as_str(), flags, Mode::from_bits_truncate(0o600))
-            .map_err(|error| Fault::Files(printable(&format!("cannot open the PIN marker in {}: {error}", state.display()))))?;
+        let file =
+            openat(&directory, format!("pin.{token}").as_str(), flags, Mode::from_bits_truncate(0o600)).map_err(|error| {
+                Fault::Files(printable(&format!(
+                    "cannot open the PIN marker in {}: {}",
+                    state.display(),
+                    error.desc().to_lowercase()
+                )))
+            })?;
         Ok(Marker { file: Some(file.into()), pin_file: pin_file.to_owned() })
     }
 
@@ -101,7 +107,7 @@ impl Marker {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Turn { lock, pin_file: &self.pin_file }),
                 Err((_, error)) if error != Errno::EAGAIN && error != Errno::EINTR => {
-                    return Err(Fault::Files(printable(&format!("cannot lock the PIN marker: {error}"))));
+                    return Err(Fault::Files(printable(&format!("cannot lock the PIN marker: {}", error.desc().to_lowercase()))));
                 }
                 Err((back, _)) => file = back,
             }

@@ -333,8 +333,7 @@ fn check_finds_what_sshd_leaves_open() {
     check(&config, &shell).finds(&["sshd: no ForceCommand with an absolute path to sigsh for 'signer'"]);
     let loader = sshd("loader", "Match User signer\nAcceptEnv LD_*\nMatch all");
     let report = check(&config, &loader);
-    assert_eq!(report.code, Some(0), "{}", report.out);
-    assert!(report.findings("warning: ").iter().any(|line| line.contains("AcceptEnv LD_*")), "{}", report.out);
+    report.finds(&["sshd: AcceptEnv LD_* lets clients choose libraries"]);
     let bare = check(&config, &sshd("bare", ""));
     assert_eq!(bare.code, Some(1));
     assert!(bare.findings("error: ").len() > 8, "{}", bare.out);
@@ -349,7 +348,7 @@ fn check_finds_a_configuration_that_others_could_write() {
     check(&config, &sshd_config()).refuses("/etc/sigsh/writable.toml is writable by group or others (mode 666)");
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
     // root can read this one, the account cannot.
-    check(&config, &sshd_config()).finds(&["cannot open /etc/sigsh/writable.toml: EACCES"]);
+    check(&config, &sshd_config()).finds(&["cannot open /etc/sigsh/writable.toml: permission denied"]);
 }
 
 #[test]

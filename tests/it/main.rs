@@ -2,6 +2,9 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod admin;
+mod config;
 mod docs;
+mod refuses;
 mod signs;
+mod sshd;
 mod world;

@@ -388,12 +388,12 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// Waits, for at most ten seconds, until something is so.
+/// Waits, for at most a minute, until something is so.
 #[track_caller]
 pub fn patient(mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < Duration::from_secs(10), "it does not become so");
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not become so");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

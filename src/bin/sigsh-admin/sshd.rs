@@ -59,8 +59,11 @@ pub(crate) fn settings(findings: &mut Findings, account: &str, config: &Path) {
         findings.error(&format!("sshd: no ForceCommand with an absolute path to sigsh for '{account}': other programs can be run"));
         wrong += 1;
     }
-    if let Some(open) = values("acceptenv").into_iter().find(|name| name.contains(['*', '?']) || name.starts_with("LD_")) {
-        findings.warning(&format!("sshd: AcceptEnv {open} lets clients set variables of the dynamic loader, or of others"));
+    // Where the part before the first wildcard fits, the whole pattern may.
+    let fits = |pattern: &&str| "LD_PRELOAD".starts_with(pattern.split(['*', '?']).next().unwrap_or_default());
+    if let Some(open) = values("acceptenv").into_iter().flat_map(|line| line.split(' ')).find(fits) {
+        findings.error(&format!("sshd: AcceptEnv {open} lets clients choose libraries that the loader puts into sigsh"));
+        wrong += 1;
     }
     if values("maxstartups").first().is_some_and(|value| *value == "10:30:100") {
         findings.warning("sshd: MaxStartups is at its default: parallel builds will be refused");

@@ -1,0 +1,445 @@
+//! The configuration is right, or there is none: each mistake is told with file, line and column, and a file that others could have
+//! written is not read.
+
+use crate::world::{
+    CONFIG, Outcome, PIN, PIN_FILE, Session, account, account_file, changed, configuration, field, finish, scratch, secret,
+    succeed, user_auth, verify, world,
+};
+use sigsh::config::{Config, DEFAULT};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const GOOD: &str = r#"account = "signer"
+
+[token.hsm]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+uri = "pkcs11:token=release"
+pin-file = "/etc/sigsh/hsm.pin"
+sandbox = "softhsm"
+read = ["/var/lib/sigsh/tokens"]
+environment = { SOFTHSM2_CONF = "/etc/sigsh/softhsm2.conf" }
+timeout = "30s"
+
+[key.release]
+token = "hsm"
+uri = "pkcs11:object=release;id=%01"
+certificate = "/etc/sigsh/release.pgp"
+hash = "sha512"
+
+[client.build1]
+ssh-keys = ["SHA256:GZrb2FPjIoMDtrSADUKZ6YSZIvClvCmQN9l9MpR8ZJE"]
+keys = ["release"]
+require = ["size"]
+max-size = "16GiB"
+
+[limits]
+idle = "30s"
+
+[audit]
+journal = "/run/systemd/journal/socket"
+"#;
+
+/// What every field of each table is called in an error about another one.
+const TOP: &str = "expected one of `account`, `token`, `key`, `client`, `limits`, `audit`";
+const TOKEN: &str = "expected one of `module`, `uri`, `pin-file`, `sandbox`, `read`, `write`, `environment`, `timeout`";
+const CLIENT: &str = "expected one of `ssh-keys`, `keys`, `require`, `max-size`";
+const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
+const NOBODY: u32 = 65534;
+
+fn parse(source: &str) -> Result<(), String> {
+    Config::parse(Path::new("/etc/sigsh.toml"), source).map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_mistake_is_told_with_its_place() {
+    assert_eq!(parse(GOOD), Ok(()));
+    let fingerprint = "SHA256:GZrb2FPjIoMDtrSADUKZ6YSZIvClvCmQN9l9MpR8ZJE";
+    let twice = format!("ssh-keys = [\"{fingerprint}\", ");
+    let second = format!("[client.two]\nssh-keys = [\"{fingerprint}\"]\nkeys = [\"release\"]\n[limits]");
+    for (from, to, message) in [
+        ("account = \"signer\"\n", "", "1:1: missing field `account`"),
+        ("account = \"signer\"", "account = 1", "1:11: invalid type: integer `1`, expected a string"),
+        ("account = \"signer\"", "account = \"signer\"\nuser = \"x\"", "2:1: unknown field `user`, {TOP}"),
+        ("account = \"signer\"", "account = \"signer\"\naccount = \"signer\"", "2:1: duplicate key"),
+        ("account = \"signer\"", "account \"signer\"", "1:9: key with no value, expected `=`"),
+        ("account = \"signer\"", "account = \"signer", "1:18: invalid basic string, expected `\"`"),
+        ("[limits]", "[limit]", "24:2: unknown field `limit`, {TOP}"),
+        ("[limits]", "[ledger]\nfile = 1\n[limits]", "24:2: unknown field `ledger`, {TOP}"),
+        ("[limits]\n", "[limits]\nsessions = 64\n", "25:1: unknown field `sessions`, expected `idle` or `total`"),
+        ("[audit]\n", "[audit]\nledger = false\n", "28:1: unknown field `ledger`, expected `journal` or `state`"),
+        ("max-size =", "rate = \"1/h\"\nmax-size =", "22:1: unknown field `rate`, {CLIENT}"),
+        ("max-size =", "from = []\nmax-size =", "22:1: unknown field `from`, {CLIENT}"),
+        ("max-size =", "request = \"sign\"\nmax-size =", "22:1: unknown field `request`, {CLIENT}"),
+        ("max-size =", "inputs = []\nmax-size =", "22:1: unknown field `inputs`, {CLIENT}"),
+        ("max-size =", "max_size =", "22:1: unknown field `max_size`, {CLIENT}"),
+        ("max-size =", "ssh-ca = \"x\"\nmax-size =", "22:1: unknown field `ssh-ca`, {CLIENT}"),
+        ("timeout =", "sessions = 1\ntimeout =", "10:1: unknown field `sessions`, {TOKEN}"),
+        ("timeout =", "connect = []\ntimeout =", "10:1: unknown field `connect`, {TOKEN}"),
+        ("timeout =", "server = \"/x\"\ntimeout =", "10:1: unknown field `server`, {TOKEN}"),
+        ("hash =", "algorithm =", "16:1: unknown field `algorithm`, expected one of `token`, `uri`, `certificate`, `hash`"),
+        ("[token.hsm]", "[token.HSM]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),
+        ("[token.hsm]", "[token.\"\"]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),
+        ("[key.release]", "[key.\"a b\"]", "12:6: a name is 1 to 64 of a-z, 0-9 and '-'"),
+        ("[client.build1]", "[client.Build1]", "18:9: a name is 1 to 64 of a-z, 0-9 and '-'"),
+        ("[client.build1]", "[client.build_1]", "18:9: a name is 1 to 64 of a-z, 0-9 and '-'"),
+        ("token = \"hsm\"", "token = \"Hsm\"", "13:9: a name is 1 to 64 of a-z, 0-9 and '-'"),
+        ("token = \"hsm\"", "token = \"card\"", "13:9: there is no [token.card]"),
+        ("keys = [\"release\"]", "keys = [\"release\", \"other\"]", "20:20: there is no [key.other]"),
+        ("keys = [\"release\"]", "keys = \"release\"", "20:8: invalid type: string \"release\", expected a sequence"),
+        ("keys = [\"release\"]", "keys = [\n  \"release\",\n  \"No\",\n]", "22:3: a name is 1 to 64 of a-z, 0-9 and '-'"),
+        ("keys = [\"release\"]\n", "", "18:1: missing field `keys`"),
+        ("[limits]", &second, "25:13: this ssh key is already client 'build1'"),
+        ("ssh-keys = [", &twice, "19:67: this ssh key is already client 'build1'"),
+        ("[limits]", "[client.build1]\nkeys = []\n[limits]", "24:9: duplicate key"),
+        ("SHA256:GZ", "MD5:GZ", "19:13: an ssh key is named by its fingerprint \"SHA256:…\", as ssh-keygen -l prints it"),
+        ("SHA256:GZ", "SHA256:Z", "19:13: an ssh key is named by its fingerprint \"SHA256:…\", as ssh-keygen -l prints it"),
+        (fingerprint, "ssh-ed25519 AAAA", "19:13: an ssh key is named by its fingerprint \"SHA256:…\", as ssh-keygen -l prints it"),
+        ("\"16GiB\"", "\"lots\"", "22:12: a size is a number of bytes with a unit, such as \"16GiB\""),
+        ("\"16GiB\"", "\"0\"", "22:12: a size is a number of bytes with a unit, such as \"16GiB\""),
+        ("\"16GiB\"", "16", "22:12: invalid type: integer `16`, expected a string"),
+        ("idle = \"30s\"", "idle = \"soon\"", "25:8: a time is between \"1s\" and \"30days\""),
+        ("idle = \"30s\"", "idle = \"0s\"", "25:8: a time is between \"1s\" and \"30days\""),
+        ("idle = \"30s\"", "idle = 30", "25:8: invalid type: integer `30`, expected a string"),
+        ("idle = \"30s\"", "total = \"31days\"", "25:9: a time is between \"1s\" and \"30days\""),
+        ("timeout = \"30s\"", "timeout = \"-1s\"", "10:11: a time is between \"1s\" and \"30days\""),
+        ("\"size\"]", "\"weight\"]", "21:12: unknown variant `weight`, expected `size` or `digest`"),
+        ("sandbox = \"softhsm\"", "sandbox = \"none\"", "7:11: unknown variant `none`, expected `softhsm`"),
+        ("sandbox = \"softhsm\"\n", "", "3:1: missing field `sandbox`"),
+        ("sha512", "sha1", "16:8: unknown variant `sha1`, expected one of `sha256`, `sha384`, `sha512`"),
+        ("pkcs11:token=release", "token=release", "5:7: a PKCS#11 URI begins with \"pkcs11:\""),
+        (
+            "pkcs11:token=release",
+            "pkcs11:slot=1",
+            "5:7: a token is selected by token, manufacturer, model or serial, not by 'slot'",
+        ),
+        (
+            "pkcs11:token=release",
+            "pkcs11:token=release?pin-value=1",
+            "5:7: a query ('?…') has no place here: module and PIN have fields of their own",
+        ),
+        ("pkcs11:token=release", "pkcs11:token=%zz", "5:7: 'token=%zz' has no proper value"),
+        ("pkcs11:token=release", "pkcs11:token=%ff", "5:7: the value of 'token' is not UTF-8"),
+        ("pkcs11:token=release", "pkcs11:token=a;token=b", "5:7: 'token' stands twice"),
+        ("pkcs11:object=release;id=%01", "pkcs11:", "14:7: a key's uri names at least object or id"),
+        (
+            "pkcs11:object=release;id=%01",
+            "pkcs11:token=release;object=a",
+            "14:7: a key is selected by object and id, not by 'token'",
+        ),
+        ("pkcs11:object=release;id=%01", "pkcs11:object", "14:7: 'object' is not name=value"),
+        ("pkcs11:object=release;id=%01", "pkcs11:object=a;type=public", "14:7: a key is selected by object and id, not by 'type'"),
+        ("\"/usr/lib/softhsm/libsofthsm2.so\"", "\"libsofthsm2.so\"", "4:10: a path begins with '/'"),
+        ("\"/etc/sigsh/hsm.pin\"", "\"~/pin\"", "6:12: a path begins with '/'"),
+        ("\"/etc/sigsh/hsm.pin\"", "\"\"", "6:12: a path begins with '/'"),
+        ("\"/etc/sigsh/release.pgp\"", "\"/a\\u0000b\"", "15:15: a path begins with '/'"),
+        ("[\"/var/lib/sigsh/tokens\"]", "[\"/var\", \"tokens\"]", "8:17: a path begins with '/'"),
+        ("SOFTHSM2_CONF =", "\"A=B\" =", "9:17: a variable is named by letters, digits and '_'"),
+        ("\"/etc/sigsh/softhsm2.conf\"", "\"\\u0000\"", "9:33: a variable's value has no zero byte"),
+        ("\"/etc/sigsh/softhsm2.conf\"", "1", "9:33: invalid type: integer `1`, expected a string"),
+        ("\"/run/systemd/journal/socket\"", "\"socket\"", "28:11: a path begins with '/'"),
+    ] {
+        assert_eq!(GOOD.matches(from).count(), 1, "{from}");
+        let message = message.replace("{TOP}", TOP).replace("{TOKEN}", TOKEN).replace("{CLIENT}", CLIENT);
+        assert_eq!(parse(&GOOD.replace(from, to)), Err(format!("/etc/sigsh.toml:{message}")), "{to}");
+    }
+}
+
+#[test]
+fn what_the_whole_file_lacks_is_told_with_its_place() {
+    world();
+    let spare = format!("[key.spare]\ntoken = \"hsm\"\nuri = \"pkcs11:id=%01\"\ncertificate = \"/etc/sigsh/spare.pgp\"\n{GOOD}");
+    for (source, message) in [
+        (
+            GOOD.replacen(
+                "[key.release]",
+                "[key.spare]\ntoken = \"hsm\"\nuri = \"pkcs11:id=%02\"\ncertificate = \"/c\"\n[key.release]",
+                1,
+            ),
+            "12:1: no client may use key 'spare'",
+        ),
+        (GOOD.replace("keys = [\"release\"]", "keys = []"), "12:1: no client may use key 'release'"),
+        (
+            format!("{GOOD}[client.idle]\nssh-keys = []\nkeys = [\"release\"]\n"),
+            "29:1: client 'idle' needs at least one ssh key and one key",
+        ),
+        (
+            format!("{GOOD}[client.idle]\nssh-keys = [\"SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\"]\nkeys = []\n"),
+            "29:1: client 'idle' needs at least one ssh key and one key",
+        ),
+    ] {
+        let path = place("sigsh.toml");
+        fs::write(&path, &source).unwrap();
+        let reason = format!("{}:{message}", path.display());
+        not_set_up(&Session::new(&path).client("build1").run(b""), &reason);
+        // While a key is being made, it need not be in use yet.
+        assert!(Config::for_admin(&path, false).is_ok());
+        assert_eq!(Config::for_admin(&path, true).map(drop).map_err(|error| error.to_string()), Err(reason));
+    }
+    // A table before its place is one of the key's: TOML's own rule.
+    assert_eq!(
+        parse(&spare),
+        Err(format!("/etc/sigsh.toml:5:1: unknown field `account`, expected one of {}", "`token`, `uri`, `certificate`, `hash`"))
+    );
+}
+
+#[test]
+fn the_shipped_example_is_right() {
+    world();
+    let source = fs::read_to_string("sshd/sigsh.toml").unwrap();
+    let path = place("sigsh.toml");
+    fs::write(&path, &source).unwrap();
+    let config = Config::for_admin(&path, true).unwrap();
+    assert_eq!(config.account, "signer");
+    assert_eq!(config.keys().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["release"]);
+    assert_eq!(config.clients().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["build1"]);
+    assert_eq!(fs::read_to_string("/usr/share/doc/sigsh/sigsh.toml").unwrap(), source);
+    assert_eq!(DEFAULT, CONFIG);
+    // What is left out has the value that stands there: the example tells the defaults.
+    let bare = source.lines().filter(|line| {
+        !["require =", "max-size =", "idle =", "total =", "journal =", "state =", "timeout =", "hash =", "write ="]
+            .iter()
+            .any(|field| line.starts_with(field))
+    });
+    let bare = bare.collect::<Vec<_>>().join("\n");
+    let bare = Config::parse(Path::new("bare"), &bare).unwrap();
+    assert_eq!(values(&bare), values(&config));
+}
+
+fn values(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
+    let clients = config.clients().map(|(_, client)| (client.max_size(), client.require.clone())).collect::<Vec<_>>();
+    let tokens = config.tokens().map(|(_, token)| (token.timeout(), token.write.clone())).collect::<Vec<_>>();
+    let keys = config.keys().map(|(_, key)| key.hash).collect::<Vec<_>>();
+    let paths = (config.audit.journal().to_owned(), config.audit.state().to_owned());
+    (clients, tokens, keys, paths, config.limits.idle(), config.limits.total())
+}
+
+/// A path in a fresh directory of root's.
+fn place(name: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let directory = PathBuf::from(format!("/etc/sigsh/place{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    fs::create_dir(&directory).unwrap();
+    mode(&directory, 0o755);
+    directory.join(name)
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn owner(path: &Path, user: u32) {
+    chown(path, Some(user), None).unwrap();
+}
+
+/// The session ended with this reason, and the client learns nothing of it.
+#[track_caller]
+fn not_set_up(outcome: &Outcome, reason: &str) {
+    token_not_set_up(outcome, reason);
+    assert_eq!(outcome.records.len(), 1, "{outcome:#?}");
+}
+
+/// The same where the token process finds it out, while the hasher is at work: the intent may have been recorded by then.
+#[track_caller]
+fn token_not_set_up(outcome: &Outcome, reason: &str) {
+    outcome.fails(78, NOT_SET_UP, "refused", reason);
+    assert_eq!(field(outcome.records.last().unwrap(), "SIGSH_REASON"), reason);
+}
+
+/// What can be wrong with a file, what must be said then (`{}` is its path, `{parent}` its directory), and how to get there.
+type Flaw = (&'static str, fn(&Path));
+
+/// Flaws of any trusted file.
+const FLAWS: [Flaw; 9] = [
+    ("{} is writable by group or others (mode 664)", |file| mode(file, 0o664)),
+    ("{} is writable by group or others (mode 646)", |file| mode(file, 0o646)),
+    ("{} belongs to user 65534; it must belong to root, or to the user that sigsh runs as", |file| owner(file, NOBODY)),
+    ("{} is a symbolic link", |file| {
+        fs::rename(file, file.with_extension("real")).unwrap();
+        symlink(file.with_extension("real"), file).unwrap();
+    }),
+    ("{} is not a regular file", |file| {
+        fs::remove_file(file).unwrap();
+        succeed(Command::new("mkfifo").arg(file));
+    }),
+    ("{parent} is writable by group or others (mode 775)", |file| mode(file.parent().unwrap(), 0o775)),
+    // The sticky bit lets nobody rename the files of others, but anybody put one there first.
+    ("{parent} is writable by group or others (mode 777)", |file| mode(file.parent().unwrap(), 0o1777)),
+    ("{parent} belongs to user 65534; it must belong to root, or to the user that sigsh runs as", |file| {
+        owner(file.parent().unwrap(), NOBODY)
+    }),
+    ("{parent} is writable by group or others (mode 722)", |file| {
+        // A link on the way is followed, and what is behind it is looked at.
+        let (parent, real) = (file.parent().unwrap(), file.parent().unwrap().with_extension("real"));
+        fs::rename(parent, &real).unwrap();
+        symlink(&real, parent).unwrap();
+        mode(&real, 0o722);
+    }),
+];
+
+fn expected(message: &str, file: &Path) -> String {
+    let parent = file.parent().unwrap().canonicalize().unwrap();
+    message.replace("{parent}", parent.to_str().unwrap()).replace("{}", file.to_str().unwrap())
+}
+
+#[test]
+fn a_configuration_that_others_could_write_is_not_read() {
+    world();
+    let session = |path: &Path| Session::new(path).client("build1").request("sign ed25519").run(b"data");
+    for (message, spoil) in FLAWS {
+        let file = place("sigsh.toml");
+        fs::write(&file, configuration()).unwrap();
+        verify("ed25519", session(&file).signature(), b"data");
+        spoil(&file);
+        not_set_up(&session(&file), &expected(message, &file));
+    }
+    let other: [Flaw; 5] = [
+        ("cannot open {}: no such file or directory", |file| fs::remove_file(file).unwrap()),
+        ("cannot open {}: permission denied", |file| mode(file, 0o600)),
+        ("cannot read {}: it is larger than 1048576 bytes", |file| fs::write(file, vec![b'\n'; (1 << 20) + 1]).unwrap()),
+        ("{}:1:1: the file is not UTF-8 (byte 3)", |file| fs::write(file, b"abc\xff").unwrap()),
+        ("{parent} is writable by group or others (mode 757)", |file| {
+            // Two levels up counts as well.
+            let parent = file.parent().unwrap();
+            mode(parent, 0o757);
+        }),
+    ];
+    for (message, spoil) in other {
+        let file = place("sigsh.toml");
+        fs::write(&file, configuration()).unwrap();
+        spoil(&file);
+        not_set_up(&session(&file), &expected(message, &file));
+    }
+    // A directory above the directory counts as well.
+    let file = place("below").join("sigsh.toml");
+    fs::create_dir(file.parent().unwrap()).unwrap();
+    fs::write(&file, configuration()).unwrap();
+    let above = file.parent().unwrap().parent().unwrap();
+    mode(above, 0o777);
+    not_set_up(&session(&file), &format!("{} is writable by group or others (mode 777)", above.display()));
+
+    not_set_up(&session(Path::new("sigsh.toml")), "sigsh.toml is not an absolute path");
+    // For trying sigsh out: the account's own.
+    let file = place("sigsh.toml");
+    account_file(file.to_str().unwrap(), configuration().as_bytes());
+    owner(file.parent().unwrap(), account().0);
+    verify("ed25519", session(&file).signature(), b"data");
+}
+
+/// A session under a configuration that names `file` in place of `from`, to whose table `more` is added.
+fn session_with(from: &str, file: &Path) -> Outcome {
+    Session::new(changed(&[(from, file.to_str().unwrap())])).client("limited").run(b"data")
+}
+
+#[test]
+fn a_pin_that_others_could_write_or_read_is_not_used() {
+    world();
+    for (message, spoil) in FLAWS {
+        let file = place("hsm.pin");
+        secret(file.to_str().unwrap(), PIN);
+        spoil(&file);
+        token_not_set_up(&session_with(PIN_FILE, &file), &expected(message, &file));
+    }
+    for (bits, shown) in [(0o644, "644"), (0o641, "641")] {
+        let file = place("hsm.pin");
+        secret(file.to_str().unwrap(), PIN);
+        mode(&file, bits);
+        token_not_set_up(&session_with(PIN_FILE, &file), &format!("{} is readable by others (mode {shown})", file.display()));
+    }
+    let missing = place("hsm.pin");
+    let reason = format!("cannot open {}: no such file or directory", missing.display());
+    session_with(PIN_FILE, &missing).fails(69, "the token failed", "failed", &reason);
+    for nothing in ["", "\n4711\n"] {
+        let file = place("hsm.pin");
+        secret(file.to_str().unwrap(), nothing);
+        session_with(PIN_FILE, &file).fails(69, "the token failed", "failed", "the PIN file holds no PIN on its first line");
+    }
+}
+
+#[test]
+fn a_certificate_that_others_could_write_is_not_used() {
+    world();
+    for (message, spoil) in FLAWS {
+        let file = place("ed25519.pgp");
+        fs::copy("/etc/sigsh/ed25519.pgp", &file).unwrap();
+        spoil(&file);
+        not_set_up(&session_with("/etc/sigsh/ed25519.pgp", &file), &expected(message, &file));
+    }
+}
+
+#[test]
+fn a_module_that_others_could_write_is_not_loaded() {
+    world();
+    let real = "/usr/lib/softhsm/libsofthsm2.so";
+    // The loader opens the module by its name, so a link may stand for it, as those of p11-kit do.
+    let link = place("module.so");
+    symlink(real, &link).unwrap();
+    verify("ed25519", session_with(real, &link).signature(), b"data");
+    mode(link.parent().unwrap(), 0o777);
+    let parent = link.parent().unwrap().display();
+    token_not_set_up(&session_with(real, &link), &format!("{parent} is writable by group or others (mode 777)"));
+
+    for (message, spoil) in FLAWS {
+        if message == "{} is a symbolic link" {
+            continue;
+        }
+        let file = place("module.so");
+        fs::copy(real, &file).unwrap();
+        spoil(&file);
+        token_not_set_up(&session_with(real, &file), &expected(message, &file));
+        // Behind a link in a good directory it is found out as well.
+        let link = place("module.so");
+        symlink(&file, &link).unwrap();
+        let reason = field(session_with(real, &link).records.last().unwrap(), "SIGSH_REASON").to_owned();
+        let named = expected(message, &file);
+        assert!(reason == named || reason == named.replace(file.to_str().unwrap(), link.to_str().unwrap()), "{reason}");
+    }
+}
+
+#[test]
+fn the_state_directory_is_the_accounts_alone() {
+    world();
+    let ours = "it must belong to the user that sigsh runs as";
+    let session = |directory: &Path| {
+        let state = format!("[audit]\nstate = \"{}\"\n", directory.display());
+        Session::new(changed(&[("[audit]\n", &state)])).client("limited").run(b"data")
+    };
+    let make = || {
+        let directory = place("state");
+        fs::create_dir(&directory).unwrap();
+        mode(&directory, 0o700);
+        owner(&directory, account().0);
+        directory
+    };
+    verify("ed25519", session(&make()).signature(), b"data");
+    let flaws: [Flaw; 6] = [
+        ("{} is readable by others (mode 750)", |it| mode(it, 0o750)),
+        ("{} is readable by others (mode 701)", |it| mode(it, 0o701)),
+        ("{} belongs to user 65534; {ours}", |it| owner(it, NOBODY)),
+        ("{} belongs to user 0; {ours}", |it| owner(it, 0)),
+        ("{parent} is writable by group or others (mode 777)", |it| mode(it.parent().unwrap(), 0o777)),
+        ("{} is not a directory", |it| {
+            fs::rename(it, it.with_extension("real")).unwrap();
+            symlink(it.with_extension("real"), it).unwrap();
+        }),
+    ];
+    for (message, spoil) in flaws {
+        let directory = make();
+        spoil(&directory);
+        token_not_set_up(&session(&directory), &expected(message, &directory).replace("{ours}", ours));
+    }
+}
+
+#[test]
+fn root_is_refused() {
+    world();
+    let auth = format!("{}/auth", scratch());
+    fs::copy(user_auth("limited"), &auth).unwrap();
+    mode(Path::new(&auth), 0o600);
+    for arguments in [&[][..], &["--config", CONFIG], &["-c", "sign ed25519"]] {
+        let mut command = Command::new("/usr/bin/sigsh");
+        command.args(arguments).env_clear().env("SSH_USER_AUTH", &auth);
+        not_set_up(&finish(command, b"data"), "sigsh runs as root; it belongs under the account that the configuration names");
+    }
+}
