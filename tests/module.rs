@@ -56,7 +56,7 @@
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use std::env;
-use std::ffi::{CString, OsString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 use std::slice;
@@ -186,7 +186,7 @@ fn strike(place: &str) -> Option<CK_RV> {
         ("exit", _) => unsafe { libc::_exit(0) },
         ("wait", _) => {
             // A sandbox that hides the file does not hide that it is there.
-            while SWITCHES.target.as_ref().is_some_and(|target| exists(target)) {
+            while SWITCHES.target.as_deref().is_some_and(exists) {
                 std::hint::spin_loop();
             }
             None
@@ -197,7 +197,7 @@ fn strike(place: &str) -> Option<CK_RV> {
     }
 }
 
-fn exists(path: &CString) -> bool {
+fn exists(path: &CStr) -> bool {
     let descriptor = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
     if descriptor < 0 {
         return std::io::Error::last_os_error().raw_os_error() != Some(libc::ENOENT);
