@@ -6,6 +6,7 @@ pub mod paths;
 pub mod syscalls;
 
 use crate::channel::Channel;
+use crate::sys;
 use landlock::RulesetError;
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -44,7 +45,8 @@ pub fn begin() -> Result<(), SandboxError> {
     filter(&[syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR, &token.collect::<Vec<_>>()].concat(), -1)
 }
 
-/// What every program of sigsh does first: no new privileges, no core file, no ptrace by others of the same account.
+/// What every program of sigsh does first: no new privileges, no core file, no ptrace by others of the same account; and a crash ends
+/// a process with its own signal.
 ///
 /// # Errors
 /// [`SandboxError::Privileges`].
@@ -52,6 +54,7 @@ pub fn harden() -> Result<(), SandboxError> {
     prctl::set_no_new_privs()?;
     prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    sys::default_faults();
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! before its forks are done.
 #![allow(unsafe_code)]
 
+use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::c_void;
 use std::os::fd::RawFd;
@@ -24,6 +25,15 @@ pub(crate) fn fork() -> nix::Result<Option<Pid>> {
 pub fn exit(code: u8) -> ! {
     // SAFETY: _exit takes no pointers and does not return.
     unsafe { libc::_exit(code.into()) }
+}
+
+/// Undoes the standard library's handlers of SIGSEGV and SIGBUS. They make system calls that no filter allows, so that a module that
+/// crashes would seem to have been killed for a forbidden call.
+pub(crate) fn default_faults() {
+    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+        // SAFETY: the default action runs no code of ours. It cannot fail for these signals.
+        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    }
 }
 
 /// Empties the environment and sets what is given: a module sees nothing that an operator has not written down for it.

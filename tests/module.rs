@@ -9,13 +9,14 @@
 //! | `MODULE_REAL` | path of the real module; SoftHSM when unset |
 //! | `MODULE_COUNT` | an existing file that gets a line for each call of `C_Initialize`, `C_OpenSession`, `C_Login`, `C_FindObjectsInit`, `C_SignInit`, `C_Sign` (size queries too), `C_Finalize` |
 //! | `MODULE_FAULT` | one of the faults below |
-//! | `MODULE_TARGET` | the path that `chmod`, `open-read`, `open-write` and `truncate` try |
+//! | `MODULE_TARGET` | the path that `chmod`, `open-read`, `open-write` and `truncate` try, and `wait-sign` waits for |
 //!
 //! | fault | what happens |
 //! |---|---|
-//! | `hang-load`, `hang-initialize`, `hang-login`, `hang-sign` | an endless loop without system calls |
+//! | `hang-load`, `hang-initialize`, `hang-login`, `hang-sign`, `hang-finalize` | an endless loop without system calls |
+//! | `wait-sign` | `C_Sign` goes on once the target is gone |
 //! | `crash-load` | abort in `C_GetFunctionList` |
-//! | `crash-initialize`, `crash-sign` | a write to an unmapped address |
+//! | `crash-initialize`, `crash-sign`, `crash-finalize` | a write to an unmapped address |
 //! | `exit-initialize`, `exit-sign` | the process leaves with status 0, silently |
 //! | `fail-initialize` | `CKR_GENERAL_ERROR` |
 //! | `fail-login`, `fail-sign` | `CKR_FUNCTION_FAILED` |
@@ -55,7 +56,7 @@
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use std::env;
-use std::ffi::{CString, OsString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 use std::slice;
@@ -73,12 +74,12 @@ const FAULTS: &[&str] = &[
     "exit-initialize", "fail-login", "hang-login", "wrong-pin", "pin-low", "pin-final",
     "pin-locked", "removed", "fail-sign", "hang-sign", "crash-sign", "exit-sign",
     "wrong-signature", "zero-signature", "short-signature", "empty-signature", "long-signature",
-    "other-digest", "no-slots", "garbage-info", "no-public", "print",
+    "other-digest", "no-slots", "garbage-info", "no-public", "print", "hang-finalize", "crash-finalize",
 ];
 #[rustfmt::skip]
 const TRIALS: &[&str] =
     &["exec", "fork", "socket", "socket-unix", "ptrace", "kill-parent", "mmap-exec"];
-const TARGETED: &[&str] = &["chmod", "open-read", "open-write", "truncate"];
+const TARGETED: &[&str] = &["chmod", "open-read", "open-write", "truncate", "wait-sign"];
 
 struct Switches {
     fault: String,
@@ -183,15 +184,31 @@ fn strike(place: &str) -> Option<CK_RV> {
             None
         },
         ("exit", _) => unsafe { libc::_exit(0) },
+        ("wait", _) => {
+            // A sandbox that hides the file does not hide that it is there.
+            while SWITCHES.target.as_deref().is_some_and(exists) {
+                std::hint::spin_loop();
+            }
+            None
+        }
         ("fail", "initialize") => Some(CKR_GENERAL_ERROR),
         ("fail", _) => Some(CKR_FUNCTION_FAILED),
         _ => None,
     }
 }
 
+fn exists(path: &CStr) -> bool {
+    let descriptor = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if descriptor < 0 {
+        return std::io::Error::last_os_error().raw_os_error() != Some(libc::ENOENT);
+    }
+    unsafe { libc::close(descriptor) };
+    true
+}
+
 /// Tries what a sandbox must stop: whether it could be done, or nothing for a name that is no trial.
 fn trial(name: &str) -> Option<bool> {
-    let path = |path: &'static Option<CString>| path.as_ref().map_or(c"".as_ptr(), |p| p.as_ptr());
+    let path = |path: &'static Option<CString>| path.as_deref().map_or(c"", |path| path).as_ptr();
     let target = path(&SWITCHES.target);
     let open = |flags: c_int| unsafe { libc::open(target, flags, 0o600) >= 0 };
     Some(match name {
@@ -259,7 +276,10 @@ unsafe extern "C" fn initialize(arguments: *mut c_void) -> CK_RV {
 
 unsafe extern "C" fn finalize(reserved: *mut c_void) -> CK_RV {
     note("C_Finalize");
-    real!(C_Finalize(reserved))
+    match strike("finalize") {
+        Some(rv) => rv,
+        None => real!(C_Finalize(reserved)),
+    }
 }
 
 unsafe extern "C" fn get_slot_list(present: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG) -> CK_RV {

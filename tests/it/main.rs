@@ -2,9 +2,12 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod admin;
+mod audit;
 mod config;
 mod docs;
+mod load;
 mod refuses;
 mod signs;
 mod sshd;
+mod token;
 mod world;

@@ -191,10 +191,11 @@ pub fn changed(changes: &[(&str, &str)]) -> PathBuf {
 }
 
 /// A configuration with the fault-injecting module in place of SoftHSM's: `fault` as in `tests/module.rs`. The second path is where it
-/// counts calls. `more` are further changes.
+/// counts calls; beside it lies the `target` of its trials. `more` are further changes.
 pub fn faulty(fault: &str, more: &[(&str, &str)]) -> (PathBuf, PathBuf) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let directory = format!("/var/lib/sigsh-test/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let directory = format!("/var/lib/sigsh-test/{number}");
     fs::create_dir_all(&directory).unwrap();
     let built = Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().join("examples/libmodule.so");
     let module = format!("{directory}/module.so");
@@ -207,8 +208,11 @@ pub fn faulty(fault: &str, more: &[(&str, &str)]) -> (PathBuf, PathBuf) {
          MODULE_TARGET = \"{target}\" }}\nwrite = [\"{count}\"]\n"
     );
     let environment = if fault.is_empty() { environment.replace("MODULE_FAULT = \"\", ", "") } else { environment };
-    // A token of its own name has a marker of its own.
+    // A token of its own name has a PIN marker of its own.
+    let (table, token) = (format!("[token.faulty{number}]"), format!("token = \"faulty{number}\""));
     let mut changes = vec![
+        ("[token.hsm]", table.as_str()),
+        ("token = \"hsm\"", token.as_str()),
         ("/usr/lib/softhsm/libsofthsm2.so", module.as_str()),
         ("environment = { SOFTHSM2_CONF = \"/etc/sigsh/softhsm2.conf\" }\n", environment.as_str()),
     ];
