@@ -1,12 +1,19 @@
 //! Standard output and error: what leaves, whole and checked, or not at all.
 
+use crate::channel;
 use crate::failure::{Exit, Failure};
 use crate::sys;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::stat::{SFlag, fstat, major, minor};
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a client may leave what it asked for unread.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a pipe takes at once or not at all, in bytes (pipe(7)).
+const PIPE_BUF: usize = 4096;
 
 /// Demands a standard output: before anything is done for it.
 ///
@@ -33,7 +40,7 @@ pub fn exists() -> Result<(), Failure> {
 pub fn has_reader() -> Result<(), Failure> {
     let stdout = std::io::stdout();
     // No event is asked for: only an error or a hang-up shows.
-    match crate::channel::wait([(stdout.as_fd(), PollFlags::empty())], Instant::now()) {
+    match channel::wait([(stdout.as_fd(), PollFlags::empty())], Instant::now()) {
         Ok([false]) => Ok(()),
         _ => Err(Failure::client_gone("the reader of standard output is gone")),
     }
@@ -76,13 +83,20 @@ pub fn on_panic() {
     }));
 }
 
-fn write(mut rest: &[u8]) -> Result<(), Errno> {
+/// A client that does not read is waited for, but not for ever. What a poll calls writable takes PIPE_BUF bytes at once.
+fn write(bytes: &[u8]) -> Result<(), Errno> {
     let stdout = std::io::stdout();
+    let deadline = channel::after(PATIENCE);
+    let mut chunks = bytes.chunks(PIPE_BUF);
+    let mut rest = chunks.next().unwrap_or_default();
     while !rest.is_empty() {
+        if channel::wait([(stdout.as_fd(), PollFlags::POLLOUT)], deadline)? == [false] {
+            return Err(Errno::ETIMEDOUT);
+        }
         match nix::unistd::write(stdout.as_fd(), rest) {
             Ok(0) => return Err(Errno::EIO),
-            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-            Err(Errno::EINTR) => {}
+            Ok(written) => rest = rest.get(written..).filter(|rest| !rest.is_empty()).or_else(|| chunks.next()).unwrap_or_default(),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(error) => return Err(error),
         }
     }

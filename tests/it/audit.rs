@@ -334,3 +334,14 @@ fn a_signature_that_is_not_taken_is_recorded_as_undelivered() {
     outcome.fails(74, "cannot write to standard output", "failed", "undelivered: EPIPE");
     assert_eq!(events(&outcome.records), ["intent", "signed", "failed"]);
 }
+
+#[test]
+fn a_client_that_never_reads_does_not_hold_its_session_for_ever() {
+    world();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // As much as a pipe holds (pipe(7)).
+    writer.write_all(&[0; 65536]).unwrap();
+    let outcome = onto(&faulty("", &[]).0, writer.into());
+    outcome.fails(74, "cannot write to standard output", "failed", "undelivered: ETIMEDOUT");
+    assert_eq!(events(&outcome.records), ["intent", "signed", "failed"]);
+}

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -85,8 +85,7 @@ pub fn world() -> &'static World {
 impl World {
     fn make() -> World {
         assert!(Path::new("/run/systemd/journal/socket").exists(), "run this with tests/run.sh, or under tests/inside.sh");
-        let built = Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap();
-        succeed(Command::new("sh").arg("sshd/install.sh").env("BUILT", built));
+        succeed(Command::new("sh").arg("sshd/install.sh").env("BUILT", built()));
         fs::create_dir_all(HOME).unwrap();
         softhsm("release");
         secret(PIN_FILE, PIN);
@@ -134,6 +133,12 @@ impl World {
         command.args(["-F", &format!("{HOME}/ssh_config"), "-i", &ssh_key(client), "signer@127.0.0.1"]);
         command
     }
+}
+
+/// Where the programs under test are: those of a release build, when tests/run.sh has made one.
+pub fn built() -> PathBuf {
+    let debug = || Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().to_owned();
+    std::env::var_os("SIGSH_BUILT").map_or_else(debug, PathBuf::from)
 }
 
 /// Starts a private sshd with the shipped settings, and waits until it listens.
@@ -400,9 +405,4 @@ pub fn patient(mut so: impl FnMut() -> bool) {
         assert!(began.elapsed() < Duration::from_secs(60), "it does not become so");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Whether a process was ended by a signal.
-pub fn died(status: ExitStatus) -> bool {
-    status.code().is_none()
 }
