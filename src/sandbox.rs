@@ -10,8 +10,9 @@ use landlock::RulesetError;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
-use syscalls::{Row, When};
+use syscalls::{Bonds, Row, When};
 
 /// Why a process is not confined, and therefore must not go on.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,7 @@ pub fn begin() -> Result<(), SandboxError> {
     // What fails softly in the token process is not allowed to anybody else.
     let token = [syscalls::SOFTHSM_LOAD, syscalls::SOFTHSM_SIGN].concat().into_iter();
     let token = token.filter(|row| !matches!(row.when, When::Fails(_)));
-    filter(&[syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR, &token.collect::<Vec<_>>()].concat(), -1)
+    filter(&[syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR, &token.collect::<Vec<_>>()].concat(), Bonds::default())
 }
 
 /// What every program of sigsh does first: no new privileges, no core file, no ptrace by others of the same account.
@@ -61,16 +62,16 @@ pub fn harden() -> Result<(), SandboxError> {
 /// Any [`SandboxError`].
 pub fn enter_hasher(channel: &Channel) -> Result<(), SandboxError> {
     paths::restrict(&[], &[])?;
-    filter(syscalls::HASHER, channel.number())
+    filter(syscalls::HASHER, Bonds { channel: Some(channel.number()), ..Bonds::default() })
 }
 
-/// Confines the monitor, once all that it reads is open.
+/// Confines the monitor, once all that it reads is open. These children are what it may still end.
 ///
 /// # Errors
 /// Any [`SandboxError`].
-pub fn enter_monitor() -> Result<(), SandboxError> {
+pub fn enter_monitor(children: &[Pid]) -> Result<(), SandboxError> {
     paths::restrict_without_scope()?;
-    filter(syscalls::MONITOR, -1)
+    filter(syscalls::MONITOR, Bonds { children: Some(children), ..Bonds::default() })
 }
 
 /// What a kind of token needs. Chosen by `sandbox = "…"` in a token's table.
@@ -118,7 +119,7 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
     let read = optional.chain(around.read.iter().copied()).collect::<Vec<_>>();
     paths::restrict(&read, &around.write)?;
     match around.profile {
-        Profile::Softhsm => filter(syscalls::SOFTHSM_LOAD, -1),
+        Profile::Softhsm => filter(syscalls::SOFTHSM_LOAD, Bonds::default()),
     }
 }
 
@@ -128,13 +129,13 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
 /// Any [`SandboxError`].
 pub fn narrow_token(profile: Profile) -> Result<(), SandboxError> {
     match profile {
-        Profile::Softhsm => filter(syscalls::SOFTHSM_SIGN, -1),
+        Profile::Softhsm => filter(syscalls::SOFTHSM_SIGN, Bonds::default()),
     }
 }
 
-fn filter(rows: &[Row], channel: i32) -> Result<(), SandboxError> {
+fn filter(rows: &[Row], bonds: Bonds<'_>) -> Result<(), SandboxError> {
     let refused = |error: &dyn std::fmt::Display| SandboxError::Seccomp(error.to_string());
-    for program in syscalls::compile(rows, channel).map_err(|error| refused(&error))?.iter().rev() {
+    for program in syscalls::compile(rows, bonds).map_err(|error| refused(&error))?.iter().rev() {
         seccompiler::apply_filter(program).map_err(|error| refused(&error))?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The system calls that each process may make: one a line, with its reason. Whatever is not here kills the process.
 
 use libc::{EAFNOSUPPORT, ENOSYS, O_TRUNC, PROT_EXEC};
+use nix::unistd::Pid;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -30,6 +31,8 @@ pub enum When {
     Free,
     /// The first argument is the descriptor of the process's channel.
     OnChannel,
+    /// The first argument is a child of the process, the second is SIGKILL.
+    EndsChild,
     /// The argument of this index has none of these bits.
     Without(u8, i32),
     /// The argument of this index has this value.
@@ -230,12 +233,8 @@ pub const MONITOR: &[Row] = &[
     row!(read, "messages of the two other processes"),
     row!(write, "messages to them; the signature; the error line"),
     row!(ppoll, "waits for them, and asks whether the client is still there"),
-    row!(sendto, "records, on the connected journal socket; no socket can be made or connected any more"),
-    row!(
-        kill,
-        When::Is(1, libc::SIGKILL),
-        "ends the two other processes: no other can be reached, since none has our uid and a Landlock scope besides"
-    ),
+    row!(sendto, When::Is(5, 0), "records, on the connected journal socket: a datagram socket would take any other address, too"),
+    row!(kill, When::EndsChild, "ends the two other processes; sshd's and those of other sessions have our uid"),
     row!(wait4, "learns how they ended"),
     row!(close, "their channels, when they are done"),
     row!(getrandom, "seeds of hash maps; drawn after the forks"),
@@ -393,23 +392,38 @@ pub const NEVER: &[&str] = &[
     "vfork",
 ];
 
+/// What rows may be bound to, as far as it is known yet.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Bonds<'a> {
+    /// For [`When::OnChannel`].
+    pub(crate) channel: Option<RawFd>,
+    /// For [`When::EndsChild`]; before there are any, all that a Landlock scope leaves.
+    pub(crate) children: Option<&'a [Pid]>,
+}
+
 /// Compiles tables: what is in them is allowed, the rest kills the process. Further programs make some calls fail instead;
 /// of several programs the kernel obeys the strictest.
-pub(crate) fn compile(rows: &[Row], channel: RawFd) -> Result<Vec<BpfProgram>, BackendError> {
+pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>, BackendError> {
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut failing: BTreeMap<i32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
     // Free rows last: an empty chain of rules means whatever the arguments, and stays empty.
     let (free, bound): (Vec<Row>, Vec<Row>) =
         rows.iter().copied().partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_)));
     for row in bound {
-        let (argument, operator, value) = match row.when {
-            When::OnChannel => (0, Op::Eq, channel),
-            When::Is(argument, value) => (argument, Op::Eq, value),
-            When::Without(argument, bits) => (argument, Op::MaskedEq(bits.unsigned_abs().into()), 0),
+        let is = |argument, value| condition(argument, Op::Eq, value);
+        let rules = match row.when {
+            When::OnChannel => bonds.channel.map(|channel| Ok(vec![is(0, channel)?])).into_iter().collect(),
+            When::EndsChild => match bonds.children {
+                Some(children) => children.iter().map(|child| Ok(vec![is(0, child.as_raw())?, is(1, libc::SIGKILL)?])).collect(),
+                None => vec![Ok(vec![is(1, libc::SIGKILL)?])],
+            },
+            When::Is(argument, value) => vec![Ok(vec![is(argument, value)?])],
+            When::Without(argument, bits) => vec![Ok(vec![condition(argument, Op::MaskedEq(bits.unsigned_abs().into()), 0)?])],
             When::Free | When::Fails(_) => continue,
         };
-        let condition = SeccompCondition::new(argument, Len::Dword, operator, value.unsigned_abs().into())?;
-        allowed.entry(row.number).or_default().push(SeccompRule::new(vec![condition])?);
+        for rule in rules {
+            allowed.entry(row.number).or_default().push(SeccompRule::new(rule?)?);
+        }
     }
     for row in free {
         allowed.insert(row.number, vec![]);
@@ -422,6 +436,10 @@ pub(crate) fn compile(rows: &[Row], channel: RawFd) -> Result<Vec<BpfProgram>, B
         programs.push(program(calls, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()))?);
     }
     Ok(programs)
+}
+
+fn condition(argument: u8, operator: Op, value: i32) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, Len::Dword, operator, value.unsigned_abs().into())
 }
 
 fn program(
