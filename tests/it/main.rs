@@ -1,5 +1,6 @@
 //! Tests on real parts: sshd, SoftHSM, journald, gpgv, sqv. They run as root inside `tests/inside.sh`, where nothing they do stays.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod sandbox;
 mod signs;
 mod world;

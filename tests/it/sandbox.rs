@@ -1,0 +1,241 @@
+//! Each process's own sandbox stops what it must: tried from within (`tests/probe.rs`), seen on real sessions from outside, and no row of
+//! its tables stands there without need.
+
+use crate::world::{
+    Session, account, account_file, as_account, changed, died, field, finish_child, patient, records, secret, succeed, world,
+};
+use sigsh::sandbox::syscalls::{BEGINNING, HASHER, MONITOR, Row, SOFTHSM_LOAD, SOFTHSM_SIGN, When};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const HOME: &str = "/usr/lib/sigsh-test/home";
+
+/// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there.
+const PROCESSES: [(&str, &[&[Row]]); 5] = [
+    ("begin", &[BEGINNING, HASHER, MONITOR, SOFTHSM_LOAD, SOFTHSM_SIGN]),
+    ("hasher", &[HASHER]),
+    ("monitor", &[MONITOR]),
+    ("token-load", &[SOFTHSM_LOAD]),
+    ("token-sign", &[SOFTHSM_SIGN]),
+];
+
+/// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
+const MAY: [(&str, &[&str]); 5] = [
+    (
+        "begin",
+        &[
+            "open-read",
+            "open-pin",
+            "open-directory",
+            "open-at-descriptor",
+            "open-proc-self",
+            "open-proc-root",
+            "open-proc-descriptor",
+            "open-write",
+            "open-append",
+            "open-create",
+            "ftruncate",
+            "write-other",
+            "write-stdout",
+            "pwrite-other",
+            "clone-process",
+            "clone-thread",
+            "kill-child",
+            // Landlock leaves children alone, where the kernel has signal scopes.
+            "kill-parent",
+            "kill-sibling",
+            "kill-all",
+            "dumpable",
+            "socket-unix",
+            "socketpair",
+            "connect-decoy",
+            "mmap-exec",
+            "mmap-write-exec",
+            "mprotect-exec",
+        ],
+    ),
+    ("hasher", &[]),
+    ("monitor", &["write-other", "write-stdout", "kill-child"]),
+    ("token-load", &["ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec", "mmap-write-exec", "mprotect-exec"]),
+    ("token-sign", &["write-other", "write-stdout"]),
+];
+
+/// What fails in the token process instead of killing: Landlock's refusals, and a call that libraries try and can do without.
+const FAILS: [(&str, &[&str]); 2] = [
+    (
+        "errno 13",
+        &[
+            "open-read",
+            "open-pin",
+            "open-directory",
+            "open-at-descriptor",
+            "open-proc-self",
+            "open-proc-root",
+            "open-proc-descriptor",
+            "open-write",
+            "open-append",
+            "open-create",
+        ],
+    ),
+    ("errno 97", &["socket-unix"]),
+];
+
+/// What an ordinary process of the account may not do either, on this host or on any: the killing is the proof.
+const NOBODY_MAY: [&str; 11] = [
+    "open-by-handle",
+    "chmod-pin",
+    "mount",
+    "chroot",
+    "io_uring",
+    "bpf",
+    "userfaultfd",
+    "keyctl",
+    "perf",
+    "entry-of-32-bits",
+    // Everybody may, but not while other tests run under the account.
+    "kill-all",
+];
+
+const KILLED: &str = "signal 31";
+
+/// The probe with all that it needs; one test at a time works on it.
+struct Probe {
+    program: PathBuf,
+    sibling: Child,
+    _decoys: (UnixListener, UnixDatagram),
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Probe {
+    fn new() -> Probe {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        world();
+        let _ = fs::remove_dir_all(HOME);
+        fs::create_dir_all(HOME).unwrap();
+        let (uid, gid) = account();
+        chown(HOME, Some(uid), Some(gid)).unwrap();
+        let decoys =
+            (UnixListener::bind(format!("{HOME}/decoy")).unwrap(), UnixDatagram::bind(format!("{HOME}/decoy-datagram")).unwrap());
+        for decoy in ["decoy", "decoy-datagram"] {
+            fs::set_permissions(format!("{HOME}/{decoy}"), fs::Permissions::from_mode(0o666)).unwrap();
+        }
+        let program = installed("probe");
+        let mut probe = Probe { program, sibling: sleep(), _decoys: decoys, _turn: turn };
+        probe.reset();
+        probe
+    }
+
+    /// Everything as it was before an action.
+    fn reset(&mut self) {
+        for name in ["new", "decoy2"] {
+            let path = Path::new(HOME).join(name);
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_dir(&path);
+        }
+        account_file(&format!("{HOME}/file"), b"untouched");
+        if self.sibling.try_wait().unwrap().is_some() {
+            self.sibling = sleep();
+        }
+    }
+
+    fn is_untouched(&mut self) -> bool {
+        let names = fs::read_dir(HOME).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
+        let stat = fs::metadata(format!("{HOME}/file")).unwrap();
+        names.len() == 3
+            && fs::read(format!("{HOME}/file")).unwrap() == b"untouched"
+            && (stat.mode() & 0o777, stat.uid()) == (0o600, account().0)
+            && self.sibling.try_wait().unwrap().is_none()
+    }
+
+    fn try_action(&self, process: &str, action: &str) -> String {
+        let mut command = as_account(&self.program);
+        let output = command.args([process, action]).env("PROBE_SIBLING", self.sibling.id().to_string()).output().unwrap();
+        if died(output.status) {
+            return "its parent is dead".to_owned();
+        }
+        assert!(output.status.success(), "{process} {action}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    fn actions(&self) -> Vec<String> {
+        let output = succeed(as_account(&self.program).arg("list"));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.sibling.kill();
+        let _ = self.sibling.wait();
+    }
+}
+
+fn sleep() -> Child {
+    let child = as_account("sleep").arg("1000").spawn().unwrap();
+    // Not setpriv any more, and no longer root's.
+    patient(|| fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "sleep\n");
+    child
+}
+
+/// Copies a test program to where the account can run it, whatever the checkout's permissions.
+pub fn installed(name: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().join("examples").join(name);
+    fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
+    let path = Path::new("/usr/lib/sigsh-test").join(name);
+    if !path.exists() {
+        fs::copy(&built, &path).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+    }
+    path
+}
+
+#[test]
+fn each_action_works_where_nobody_forbids_it() {
+    let mut probe = Probe::new();
+    for action in probe.actions().iter().filter(|action| !NOBODY_MAY.contains(&action.as_str())) {
+        probe.reset();
+        let outcome = probe.try_action("none", action);
+        assert_eq!(outcome, if action == "kill-parent" { "its parent is dead" } else { "done" }, "{action}");
+    }
+}
+
+#[test]
+fn each_process_is_stopped() {
+    let mut probe = Probe::new();
+    let actions = probe.actions();
+    for ((process, _), (_, may)) in PROCESSES.iter().zip(MAY) {
+        for action in actions.iter().map(String::as_str).filter(|action| !may.contains(action)) {
+            let fails = FAILS.iter().find(|(_, actions)| process.starts_with("token") && actions.contains(&action));
+            let expected = match action {
+                "clone3" if ["begin", "token-load"].contains(process) => "errno 38",
+                _ => fails.map_or(KILLED, |(errno, _)| errno),
+            };
+            assert_eq!(probe.try_action(process, action), expected, "{process} {action}");
+        }
+    }
+    assert!(probe.is_untouched());
+}
+
+/// Whatever the kernel has now or will have soon: a call without a row kills, and so does one by the numbers of the x32 ABI.
+#[test]
+fn every_call_without_a_row_kills() {
+    const X32: i64 = 0x4000_0000;
+    // uretprobe and uprobe: the kernel lets them pass every filter, and kills whoever calls them from elsewhere than its own trampoline.
+    let exempt = |number: &i64| cfg!(target_arch = "x86_64") && [335, 336].contains(number);
+    let mut probe = Probe::new();
+    for (process, tables) in PROCESSES {
+        let allowed = tables.concat().iter().map(|row| row.number).collect::<BTreeSet<_>>();
+        let numbers = (0..600).chain([1 << 20]).filter(|number| !allowed.contains(number) && !exempt(number));
+        let numbers = numbers.chain([0, 1, 2, 9, 39, 57, 59, 257, 520].map(|number| X32 + number)).collect::<Vec<_>>();
+        let list = numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        let outcomes = probe.try_action(process, &list);
+        let survived = outcomes.lines().filter(|line| !line.ends_with(KILLED)).collect::<Vec<_>>();
+        assert_eq!((outcomes.lines().count(), survived), (numbers.len(), vec![]), "{process}");
+    }
+    assert!(probe.is_untouched());
+}
