@@ -6,6 +6,7 @@ pub mod paths;
 pub mod syscalls;
 
 use crate::channel::Channel;
+use crate::sys;
 use landlock::RulesetError;
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -32,12 +33,13 @@ pub enum SandboxError {
 }
 
 /// Confines the program before it reads anything: no new privileges, no core file, no ptrace by others of the same account,
-/// no exec, no path created but by configuration, signals to children only.
+/// no descriptor but the standard ones, no exec, no path created but by configuration, signals to children only.
 ///
 /// # Errors
 /// Any [`SandboxError`]: the program must end.
 pub fn begin() -> Result<(), SandboxError> {
     harden()?;
+    sys::close_all_but(&[0, 1, 2])?;
     paths::begin()?;
     // What fails softly in the token process is not allowed to anybody else.
     let token = [syscalls::SOFTHSM_LOAD, syscalls::SOFTHSM_SIGN].concat().into_iter();
@@ -53,6 +55,7 @@ pub fn harden() -> Result<(), SandboxError> {
     prctl::set_no_new_privs()?;
     prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    sys::crash_plainly();
     Ok(())
 }
 
