@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -238,4 +239,164 @@ fn every_call_without_a_row_kills() {
         assert_eq!((outcomes.lines().count(), survived), (numbers.len(), vec![]), "{process}");
     }
     assert!(probe.is_untouched());
+}
+
+/// The processes of a session that waits for input: monitor, hasher, token.
+struct Waiting {
+    child: Child,
+    pids: [u32; 3],
+}
+
+impl Waiting {
+    fn start(session: Session) -> Waiting {
+        let child = session.start();
+        let monitor = child.id();
+        let named = |name: &str| {
+            let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
+            let is = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
+            children.split_whitespace().map(|pid| pid.parse().unwrap()).find(is)
+        };
+        patient(|| named("sigsh-hasher").is_some() && named("sigsh-token").is_some());
+        let pids = [monitor, named("sigsh-hasher").unwrap(), named("sigsh-token").unwrap()];
+        // The monitor polls both, the hasher standard input, and the token process, its module loaded, reads its channel.
+        for (pid, call) in pids.iter().zip([libc::SYS_ppoll, libc::SYS_ppoll, libc::SYS_read]) {
+            patient(|| fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap().starts_with(&format!("{call} ")));
+        }
+        Waiting { child, pids }
+    }
+
+    fn status(&self, process: usize, field: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pids[process])).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
+        line.unwrap_or_else(|| panic!("{field}: {status}")).to_owned()
+    }
+
+    /// What its descriptors are, by number.
+    fn descriptors(&self, process: usize) -> Vec<(u32, String)> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pids[process])).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let target = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
+            let kind = target.split(":[").next().unwrap().to_owned();
+            (entry.file_name().to_string_lossy().parse().unwrap(), kind)
+        });
+        let mut entries = entries.collect::<Vec<_>>();
+        entries.sort();
+        entries
+    }
+
+    /// Whether these bytes stand anywhere in its memory.
+    fn remembers(&self, process: usize, bytes: &[u8]) -> bool {
+        let pid = self.pids[process];
+        let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let ranges = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().starts_with('r')).map(|line| {
+            let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+            (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap())
+        });
+        let mut read = 0;
+        let found = ranges.into_iter().any(|(from, to)| {
+            let mut content = vec![0; (to - from) as usize];
+            // The kernel's own pages at the end cannot be read.
+            let length = memory.read_at(&mut content, from).unwrap_or(0);
+            read += length;
+            content[..length].windows(bytes.len()).any(|window| window == bytes)
+        });
+        assert!(found || read > 1 << 20, "only {read} bytes could be read");
+        found
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_waiting_session_is_confined() {
+    let waiting = Waiting::start(world().session("build1", "sign ed25519"));
+    let own_sleep = sleep();
+    let mut watched = waiting.pids.to_vec();
+    watched.push(own_sleep.id());
+    for (number, pid) in watched.iter().enumerate() {
+        let open_to_the_account = *pid == own_sleep.id();
+        let as_account = |program: &str, arguments: &[&str]| as_account(program).args(arguments).output().unwrap().status.success();
+        for file in ["environ", "mem", "maps", "stat", "fd"] {
+            let root = fs::metadata(format!("/proc/{pid}/{file}")).unwrap().uid() == 0;
+            assert_eq!(root, !open_to_the_account, "{number} {file}");
+        }
+        assert_eq!(as_account("cat", &[&format!("/proc/{pid}/environ")]), open_to_the_account, "{number}");
+        assert_eq!(as_account("ls", &[&format!("/proc/{pid}/fd/")]), open_to_the_account, "{number}");
+        let trace = ["-k", "0.5", "0.5", "strace", "-qq", "-o", "/dev/null", "-p", &pid.to_string()];
+        let traced = as_account_output("timeout", &trace);
+        assert_eq!(traced.contains("Operation not permitted"), !open_to_the_account, "{number} {traced}");
+    }
+    for process in 0..3 {
+        assert_eq!((waiting.status(process, "NoNewPrivs").as_str(), waiting.status(process, "Seccomp").as_str()), ("1", "2"));
+        assert_eq!(waiting.status(process, "Threads"), "1");
+        let limits = fs::read_to_string(format!("/proc/{}/limits", waiting.pids[process])).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
+    }
+    let kinds = |process| waiting.descriptors(process).into_iter().map(|(_, kind)| kind).collect::<Vec<_>>();
+    assert_eq!(waiting.descriptors(1)[0], (0, "pipe".to_owned()));
+    assert_eq!(kinds(1), ["pipe", "socket"], "the hasher");
+    let null = "/dev/null";
+    assert_eq!(kinds(2), [null, null, null, "/var/lib/sigsh/state/pin.hsm", "socket"], "the token process");
+    assert_eq!(kinds(0), ["pipe", "pipe", "pipe", "socket", "socket", "socket"], "the monitor: two channels and the journal");
+    let _ = { own_sleep }.kill();
+}
+
+fn as_account_output(program: &str, arguments: &[&str]) -> String {
+    let output = as_account(program).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_pin_is_in_the_memory_of_the_token_process_alone() {
+    const DISTINCT: &str = "correct-horse-0815-staple";
+    world();
+    secret("/etc/sigsh/distinct.pin", DISTINCT);
+    // Nobody logs in before the last byte: the token need not know this PIN.
+    let config = changed(&[("/etc/sigsh/hsm.pin", "/etc/sigsh/distinct.pin")]);
+    let waiting = Waiting::start(Session::new(config).client("build1").request("sign ed25519"));
+    assert_eq!([0, 1, 2].map(|process| waiting.remembers(process, DISTINCT.as_bytes())), [false, false, true]);
+}
+
+/// What the client's side of ssh can set does not reach the module: only the configuration's environment does.
+#[test]
+fn the_module_sees_the_configured_environment_alone() {
+    let stray = format!("{HOME}-stray");
+    fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
+    world();
+    account_file(&stray, b"");
+    let run = |config: &Path, count: &str| {
+        let mut session = Session::new(config).client("build1").request("sign ed25519");
+        session.command.env("MODULE_COUNT", count).env("MODULE_FAULT", "fail-sign");
+        finish_child(session.start(), b"data")
+    };
+    let (config, count) = crate::world::faulty("", &[]);
+    run(&config, &stray).signature();
+    assert_eq!((crate::world::calls(&count, "C_Sign") > 0, fs::read(&stray).unwrap().len()), (true, 0));
+}
+
+/// A death by a signal that dumps core elsewhere leaves none.
+#[test]
+fn no_core_is_dumped() {
+    let mut waiting = Waiting::start(world().session("build1", "sign ed25519"));
+    // To wait for it would close it, and end the input.
+    let _stdin = waiting.child.stdin.take();
+    succeed(Command::new("kill").args(["-SEGV", &waiting.pids[2].to_string()]));
+    assert_eq!(waiting.child.wait().unwrap().code(), Some(69));
+    let records = records(&format!("_PID={}", waiting.pids[0]));
+    let reason = field(records.last().unwrap(), "SIGSH_REASON");
+    assert!(reason.contains("SIGSEGV, false"), "{reason}");
+
+    let mut waiting = Waiting::start(world().session("build1", "sign ed25519"));
+    succeed(Command::new("kill").args(["-SEGV", &waiting.pids[0].to_string()]));
+    let status = waiting.child.wait().unwrap();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(libc::SIGSEGV), false));
+    // Neither of the two others outlives the monitor.
+    patient(|| waiting.pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
 }
