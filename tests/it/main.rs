@@ -2,5 +2,6 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod sandbox;
+mod separation;
 mod signs;
 mod world;

@@ -184,13 +184,16 @@ fn sleep() -> Child {
     child
 }
 
-/// Copies a test program to where the account can run it, whatever the checkout's permissions.
+/// Copies a test program to where the account can run it, whatever the checkout's permissions. By `cp`: a file that this process had
+/// open for writing could still be so in a child of another thread, and would not be executed ("Text file busy").
 pub fn installed(name: &str) -> PathBuf {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let built = Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().join("examples").join(name);
     fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
     let path = Path::new("/usr/lib/sigsh-test").join(name);
     if !path.exists() {
-        fs::copy(&built, &path).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+        succeed(Command::new("cp").args([&built, &path]));
     }
     path
 }
