@@ -124,9 +124,6 @@ macro_rules! libc_number {
     (getrandom) => {
         libc::SYS_getrandom
     };
-    (getuid) => {
-        libc::SYS_getuid
-    };
     (kill) => {
         libc::SYS_kill
     };
@@ -193,14 +190,8 @@ macro_rules! libc_number {
     (seccomp) => {
         libc::SYS_seccomp
     };
-    (sendto) => {
-        libc::SYS_sendto
-    };
     (set_robust_list) => {
         libc::SYS_set_robust_list
-    };
-    (sigaltstack) => {
-        libc::SYS_sigaltstack
     };
     (socket) => {
         libc::SYS_socket
@@ -231,16 +222,15 @@ pub const HASHER: &[Row] = &[
 /// The monitor, from the moment when the token process is forked, the journal connected and the certificate's file read.
 pub const MONITOR: &[Row] = &[
     row!(read, "messages of the two other processes"),
-    row!(write, "messages to them; the signature; the error line"),
+    row!(write, "messages to them; records to the connected journal; the signature; the error line"),
     row!(ppoll, "waits for them, and asks whether the client is still there"),
-    row!(sendto, When::Is(5, 0), "records, on the connected journal socket: a datagram socket would take any other address, too"),
     row!(kill, When::EndsChild, "ends the two other processes; sshd's and those of other sessions have our uid"),
     row!(wait4, "learns how they ended"),
     row!(close, "their channels, when they are done"),
-    row!(getrandom, "seeds of hash maps; drawn after the forks"),
+    rare!(getrandom, "seeds of hash maps, where none was needed before"),
     row!(brk, "memory"),
-    row!(munmap, "memory: gives back large pieces"),
     rare!(mmap, When::Without(2, PROT_EXEC), "memory: pieces of 128 KiB and more, when a certificate is that large"),
+    rare!(munmap, "memory: gives them back"),
     rare!(mremap, "memory: the same, growing"),
     rare!(madvise, "memory: the allocator may give back pages in a large heap"),
     rare!(futex, "locks of the standard library, uncontended in one thread but for a panic"),
@@ -259,9 +249,9 @@ pub const SOFTHSM_LOAD: &[Row] = &[
     row!(brk, "memory"),
     row!(close, "files read"),
     row!(newfstatat, "sizes of libraries; SoftHSM's look at its store"),
-    row!(fstat, When::Free, "the same, by descriptor, on C libraries that use it"),
+    rare!(fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
     row!(getdents64, "SoftHSM lists its token store"),
-    row!(lseek, "SoftHSM rereads its object files"),
+    rare!(lseek, "SoftHSM rereads an object file that another process has changed"),
     row!(fcntl, "SoftHSM's advisory locks on its object files"),
     row!(getpid, "SoftHSM looks for forks"),
     row!(getrandom, "SoftHSM masks the PIN in memory"),
@@ -292,13 +282,13 @@ pub const SOFTHSM_SIGN: &[Row] = &[
     row!(openat, When::Without(2, O_TRUNC), "SoftHSM reopens its object files at every call"),
     row!(close, "the same"),
     row!(newfstatat, "the same"),
-    row!(fstat, "the same"),
+    rare!(fstat, "the same, in C libraries that do not use newfstatat for it"),
     row!(fcntl, "the same: advisory locks"),
-    row!(getdents64, "the same: looks for new objects"),
+    rare!(getdents64, "the same: lists its store again when another process has added a key"),
     rare!(lseek, "the same, in a file that has changed"),
     row!(getpid, "SoftHSM and its libcrypto look for forks"),
-    row!(getrandom, "RSA blinding, ECDSA nonces"),
-    row!(brk, "memory"),
+    rare!(getrandom, "RSA blinding, ECDSA nonces: when libcrypto seeds its generator anew"),
+    rare!(brk, "memory"),
     rare!(mmap, When::Without(2, PROT_EXEC), "memory, without execution"),
     rare!(munmap, "memory"),
     rare!(mremap, "memory"),
@@ -316,7 +306,7 @@ pub const BEGINNING: &[Row] = &[
     row!(clone, "forks the hasher and the token process"),
     row!(set_robust_list, "the C library in a forked child"),
     rare!(rseq, "the C library in a forked child"),
-    row!(rt_sigprocmask, "the C library around fork"),
+    rare!(rt_sigprocmask, "the C library around fork, in some versions"),
     row!(socketpair, "the channels"),
     row!(socket, When::Is(0, libc::AF_UNIX), "the journal's socket"),
     row!(connect, "the journal"),
@@ -328,11 +318,9 @@ pub const BEGINNING: &[Row] = &[
     row!(landlock_add_rule, "the same"),
     row!(landlock_restrict_self, "the same"),
     row!(geteuid, "who owns the files that are trusted"),
-    row!(getuid, "the C library's look at whether the program is setuid"),
     row!(statx, "files that are trusted"),
     row!(readlinkat, "links on the way to them"),
     row!(mlock, "the PIN stays out of swap"),
-    row!(sigaltstack, "the standard library"),
     rare!(clone3, When::Fails(ENOSYS), "no threads; a library that asks is told that there are none"),
 ];
 
