@@ -2,7 +2,8 @@
 //! its tables stands there without need.
 
 use crate::world::{
-    Session, account, account_file, as_account, changed, died, field, finish_child, patient, records, secret, succeed, world,
+    CONFIG, PIN, Session, account, account_file, as_account, calls, changed, died, faulty, field, finish_child, patient, records,
+    scratch, secret, succeed, world,
 };
 use sigsh::sandbox::syscalls::{BEGINNING, HASHER, MONITOR, Row, SOFTHSM_LOAD, SOFTHSM_SIGN, When};
 use std::collections::{BTreeMap, BTreeSet};
@@ -379,9 +380,9 @@ fn the_module_sees_the_configured_environment_alone() {
         session.command.env("MODULE_COUNT", count).env("MODULE_FAULT", "fail-sign");
         finish_child(session.start(), b"data")
     };
-    let (config, count) = crate::world::faulty("", &[]);
+    let (config, count) = faulty("", &[]);
     run(&config, &stray).signature();
-    assert_eq!((crate::world::calls(&count, "C_Sign") > 0, fs::read(&stray).unwrap().len()), (true, 0));
+    assert_eq!((calls(&count, "C_Sign") > 0, fs::read(&stray).unwrap().len()), (true, 0));
 }
 
 /// A death by a signal that dumps core elsewhere leaves none.
@@ -402,4 +403,110 @@ fn no_core_is_dumped() {
     assert_eq!((status.signal(), status.core_dumped()), (Some(libc::SIGSEGV), false));
     // Neither of the two others outlives the monitor.
     patient(|| waiting.pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
+}
+
+/// What one session called, by table.
+#[derive(Default)]
+struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl Calls {
+    /// Reads what `strace -f -o FILE` has written. Each process's calls belong to the table whose filter was installed last.
+    fn read(&mut self, trace: &str) {
+        // The filters of a table: one that kills, and one for each errno.
+        let filters = |table: &[Row]| {
+            1 + table
+                .iter()
+                .filter_map(|row| if let When::Fails(errno) = row.when { Some(errno) } else { None })
+                .collect::<BTreeSet<_>>()
+                .len()
+        };
+        let token = [(0, "begin"), (filters(SOFTHSM_LOAD), "token-load"), (filters(SOFTHSM_SIGN), "token-sign")];
+        let own = [(0, "begin"), (filters(HASHER), "hasher")];
+        let monitor = [(0, ""), (filters(BEGINNING), "begin"), (filters(MONITOR), "monitor")];
+        assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
+
+        let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        for line in trace.lines() {
+            let (pid, call) = line.split_once(' ').unwrap();
+            let call = call.trim_start();
+            if call.starts_with("prctl(PR_SET_NAME, \"sigsh-hasher\"") {
+                names.insert(pid, "hasher");
+            } else if call.starts_with("prctl(PR_SET_NAME, \"sigsh-token\"") {
+                names.insert(pid, "token");
+            }
+        }
+        let mut installed: BTreeMap<&str, usize> = BTreeMap::new();
+        for line in trace.lines() {
+            let (pid, call) = line.split_once(' ').unwrap();
+            let call = call.trim_start();
+            assert!(!call.contains("SIGSYS"), "{line}");
+            let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with(['<', '+', '-'])) else { continue };
+            let so_far = installed.entry(pid).or_default();
+            let stages: &[(usize, &'static str)] = match names.get(pid) {
+                Some(&"hasher") => &own,
+                Some(_) => &token,
+                None => &monitor,
+            };
+            let mut needed = 0;
+            let mut stage = "";
+            for (more, name) in stages {
+                needed += more;
+                if *so_far >= needed {
+                    stage = name;
+                }
+            }
+            self.0.entry(stage).or_default().insert(name.to_owned());
+            *so_far += usize::from(name == "seccomp");
+        }
+    }
+}
+
+#[test]
+fn every_row_is_needed() {
+    world();
+    let fresh = "/etc/sigsh/fresh.pin";
+    secret(fresh, PIN);
+    let first =
+        changed(&[("/etc/sigsh/hsm.pin", fresh), ("[token.hsm]", "[token.fresh]"), ("token = \"hsm\"", "token = \"fresh\"")]);
+    let absent = changed(&[("pkcs11:token=release", "pkcs11:token=absent")]);
+    let config = PathBuf::from(CONFIG);
+    let sessions = [
+        (&config, "build1", "sign rsa4096", Some(0)),
+        (&config, "build1", "sign ed25519", Some(0)),
+        (&config, "build1", "sign nistp256 --armor", Some(0)),
+        (&first, "build1", "sign nistp521", Some(0)),
+        (&absent, "build1", "sign", Some(69)),
+        (&config, "build1", "certificate", Some(0)),
+        (&config, "build1", "help", Some(0)),
+        (&config, "build1", "sign ed25519 --size 1", Some(65)),
+        (&config, "limited", "sign rsa4096", Some(77)),
+        (&config, "stranger", "sign", Some(77)),
+        (&config, "build1", "rm", Some(64)),
+    ];
+    let mut seen_calls = Calls::default();
+    for (config, client, request, code) in sessions {
+        let trace = format!("{}/trace", scratch());
+        let mut session = Session::new(config).client(client).request(request);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
+        command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        session.command = command;
+        let outcome = finish_child(session.start(), b"data");
+        assert_eq!(outcome.code, code, "{request} {outcome:?}");
+        seen_calls.read(&fs::read_to_string(&trace).unwrap());
+    }
+    let mut wrong = Vec::new();
+    for (process, tables) in PROCESSES {
+        let seen = &seen_calls.0[process];
+        let rows = tables.concat();
+        for call in seen {
+            if !rows.iter().any(|row| row.name == call) {
+                wrong.push(format!("{process}: {call} has no row"));
+            }
+        }
+        for row in tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name)) {
+            wrong.push(format!("{process}: {} was not called", row.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
