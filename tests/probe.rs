@@ -16,7 +16,14 @@
 //! The actions work on files in /usr/lib/sigsh-test/home that belong to the account, and on the process `PROBE_SIBLING`, which does too.
 
 // Raw calls are what this program is for.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::print_stdout, clippy::expect_used, clippy::panic)]
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use libc::{c_char, c_int, c_long, c_void};
 use nix::poll::PollFlags;

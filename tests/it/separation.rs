@@ -82,7 +82,6 @@ fn all_of<T: Copy + Send>(table: impl IntoIterator<Item = T>, run: impl Fn(T) + 
 
 #[track_caller]
 fn demand(mode: &str, outcome: &Outcome, (code, line, event, reason): Ending) {
-    println!("{mode}: {:?}", outcome.records.last().map(|record| field(record, "SIGSH_REASON")));
     outcome.fails(code, line, event, reason);
     assert!(outcome.records.iter().all(|record| field(record, "SIGSH_EVENT") != "signed"), "{mode}: {outcome:#?}");
     assert!(outcome.records.iter().all(|record| field(record, "SIGSH_CLIENT") == "build1"), "{mode}: {outcome:#?}");
