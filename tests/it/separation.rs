@@ -153,7 +153,7 @@ fn an_evil_hasher_gets_nowhere() {
 fn an_evil_token_process_gets_nowhere() {
     world();
     let slow = changed(&[("timeout = \"20s\"", "timeout = \"60s\"")]);
-    let hangs = changed(&[("timeout = \"20s\"", "timeout = \"2s\"")]);
+    let hangs = changed(&[("timeout = \"20s\"", "timeout = \"4s\"")]);
     fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
     fs::write("/usr/lib/sigsh-test/replay", earlier_signature()).unwrap();
 
