@@ -272,7 +272,7 @@ pub const SOFTHSM_LOAD: &[Row] = &[
     rare!(clone3, When::Fails(ENOSYS), "no threads; a library that asks is told that there are none"),
     row!(prctl, When::Is(0, libc::PR_SET_NO_NEW_PRIVS), "the second filter"),
     row!(seccomp, "the second filter"),
-    row!(exit_group, "leaves"),
+    rare!(exit_group, "leaves when it has failed, unless the monitor is faster and ends it"),
 ];
 
 /// The same, logged in: no code can be loaded any more, no file written.
