@@ -10,6 +10,7 @@ use crate::sys;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -97,6 +98,11 @@ impl Hasher {
     pub fn start(&mut self, start: Start) -> Result<(), HasherError> {
         self.started = Some(start);
         Ok(self.child.channel().send(&start)?)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.pid()
     }
 
     /// Where to wait for its answer.

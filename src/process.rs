@@ -43,6 +43,11 @@ impl Child {
         &self.channel
     }
 
+    /// Its process id, as long as it has not been ended.
+    pub fn pid(&self) -> Option<Pid> {
+        self.pid
+    }
+
     /// Kills the process if it still runs, and tells how it ended. A process that had ended by itself keeps its own ending.
     pub fn end(&mut self) -> Option<WaitStatus> {
         let pid = self.pid.take()?;

@@ -11,8 +11,9 @@ use landlock::RulesetError;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
-use syscalls::{Row, When};
+use syscalls::{Bonds, Row, When};
 
 /// Why a process is not confined, and therefore must not go on.
 #[derive(Debug, thiserror::Error)]
@@ -32,16 +33,17 @@ pub enum SandboxError {
 }
 
 /// Confines the program before it reads anything: no new privileges, no core file, no ptrace by others of the same account,
-/// no exec, no path created but by configuration, signals to children only.
+/// no descriptor but the standard ones, no exec, no path created but by configuration, signals to children only.
 ///
 /// # Errors
 /// Any [`SandboxError`]: the program must end.
 pub fn begin() -> Result<(), SandboxError> {
     harden()?;
+    sys::close_all_but(&[0, 1, 2])?;
     paths::begin()?;
     // What fails softly in the token process is not allowed to anybody else. Its second table is a part of its first.
     let token = syscalls::SOFTHSM_LOAD.iter().copied().filter(|row| !matches!(row.when, When::Fails(_)));
-    filter(&[syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR, &token.collect::<Vec<_>>()].concat(), -1)
+    filter(&[syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR, &token.collect::<Vec<_>>()].concat(), Bonds::default())
 }
 
 /// What every program of sigsh does first: no new privileges, no core file, no ptrace by others of the same account; and a crash ends
@@ -63,16 +65,16 @@ pub fn harden() -> Result<(), SandboxError> {
 /// Any [`SandboxError`].
 pub fn enter_hasher(channel: &Channel) -> Result<(), SandboxError> {
     paths::restrict(&[], &[])?;
-    filter(syscalls::HASHER, channel.number())
+    filter(syscalls::HASHER, Bonds { channel: Some(channel.number()), ..Bonds::default() })
 }
 
-/// Confines the monitor, once all that it reads is open.
+/// Confines the monitor, once all that it reads is open. These children are what it may still end.
 ///
 /// # Errors
 /// Any [`SandboxError`].
-pub fn enter_monitor() -> Result<(), SandboxError> {
+pub fn enter_monitor(children: &[Pid]) -> Result<(), SandboxError> {
     paths::restrict_without_scope()?;
-    filter(syscalls::MONITOR, -1)
+    filter(syscalls::MONITOR, Bonds { children: Some(children), ..Bonds::default() })
 }
 
 /// What a kind of token needs. Chosen by `sandbox = "…"` in a token's table.
@@ -120,7 +122,7 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
     let read = optional.chain(around.read.iter().copied()).collect::<Vec<_>>();
     paths::restrict(&read, &around.write)?;
     match around.profile {
-        Profile::Softhsm => filter(syscalls::SOFTHSM_LOAD, -1),
+        Profile::Softhsm => filter(syscalls::SOFTHSM_LOAD, Bonds::default()),
     }
 }
 
@@ -130,13 +132,13 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
 /// Any [`SandboxError`].
 pub fn narrow_token(profile: Profile) -> Result<(), SandboxError> {
     match profile {
-        Profile::Softhsm => filter(syscalls::SOFTHSM_SIGN, -1),
+        Profile::Softhsm => filter(syscalls::SOFTHSM_SIGN, Bonds::default()),
     }
 }
 
-fn filter(rows: &[Row], channel: i32) -> Result<(), SandboxError> {
+fn filter(rows: &[Row], bonds: Bonds<'_>) -> Result<(), SandboxError> {
     let refused = |error: &dyn std::fmt::Display| SandboxError::Seccomp(error.to_string());
-    for program in syscalls::compile(rows, channel).map_err(|error| refused(&error))?.iter().rev() {
+    for program in syscalls::compile(rows, bonds).map_err(|error| refused(&error))?.iter().rev() {
         seccompiler::apply_filter(program).map_err(|error| refused(&error))?;
     }
     Ok(())

@@ -101,7 +101,7 @@ fn sign(
     let certificate = trusted::read(&grant.key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
     let (name, state) = (config.token_name(grant.key), config.audit.state());
     let mut token = Token::fork(Setup { name, token: grant.token, key: &grant.key.uri, state }, token_run)?;
-    sandbox::enter_monitor()?;
+    sandbox::enter_monitor(&[hasher.pid(), token.pid()].into_iter().flatten().collect::<Vec<_>>())?;
     let key = SigningKey::read(&certificate, SystemTime::now())?;
     audit.learn(Field::FINGERPRINT, key.fingerprint());
 

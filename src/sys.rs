@@ -66,8 +66,8 @@ pub(crate) fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
     let mut first = 0;
     for last in keep.iter().map(|fd| fd.checked_sub(1)).chain([Some(u32::MAX)]) {
         if let Some(last) = last.filter(|last| first <= *last) {
-            // SAFETY: no pointers. The owners of what is closed here live in frames that a forked child never returns
-            // to and never drops, since it leaves by _exit.
+            // SAFETY: no pointers. At the start of the program nothing but the standard descriptors has an owner; later, the owners of
+            // what is closed here live in frames that a forked child never returns to and never drops, since it leaves by _exit.
             nix::errno::Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
         first = last.map_or(1, |last| last.saturating_add(2));

@@ -19,6 +19,7 @@ use cryptoki::context::Pkcs11;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -162,6 +163,11 @@ impl Token {
         let timeout = setup.token.timeout();
         let child = Child::fork(c"sigsh-token", &[], |channel| run(channel, setup))?;
         Ok(Token { child, timeout, deadline: after(timeout), loaded: false })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.pid()
     }
 
     /// Where to wait for it while the artifact is being hashed.

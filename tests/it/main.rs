@@ -7,6 +7,8 @@ mod config;
 mod docs;
 mod load;
 mod refuses;
+mod sandbox;
+mod separation;
 mod signs;
 mod sshd;
 mod token;

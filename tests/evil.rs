@@ -1,0 +1,260 @@
+//! sigsh with another hasher or another token process, which lie: for the tests alone.
+//!
+//! What it does is its own file's name, since arguments are the client's: `evil.hasher-short` and so on, links to one program. The
+//! monitor is sigsh's own. The evil bodies stay outside of their own sandbox, so that the monitor alone is judged; where a lie needs a
+//! true part, the real process is asked for it.
+//!
+//! `evil.token-replay` sends what stands in the file `/usr/lib/sigsh-test/replay`.
+
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
+use serde::Serialize;
+use sigsh::channel::{Channel, MAX_MESSAGE};
+use sigsh::hash_state::{HashAlgorithm, HashState};
+use sigsh::openpgp::Public;
+use sigsh::process::Child;
+use sigsh::session::{self, Processes};
+use sigsh::token::{Answer, Fault, Request, Setup};
+use sigsh::{hasher, sys, token};
+use std::ffi::OsString;
+use std::io::Read;
+use std::sync::OnceLock;
+
+static MODE: OnceLock<String> = OnceLock::new();
+
+fn mode() -> &'static str {
+    MODE.get().expect("set by main")
+}
+
+fn main() {
+    let name = std::env::args_os().next().and_then(|name| OsString::into_string(name).ok()).expect("a name");
+    let (_, mode) = name.rsplit_once('.').expect("evil.MODE");
+    MODE.set(mode.to_owned()).expect("set once");
+    let evil = Processes { hasher: evil_hasher, token: evil_token };
+    session::run(match mode.split('-').next() {
+        Some("hasher") => Processes { token: token::run, ..evil },
+        Some("token") => Processes { hasher: hasher::run, ..evil },
+        _ => panic!("no such mode"),
+    })
+}
+
+/// The hasher's answer, as it is on the wire.
+#[derive(Serialize)]
+enum Report {
+    Done(Vec<u8>),
+    Fault(hasher::Fault),
+}
+
+fn raw(channel: &Channel, bytes: &[u8]) {
+    // Of nothing, too: that makes an empty packet.
+    unsafe { libc::write(channel.number(), bytes.as_ptr().cast(), bytes.len()) };
+}
+
+fn die(signal: &str) {
+    match signal {
+        "kill" => drop(kill(getpid(), Signal::SIGKILL)),
+        _ => unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) },
+    }
+    hang()
+}
+
+fn hang() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+fn evil_hasher(channel: Channel) {
+    let act = mode().strip_prefix("hasher-").expect("a hasher");
+    match act {
+        "leaves-at-once" => return,
+        "exits-1-at-once" => sys::exit(1),
+        "dies-at-once-kill" => die("kill"),
+        _ => {}
+    }
+    let Ok(start) = channel.receive::<hasher::Start>() else { return };
+    let mut data = Vec::new();
+    std::io::stdin().read_to_end(&mut data).expect("input");
+    let state = |algorithm, data: &[u8]| {
+        let mut state = HashState::new(algorithm);
+        state.update(data);
+        state.export(<[u8]>::to_vec)
+    };
+    let good = state(start.algorithm, &data);
+    let with = |at: usize, bytes: &[u8]| {
+        let mut bad = good.clone();
+        bad[at..at + bytes.len()].copy_from_slice(bytes);
+        bad
+    };
+    let done = |state: Vec<u8>| channel.send(&Report::Done(state)).expect("sent");
+    match act {
+        "good" => done(good),
+        "silent" => {}
+        "dies-before-kill" => die("kill"),
+        "dies-before-segv" => die("segv"),
+        "dies-after-kill" => {
+            done(good);
+            die("kill");
+        }
+        "dies-after-segv" => {
+            done(good);
+            die("segv");
+        }
+        "exits-1-after" => {
+            done(good);
+            sys::exit(1);
+        }
+        "other-hash" => done(state(HashAlgorithm::Sha256, &data)),
+        "short" => done(good[1..].to_vec()),
+        "long" => done([&good[..], &[0]].concat()),
+        "no-state" => done(Vec::new()),
+        "oversized" => raw(&channel, &[0; MAX_MESSAGE + 1]),
+        "huge" => raw(&channel, &vec![0; 100_000]),
+        "garbage" => raw(&channel, &[0xff; 300]),
+        "more-than-a-message" => {
+            let message = postcard::to_allocvec(&Report::Done(good)).expect("encoded");
+            raw(&channel, &[&message[..], &[0]].concat());
+        }
+        "cut-message" => {
+            let message = postcard::to_allocvec(&Report::Done(good)).expect("encoded");
+            raw(&channel, &message[..message.len() - 1]);
+        }
+        "empty-message" => raw(&channel, &[]),
+        "empty-message-after" => {
+            done(good);
+            raw(&channel, &[]);
+            hang();
+        }
+        "twice" => {
+            done(good.clone());
+            done(good);
+        }
+        "two-different" => {
+            done(good);
+            done(state(start.algorithm, b"something else"));
+        }
+        "late-second" => {
+            done(good.clone());
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            done(good);
+            sys::exit(1);
+        }
+        "stays" => {
+            done(good);
+            hang();
+        }
+        "count-max" => done(with(64, &[0xff; 16])),
+        "count-wraps" => done(with(71, &[0x02])),
+        "count-above-limit" => done(with(67, &[0xff])),
+        "rest-of-a-block" => done(with(80, &[128])),
+        "tail" => done(with(207, &[1])),
+        "unreachable" => done(with(0, &[!good[0]])),
+        "more-than-read" => done(state(start.algorithm, &[&data[..], b"x"].concat())),
+        "less-than-read" => done(state(start.algorithm, &data[1..])),
+        "other-data" => done(state(start.algorithm, &vec![b'x'; data.len()])),
+        "nothing" => done(state(start.algorithm, b"")),
+        "fault-idle" => channel.send(&Report::Fault(hasher::Fault::Idle)).expect("sent"),
+        "fault-overlong" => channel.send(&Report::Fault(hasher::Fault::Overlong)).expect("sent"),
+        "fault-read" => channel.send(&Report::Fault(hasher::Fault::Read(5))).expect("sent"),
+        "fault-twice" => {
+            channel.send(&Report::Fault(hasher::Fault::Idle)).expect("sent");
+            done(good);
+        }
+        _ => panic!("no such hasher"),
+    }
+    sys::exit(0)
+}
+
+/// The token process's stages: what it says by itself, and then at each request.
+fn evil_token(channel: Channel, setup: Setup<'_>) {
+    let act = mode().strip_prefix("token-").expect("a token process");
+    if let Some(act) = act.strip_prefix("real-") {
+        return between(&channel, setup, act);
+    }
+    let tell = |answer: Answer| channel.send(&answer).expect("sent");
+    let at = |stage: &str| {
+        let Some(what) = act.strip_prefix("at-").and_then(|act| act.strip_prefix(stage)?.strip_prefix('-')) else { return };
+        match what {
+            "leave" => sys::exit(0),
+            "exit-1" => sys::exit(1),
+            "kill" | "segv" => die(what),
+            "hang" => hang(),
+            "nonsense" => raw(&channel, &[0xff; 40]),
+            "empty" => raw(&channel, &[]),
+            "oversized" => raw(&channel, &[0; MAX_MESSAGE + 1]),
+            "huge" => raw(&channel, &vec![0; 100_000]),
+            "trailing" => raw(&channel, &[0, 0]),
+            "loaded" => tell(Answer::Loaded),
+            "open" => tell(Answer::Open(None)),
+            "signed" => tell(Answer::Signed(vec![7; 64])),
+            "fault" => tell(Answer::Failed(Fault::Module("x\nSIGSH_EVENT=signed\nSIGSH_CLIENT=other".to_owned()))),
+            _ => panic!("no such act"),
+        }
+        hang();
+    };
+    at("load");
+    tell(Answer::Loaded);
+    at("loaded");
+    let Ok(Request::Open) = channel.receive() else { return };
+    at("open");
+    tell(match act {
+        "other-key-rsa" => Answer::Open(Some(Public::Rsa { n: vec![0xc1; 512], e: vec![1, 0, 1] })),
+        "other-key-ec" => Answer::Open(Some(Public::Ec { params: b"\x06\x03\x2b\x65\x70".to_vec(), point: vec![9; 32] })),
+        _ => Answer::Open(None),
+    });
+    at("opened");
+    let Ok(Request::Sign(_, data)) = channel.receive() else { return };
+    at("sign");
+    match act {
+        "empty-signature" => tell(Answer::Signed(Vec::new())),
+        "short-signature" => tell(Answer::Signed(vec![7; 63])),
+        "long-signature" => tell(Answer::Signed(vec![7; 65])),
+        "zero-signature" => tell(Answer::Signed(vec![0; 64])),
+        "digest-as-signature" => tell(Answer::Signed(data)),
+        "replay" => tell(Answer::Signed(std::fs::read("/usr/lib/sigsh-test/replay").expect("a signature"))),
+        _ => panic!("no such token process"),
+    }
+    hang();
+}
+
+/// The real process, and an evil one between it and the monitor.
+fn between(channel: &Channel, setup: Setup<'_>, act: &str) {
+    let real = Child::fork(c"sigsh-token", &[], |channel| token::run(channel, setup)).expect("forked");
+    let tell = |answer: Answer| channel.send(&answer).expect("sent");
+    let answer = || real.channel().receive::<Answer>().expect("an answer");
+    tell(answer());
+    real.channel().send(&channel.receive::<Request>().expect("a request")).expect("sent");
+    tell(answer());
+    let Ok(Request::Sign(scheme, mut data)) = channel.receive() else { return };
+    if act == "other-digest" {
+        data[0] ^= 1;
+    }
+    real.channel().send(&Request::Sign(scheme, data)).expect("sent");
+    let signature = answer();
+    match act {
+        "good" | "stays" | "other-digest" => tell(signature),
+        "chatty" => {
+            let Answer::Signed(bytes) = signature else { panic!("no signature") };
+            tell(Answer::Signed(bytes.clone()));
+            tell(Answer::Signed(bytes));
+            raw(channel, &[0xff; 40]);
+        }
+        "dies" => {
+            tell(signature);
+            die("segv");
+        }
+        "flipped" => {
+            let Answer::Signed(mut bytes) = signature else { panic!("no signature") };
+            bytes[40] ^= 1;
+            tell(Answer::Signed(bytes));
+        }
+        _ => panic!("no such token process"),
+    }
+    if act == "good" {
+        let _ = channel.receive::<Request>();
+        return;
+    }
+    hang();
+}

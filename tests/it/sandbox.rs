@@ -1,0 +1,516 @@
+//! Each process's own sandbox stops what it must: tried from within (`tests/probe.rs`), seen on real sessions from outside, and no row of
+//! its tables stands there without need.
+
+use crate::world::{
+    CONFIG, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient, records,
+    scratch, secret, succeed, world,
+};
+use sigsh::sandbox::syscalls::{BEGINNING, HASHER, MONITOR, Row, SOFTHSM_LOAD, SOFTHSM_SIGN, When};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const HOME: &str = "/usr/lib/sigsh-test/home";
+
+/// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there.
+const PROCESSES: [(&str, &[&[Row]]); 5] = [
+    ("begin", &[BEGINNING, HASHER, MONITOR, SOFTHSM_LOAD, SOFTHSM_SIGN]),
+    ("hasher", &[HASHER]),
+    ("monitor", &[MONITOR]),
+    ("token-load", &[SOFTHSM_LOAD]),
+    ("token-sign", &[SOFTHSM_SIGN]),
+];
+
+/// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
+const MAY: [(&str, &[&str]); 5] = [
+    (
+        "begin",
+        &[
+            "open-read",
+            "open-pin",
+            "open-directory",
+            "open-at-descriptor",
+            "open-proc-self",
+            "open-proc-root",
+            "open-proc-descriptor",
+            "open-write",
+            "open-append",
+            "open-create",
+            "ftruncate",
+            "write-other",
+            "write-stdout",
+            "pwrite-other",
+            "clone-process",
+            "clone-thread",
+            "kill-child",
+            // Landlock leaves children alone, where the kernel has signal scopes.
+            "kill-parent",
+            "kill-sibling",
+            "kill-all",
+            "dumpable",
+            "socket-unix",
+            "socketpair",
+            "connect-decoy",
+            "mmap-exec",
+            "mmap-write-exec",
+            "mprotect-exec",
+        ],
+    ),
+    ("hasher", &[]),
+    ("monitor", &["write-other", "write-stdout", "kill-child"]),
+    ("token-load", &["ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec", "mmap-write-exec", "mprotect-exec"]),
+    ("token-sign", &["write-other", "write-stdout"]),
+];
+
+/// What fails in the token process instead of killing: Landlock's refusals, and a call that libraries try and can do without.
+const FAILS: [(&str, &[&str]); 2] = [
+    (
+        "errno 13",
+        &[
+            "open-read",
+            "open-pin",
+            "open-directory",
+            "open-at-descriptor",
+            "open-proc-self",
+            "open-proc-root",
+            "open-proc-descriptor",
+            "open-write",
+            "open-append",
+            "open-create",
+        ],
+    ),
+    ("errno 97", &["socket-unix"]),
+];
+
+/// What an ordinary process of the account may not do either, on this host or on any: the killing is the proof.
+const NOBODY_MAY: [&str; 11] = [
+    "open-by-handle",
+    "chmod-pin",
+    "mount",
+    "chroot",
+    "io_uring",
+    "bpf",
+    "userfaultfd",
+    "keyctl",
+    "perf",
+    "entry-of-32-bits",
+    // Everybody may, but not while other tests run under the account.
+    "kill-all",
+];
+
+const KILLED: &str = "signal 31";
+
+/// The probe with all that it needs; one test at a time works on it.
+struct Probe {
+    program: PathBuf,
+    sibling: Child,
+    _decoys: (UnixListener, UnixDatagram),
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Probe {
+    fn new() -> Probe {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        world();
+        let _ = fs::remove_dir_all(HOME);
+        fs::create_dir_all(HOME).unwrap();
+        let (uid, gid) = account();
+        chown(HOME, Some(uid), Some(gid)).unwrap();
+        let decoys =
+            (UnixListener::bind(format!("{HOME}/decoy")).unwrap(), UnixDatagram::bind(format!("{HOME}/decoy-datagram")).unwrap());
+        for decoy in ["decoy", "decoy-datagram"] {
+            fs::set_permissions(format!("{HOME}/{decoy}"), fs::Permissions::from_mode(0o666)).unwrap();
+        }
+        let program = installed("probe");
+        let mut probe = Probe { program, sibling: sleep(), _decoys: decoys, _turn: turn };
+        probe.reset();
+        probe
+    }
+
+    /// Everything as it was before an action.
+    fn reset(&mut self) {
+        for name in ["new", "decoy2"] {
+            let path = Path::new(HOME).join(name);
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_dir(&path);
+        }
+        account_file(&format!("{HOME}/file"), b"untouched");
+        if self.sibling.try_wait().unwrap().is_some() {
+            self.sibling = sleep();
+        }
+    }
+
+    fn is_untouched(&mut self) -> bool {
+        let names = fs::read_dir(HOME).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
+        let stat = fs::metadata(format!("{HOME}/file")).unwrap();
+        names.len() == 3
+            && fs::read(format!("{HOME}/file")).unwrap() == b"untouched"
+            && (stat.mode() & 0o777, stat.uid()) == (0o600, account().0)
+            && self.sibling.try_wait().unwrap().is_none()
+    }
+
+    fn try_action(&self, process: &str, action: &str) -> String {
+        let mut command = as_account(&self.program);
+        let output = command.args([process, action]).env("PROBE_SIBLING", self.sibling.id().to_string()).output().unwrap();
+        if output.status.code().is_none() {
+            return "its parent is dead".to_owned();
+        }
+        assert!(output.status.success(), "{process} {action}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    fn actions(&self) -> Vec<String> {
+        let output = succeed(as_account(&self.program).arg("list"));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.sibling.kill();
+        let _ = self.sibling.wait();
+    }
+}
+
+fn sleep() -> Child {
+    let child = as_account("sleep").arg("1000").spawn().unwrap();
+    // Not setpriv any more, and no longer root's.
+    patient(|| fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "sleep\n");
+    child
+}
+
+/// Copies a test program to where the account can run it, whatever the checkout's permissions. By `cp`: a file that this process had
+/// open for writing could still be so in a child of another thread, and would not be executed ("Text file busy").
+pub fn installed(name: &str) -> PathBuf {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let built = Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().join("examples").join(name);
+    fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
+    let path = Path::new("/usr/lib/sigsh-test").join(name);
+    if !path.exists() {
+        succeed(Command::new("cp").args([&built, &path]));
+    }
+    path
+}
+
+#[test]
+fn each_action_works_where_nobody_forbids_it() {
+    let mut probe = Probe::new();
+    for action in probe.actions().iter().filter(|action| !NOBODY_MAY.contains(&action.as_str())) {
+        probe.reset();
+        let outcome = probe.try_action("none", action);
+        assert_eq!(outcome, if action == "kill-parent" { "its parent is dead" } else { "done" }, "{action}");
+    }
+}
+
+#[test]
+fn each_process_is_stopped() {
+    let mut probe = Probe::new();
+    let actions = probe.actions();
+    for ((process, _), (_, may)) in PROCESSES.iter().zip(MAY) {
+        for action in actions.iter().map(String::as_str).filter(|action| !may.contains(action)) {
+            let fails = FAILS.iter().find(|(_, actions)| process.starts_with("token") && actions.contains(&action));
+            let expected = match action {
+                "clone3" if ["begin", "token-load"].contains(process) => "errno 38",
+                _ => fails.map_or(KILLED, |(errno, _)| errno),
+            };
+            assert_eq!(probe.try_action(process, action), expected, "{process} {action}");
+        }
+    }
+    assert!(probe.is_untouched());
+}
+
+/// Whatever the kernel has now or will have soon: a call without a row kills, and so does one by the numbers of the x32 ABI.
+#[test]
+fn every_call_without_a_row_kills() {
+    const X32: i64 = 0x4000_0000;
+    // uretprobe and uprobe: the kernel lets them pass every filter, and kills whoever calls them from elsewhere than its own trampoline.
+    let exempt = |number: &i64| cfg!(target_arch = "x86_64") && [335, 336].contains(number);
+    let mut probe = Probe::new();
+    for (process, tables) in PROCESSES {
+        let allowed = tables.concat().iter().map(|row| row.number).collect::<BTreeSet<_>>();
+        let numbers = (0..600).chain([1 << 20]).filter(|number| !allowed.contains(number) && !exempt(number));
+        let numbers = numbers.chain([0, 1, 2, 9, 39, 57, 59, 257, 520].map(|number| X32 + number)).collect::<Vec<_>>();
+        let list = numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        let outcomes = probe.try_action(process, &list);
+        let survived = outcomes.lines().filter(|line| !line.ends_with(KILLED)).collect::<Vec<_>>();
+        assert_eq!((outcomes.lines().count(), survived), (numbers.len(), vec![]), "{process}");
+    }
+    assert!(probe.is_untouched());
+}
+
+/// The processes of a session that waits for input: monitor, hasher, token.
+struct Waiting {
+    child: Child,
+    pids: [u32; 3],
+}
+
+impl Waiting {
+    fn start(session: Session) -> Waiting {
+        let child = session.start();
+        let monitor = child.id();
+        let named = |name: &str| {
+            let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
+            let is = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
+            children.split_whitespace().map(|pid| pid.parse().unwrap()).find(is)
+        };
+        patient(|| named("sigsh-hasher").is_some() && named("sigsh-token").is_some());
+        let pids = [monitor, named("sigsh-hasher").unwrap(), named("sigsh-token").unwrap()];
+        // The monitor polls both, the hasher standard input, and the token process, its module loaded, reads its channel.
+        for (pid, call) in pids.iter().zip([libc::SYS_ppoll, libc::SYS_ppoll, libc::SYS_read]) {
+            patient(|| fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap().starts_with(&format!("{call} ")));
+        }
+        Waiting { child, pids }
+    }
+
+    fn status(&self, process: usize, field: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pids[process])).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
+        line.unwrap_or_else(|| panic!("{field}: {status}")).to_owned()
+    }
+
+    /// What its descriptors are, by number.
+    fn descriptors(&self, process: usize) -> Vec<(u32, String)> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pids[process])).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let target = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
+            let kind = target.split(":[").next().unwrap().to_owned();
+            (entry.file_name().to_string_lossy().parse().unwrap(), kind)
+        });
+        let mut entries = entries.collect::<Vec<_>>();
+        entries.sort();
+        entries
+    }
+
+    /// Whether these bytes stand anywhere in its memory.
+    fn remembers(&self, process: usize, bytes: &[u8]) -> bool {
+        let pid = self.pids[process];
+        let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let ranges = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().starts_with('r')).map(|line| {
+            let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+            (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap())
+        });
+        let mut read = 0;
+        let found = ranges.into_iter().any(|(from, to)| {
+            let mut content = vec![0; (to - from) as usize];
+            // The kernel's own pages at the end cannot be read.
+            let length = memory.read_at(&mut content, from).unwrap_or(0);
+            read += length;
+            content[..length].windows(bytes.len()).any(|window| window == bytes)
+        });
+        assert!(found || read > 1 << 20, "only {read} bytes could be read");
+        found
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_waiting_session_is_confined() {
+    let waiting = Waiting::start(world().session("build1", "sign ed25519"));
+    let mut own_sleep = sleep();
+    let mut watched = waiting.pids.to_vec();
+    watched.push(own_sleep.id());
+    for (number, pid) in watched.iter().enumerate() {
+        let open_to_the_account = *pid == own_sleep.id();
+        let can = |program: &str, arguments: &[&str]| as_account(program).args(arguments).output().unwrap().status.success();
+        for file in ["environ", "mem", "maps", "stat", "fd"] {
+            let root = fs::metadata(format!("/proc/{pid}/{file}")).unwrap().uid() == 0;
+            assert_eq!(root, !open_to_the_account, "{number} {file}");
+        }
+        assert_eq!(can("cat", &[&format!("/proc/{pid}/environ")]), open_to_the_account, "{number}");
+        assert_eq!(can("ls", &[&format!("/proc/{pid}/fd/")]), open_to_the_account, "{number}");
+        let mut strace = as_account("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-p", &pid.to_string()]);
+        if open_to_the_account {
+            let mut tracer = strace.spawn().unwrap();
+            patient(|| !fs::read_to_string(format!("/proc/{pid}/status")).unwrap().contains("TracerPid:\t0\n"));
+            tracer.kill().unwrap();
+            tracer.wait().unwrap();
+        } else {
+            let output = strace.output().unwrap();
+            assert!(String::from_utf8_lossy(&output.stderr).contains("Operation not permitted"), "{number} {output:?}");
+        }
+    }
+    for process in 0..3 {
+        assert_eq!((waiting.status(process, "NoNewPrivs").as_str(), waiting.status(process, "Seccomp").as_str()), ("1", "2"));
+        assert_eq!(waiting.status(process, "Threads"), "1");
+        let limits = fs::read_to_string(format!("/proc/{}/limits", waiting.pids[process])).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
+    }
+    let kinds = |process| waiting.descriptors(process).into_iter().map(|(_, kind)| kind).collect::<Vec<_>>();
+    assert_eq!(waiting.descriptors(1)[0], (0, "pipe".to_owned()));
+    assert_eq!(kinds(1), ["pipe", "socket"], "the hasher");
+    let null = "/dev/null";
+    assert_eq!(kinds(2), [null, null, null, "/var/lib/sigsh/state/pin.hsm", "socket"], "the token process");
+    assert_eq!(kinds(0), ["pipe", "pipe", "pipe", "socket", "socket", "socket"], "the monitor: two channels and the journal");
+    own_sleep.kill().unwrap();
+    own_sleep.wait().unwrap();
+}
+
+#[test]
+fn the_pin_is_in_the_memory_of_the_token_process_alone() {
+    const DISTINCT: &str = "correct-horse-0815-staple";
+    world();
+    secret("/etc/sigsh/distinct.pin", DISTINCT);
+    // Nobody logs in before the last byte: the token need not know this PIN.
+    let config = changed(&[("/etc/sigsh/hsm.pin", "/etc/sigsh/distinct.pin")]);
+    let waiting = Waiting::start(Session::new(config).client("build1").request("sign ed25519"));
+    assert_eq!([0, 1, 2].map(|process| waiting.remembers(process, DISTINCT.as_bytes())), [false, false, true]);
+}
+
+/// What the client's side of ssh can set does not reach the module: only the configuration's environment does.
+#[test]
+fn the_module_sees_the_configured_environment_alone() {
+    let stray = format!("{HOME}-stray");
+    fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
+    world();
+    account_file(&stray, b"");
+    let run = |config: &Path, count: &str| {
+        let mut session = Session::new(config).client("build1").request("sign ed25519");
+        session.command.env("MODULE_COUNT", count).env("MODULE_FAULT", "fail-sign");
+        finish_child(session.start(), b"data")
+    };
+    let (config, count) = faulty("", &[]);
+    run(&config, &stray).signature();
+    assert_eq!((calls(&count, "C_Sign") > 0, fs::read(&stray).unwrap().len()), (true, 0));
+}
+
+/// A death by a signal that dumps core elsewhere leaves none.
+#[test]
+fn no_core_is_dumped() {
+    let mut waiting = Waiting::start(world().session("build1", "sign ed25519"));
+    // To wait for it would close it, and end the input.
+    let _stdin = waiting.child.stdin.take();
+    succeed(Command::new("kill").args(["-SEGV", &waiting.pids[2].to_string()]));
+    assert_eq!(waiting.child.wait().unwrap().code(), Some(69));
+    let records = records(&format!("_PID={}", waiting.pids[0]));
+    let reason = field(records.last().unwrap(), "SIGSH_REASON");
+    assert!(reason.contains("SIGSEGV, false"), "{reason}");
+
+    let mut waiting = Waiting::start(world().session("build1", "sign ed25519"));
+    succeed(Command::new("kill").args(["-SEGV", &waiting.pids[0].to_string()]));
+    let status = waiting.child.wait().unwrap();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(libc::SIGSEGV), false));
+    // Neither of the two others outlives the monitor.
+    patient(|| waiting.pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
+}
+
+/// What one session called, by table.
+#[derive(Default)]
+struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl Calls {
+    /// Reads what `strace -f -o FILE` has written. Each process's calls belong to the table whose filter was installed last.
+    fn read(&mut self, trace: &str) {
+        // The filters of a table: one that kills, and one for each errno.
+        let filters = |table: &[Row]| {
+            1 + table
+                .iter()
+                .filter_map(|row| if let When::Fails(errno) = row.when { Some(errno) } else { None })
+                .collect::<BTreeSet<_>>()
+                .len()
+        };
+        let token = [(0, "begin"), (filters(SOFTHSM_LOAD), "token-load"), (filters(SOFTHSM_SIGN), "token-sign")];
+        let own = [(0, "begin"), (filters(HASHER), "hasher")];
+        let monitor = [(0, ""), (filters(BEGINNING), "begin"), (filters(MONITOR), "monitor")];
+        assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
+
+        let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        for line in trace.lines() {
+            let (pid, call) = line.split_once(' ').unwrap();
+            let call = call.trim_start();
+            if call.starts_with("prctl(PR_SET_NAME, \"sigsh-hasher\"") {
+                names.insert(pid, "hasher");
+            } else if call.starts_with("prctl(PR_SET_NAME, \"sigsh-token\"") {
+                names.insert(pid, "token");
+            }
+        }
+        let mut installed: BTreeMap<&str, usize> = BTreeMap::new();
+        for line in trace.lines() {
+            let (pid, call) = line.split_once(' ').unwrap();
+            let call = call.trim_start();
+            assert!(!call.contains("SIGSYS"), "{line}");
+            let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with(['<', '+', '-'])) else { continue };
+            let so_far = installed.entry(pid).or_default();
+            let stages: &[(usize, &'static str)] = match names.get(pid) {
+                Some(&"hasher") => &own,
+                Some(_) => &token,
+                None => &monitor,
+            };
+            let mut needed = 0;
+            let mut stage = "";
+            for (more, name) in stages {
+                needed += more;
+                if *so_far >= needed {
+                    stage = name;
+                }
+            }
+            self.0.entry(stage).or_default().insert(name.to_owned());
+            *so_far += usize::from(name == "seccomp");
+        }
+    }
+}
+
+#[test]
+fn every_row_is_needed() {
+    world();
+    let fresh = "/etc/sigsh/fresh.pin";
+    secret(fresh, PIN);
+    let first =
+        changed(&[("/etc/sigsh/hsm.pin", fresh), ("[token.hsm]", "[token.fresh]"), ("token = \"hsm\"", "token = \"fresh\"")]);
+    let absent = changed(&[("pkcs11:token=release", "pkcs11:token=absent")]);
+    let config = PathBuf::from(CONFIG);
+    let sessions = [
+        (&config, "build1", "sign rsa4096", Some(0)),
+        (&config, "build1", "sign ed25519", Some(0)),
+        (&config, "build1", "sign nistp256 --armor", Some(0)),
+        (&first, "build1", "sign nistp521", Some(0)),
+        (&absent, "build1", "sign", Some(69)),
+        (&config, "build1", "certificate", Some(0)),
+        (&config, "build1", "help", Some(0)),
+        (&config, "build1", "sign ed25519 --size 1", Some(65)),
+        (&config, "limited", "sign rsa4096", Some(77)),
+        (&config, "stranger", "sign", Some(77)),
+        (&config, "build1", "rm", Some(64)),
+    ];
+    let mut seen_calls = Calls::default();
+    for (config, client, request, code) in sessions {
+        let trace = format!("{}/trace", scratch());
+        let mut session = Session::new(config).client(client).request(request);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
+        command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        session.command = command;
+        let outcome = finish_child(session.start(), b"data");
+        assert_eq!(outcome.code, code, "{request} {outcome:?}");
+        seen_calls.read(&fs::read_to_string(&trace).unwrap());
+    }
+    let mut wrong = Vec::new();
+    for (process, tables) in PROCESSES {
+        let seen = &seen_calls.0[process];
+        let rows = tables.concat();
+        for call in seen {
+            if !rows.iter().any(|row| row.name == call) {
+                wrong.push(format!("{process}: {call} has no row"));
+            }
+        }
+        for row in tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name)) {
+            wrong.push(format!("{process}: {} was not called", row.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,230 @@
+//! Nobody gets anywhere who has taken over the hasher or the token process: `tests/evil.rs` puts liars in their place. Each ends with its
+//! code, nothing on stdout, a record, in bounded time, and with no process left.
+
+use crate::sandbox::installed;
+use crate::world::{Outcome, Session, calls, changed, faulty, field, finish_child, patient, records, verify, world};
+use openpgp::crypto::mpi;
+use openpgp::parse::Parse;
+use sequoia_openpgp as openpgp;
+use sha2::{Digest, Sha512};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+const DATA: &[u8] = b"what the client sends";
+
+/// How long a session may take at most: twice the longest timeout of the configuration, on a busy machine.
+const BOUND: Duration = Duration::from_secs(90);
+
+/// What a client sees and the journal says: code, line, event, a part of the reason.
+type Ending = (i32, &'static str, &'static str, &'static str);
+
+const INTERNAL: fn(&'static str) -> Ending = |reason| (70, "internal error", "failed", reason);
+const DIED: Ending = (69, "the token process failed", "failed", "the token process died");
+const NONSENSE: Ending = (69, "the token process failed", "failed", "the token process sent nonsense");
+const HUNG: Ending = (69, "the token did not answer in time", "failed", "within its timeout");
+const WRONG: Ending = (69, "the token made a wrong signature", "failed", "");
+const FAULT: Ending = (69, "the token failed", "failed", "the module failed: x");
+const OTHER_KEY: Ending = (78, "the key's certificate cannot be used", "refused", "is not that of the key in the token");
+
+/// A session with evil in it. Where `held`, the client keeps sending: the session must not wait for its end.
+fn session(config: &Path, mode: &str, request: &str, held: bool) -> Outcome {
+    let program = installed("evil");
+    let link = program.with_extension(mode);
+    if !link.exists() {
+        symlink(&program, &link).unwrap();
+    }
+    let mut session = Session::of(link.to_str().unwrap(), config).client("build1").request(request);
+    session.command.env("EVIL_MODE", mode);
+    let began = Instant::now();
+    let mut child = session.start();
+    let outcome = if held {
+        let pid = child.id();
+        let stdin = child.stdin.take();
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        let (code, err) = (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned());
+        Outcome { code, out: output.stdout, err, records: records(&format!("_PID={pid}")), took: began.elapsed() }
+    } else {
+        finish_child(child, DATA)
+    };
+    assert!(began.elapsed() < BOUND, "{mode}: {:?}", began.elapsed());
+    patient(|| left(mode).is_empty());
+    outcome
+}
+
+/// Processes of a mode that still run.
+fn left(mode: &str) -> Vec<String> {
+    let mark = format!("EVIL_MODE={mode}\0");
+    let is = |path: &Path| {
+        fs::read(path.join("environ")).is_ok_and(|block| block.windows(mark.len()).any(|window| window == mark.as_bytes()))
+    };
+    let entries = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| is(path)).map(|path| path.display().to_string()).collect()
+}
+
+/// Several sessions at once: most of them wait for a timeout.
+fn all_of<T: Copy + Send>(table: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
+    let queue = Mutex::new(table.into_iter().collect::<Vec<_>>().into_iter());
+    let next = || queue.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(row) = next() {
+                    run(row);
+                }
+            });
+        }
+    });
+}
+
+#[track_caller]
+fn demand(mode: &str, outcome: &Outcome, (code, line, event, reason): Ending) {
+    outcome.fails(code, line, event, reason);
+    assert!(outcome.records.iter().all(|record| field(record, "SIGSH_EVENT") != "signed"), "{mode}: {outcome:#?}");
+    assert!(outcome.records.iter().all(|record| field(record, "SIGSH_CLIENT") == "build1"), "{mode}: {outcome:#?}");
+}
+
+#[test]
+fn an_evil_hasher_gets_nowhere() {
+    const GONE: &str = "the process is gone";
+    const NO_MESSAGE: &str = "the process sent nonsense";
+    const NO_STATE: &str = "not a hash state";
+    const ENDING: &str = "it ended with";
+    let table = [
+        ("leaves-at-once", INTERNAL(GONE)),
+        ("exits-1-at-once", INTERNAL(GONE)),
+        ("dies-at-once-kill", INTERNAL(GONE)),
+        ("silent", INTERNAL(GONE)),
+        ("dies-before-kill", INTERNAL(GONE)),
+        ("dies-before-segv", INTERNAL(GONE)),
+        ("empty-message", INTERNAL(GONE)),
+        ("dies-after-kill", INTERNAL("SIGKILL")),
+        ("dies-after-segv", INTERNAL("SIGSEGV")),
+        ("exits-1-after", INTERNAL(ENDING)),
+        ("other-hash", INTERNAL(NO_STATE)),
+        ("short", INTERNAL(NO_STATE)),
+        ("long", INTERNAL(NO_STATE)),
+        ("no-state", INTERNAL(NO_STATE)),
+        ("rest-of-a-block", INTERNAL(NO_STATE)),
+        ("tail", INTERNAL(NO_STATE)),
+        ("oversized", INTERNAL(NO_MESSAGE)),
+        ("huge", INTERNAL(NO_MESSAGE)),
+        ("garbage", INTERNAL(NO_MESSAGE)),
+        ("more-than-a-message", INTERNAL(NO_MESSAGE)),
+        ("cut-message", INTERNAL(NO_MESSAGE)),
+        ("empty-message-after", INTERNAL(ENDING)),
+        ("twice", INTERNAL(ENDING)),
+        ("two-different", INTERNAL(ENDING)),
+        ("late-second", INTERNAL(ENDING)),
+        ("stays", INTERNAL(ENDING)),
+        ("fault-twice", INTERNAL(ENDING)),
+        ("count-max", INTERNAL("more bytes than the limit")),
+        ("count-wraps", INTERNAL("more bytes than the limit")),
+        ("count-above-limit", INTERNAL("more bytes than the limit")),
+        ("unreachable", INTERNAL("not the initial value")),
+        ("more-than-read", INTERNAL("more bytes than the limit")),
+        ("less-than-read", (65, "the input has 20 bytes, not the declared number", "failed", "")),
+        ("nothing", (65, "the input is empty", "failed", "")),
+        ("other-data", (65, "the input has not the declared digest", "failed", "")),
+        ("fault-idle", (65, "the input stopped coming", "failed", "")),
+        ("fault-overlong", (65, "the input is longer than declared or allowed", "failed", "")),
+        ("fault-read", (65, "the input cannot be read", "failed", "")),
+    ];
+    world();
+    let (config, count) = faulty("", &[]);
+    let digest = hex::encode(Sha512::digest(DATA));
+    let request = format!("sign ed25519 --size {} --digest sha512:{digest}", DATA.len());
+    all_of(table, |(mode, ending)| {
+        let mode = format!("hasher-{mode}");
+        demand(&mode, &session(&config, &mode, &request, false), ending);
+    });
+    assert_eq!(calls(&count, "C_SignInit"), 0);
+    assert_eq!(calls(&count, "C_Login"), 0);
+
+    let good = session(&config, "hasher-good", &request, false);
+    verify("ed25519", good.signature(), DATA);
+    assert!(calls(&count, "C_SignInit") > 0);
+}
+
+#[test]
+fn an_evil_token_process_gets_nowhere() {
+    world();
+    let slow = changed(&[("timeout = \"20s\"", "timeout = \"60s\"")]);
+    let hangs = changed(&[("timeout = \"20s\"", "timeout = \"4s\"")]);
+    fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
+    fs::write("/usr/lib/sigsh-test/replay", earlier_signature()).unwrap();
+
+    let mut table: Vec<(String, Ending)> = Vec::new();
+    for stage in ["load", "loaded", "open", "opened", "sign"] {
+        let mut row = |act: &str, ending| table.push((format!("at-{stage}-{act}"), ending));
+        for death in ["leave", "exit-1", "kill", "segv", "empty"] {
+            row(death, DIED);
+        }
+        for nonsense in ["nonsense", "oversized", "huge", "trailing"] {
+            row(nonsense, NONSENSE);
+        }
+        row("hang", HUNG);
+        row("fault", FAULT);
+        // Answers to what was not asked, or not yet.
+        if stage != "load" {
+            row("loaded", NONSENSE);
+        }
+        if stage != "open" {
+            row("open", NONSENSE);
+        }
+        // One that comes before its question is taken for the answer, and judged as such.
+        row("signed", if ["opened", "sign"].contains(&stage) { WRONG } else { NONSENSE });
+    }
+    for signature in ["zero-signature", "replay"] {
+        table.push((signature.to_owned(), (WRONG.0, WRONG.1, WRONG.2, "the self-check failed")));
+    }
+    for (signature, reason) in [
+        ("empty-signature", "the token returned 0 bytes"),
+        ("short-signature", "the token returned 63 bytes"),
+        ("long-signature", "the token returned 65 bytes"),
+        ("digest-as-signature", "the self-check failed"),
+    ] {
+        table.push((signature.to_owned(), (WRONG.0, WRONG.1, WRONG.2, reason)));
+    }
+    for other in ["other-key-rsa", "other-key-ec"] {
+        table.push((other.to_owned(), OTHER_KEY));
+    }
+    for altered in ["real-other-digest", "real-flipped"] {
+        table.push((altered.to_owned(), (WRONG.0, WRONG.1, WRONG.2, "the self-check failed")));
+    }
+    all_of(&table, |(mode, ending)| {
+        let config = if mode.ends_with("-hang") { &hangs } else { &slow };
+        let hears_at_once = ["at-load-", "at-loaded-"].iter().any(|stage| mode.starts_with(stage)) && mode != "at-loaded-hang";
+        let outcome = session(config, &format!("token-{mode}"), "sign ed25519", hears_at_once);
+        demand(mode, &outcome, *ending);
+        assert_eq!(outcome.records.len() > 1, !hears_at_once, "{mode}: an intent before the token is asked, and only then");
+    });
+}
+
+/// Whatever happens behind a true signature does no harm: it is checked, and the process is ended.
+#[test]
+fn what_follows_a_true_signature_does_no_harm() {
+    world();
+    let config = changed(&[]);
+    all_of(["good", "stays", "chatty", "dies"], |act| {
+        let outcome = session(&config, &format!("token-real-{act}"), "sign ed25519", false);
+        verify("ed25519", outcome.signature(), DATA);
+    });
+}
+
+/// The raw value of a signature by the same key over the same data, of an earlier session.
+fn earlier_signature() -> Vec<u8> {
+    let outcome = world().session("build1", "sign ed25519").run(DATA);
+    // Another second makes another signature.
+    std::thread::sleep(Duration::from_millis(1100));
+    match openpgp::Packet::from_bytes(outcome.signature()).unwrap() {
+        openpgp::Packet::Signature(signature) => match signature.mpis() {
+            mpi::Signature::EdDSA { r, s } => [r.value_padded(32).unwrap(), s.value_padded(32).unwrap()].concat(),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
