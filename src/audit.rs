@@ -2,6 +2,7 @@
 
 pub mod journal;
 
+use crate::trusted;
 use journal::{Journal, JournalError};
 use std::time::SystemTime;
 
@@ -85,6 +86,10 @@ impl Field {
 /// The longest value of a field in bytes; all of them together stay under 4 KiB.
 const MAX_VALUE: usize = 768;
 
+fn cut(text: &str) -> String {
+    text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_VALUE).map(|(_, c)| c).collect()
+}
+
 /// One session's trail.
 pub struct Audit {
     journal: Result<Journal, JournalError>,
@@ -108,16 +113,23 @@ impl Audit {
 
     /// Connects to the journal. Whether that worked counts once a signature is asked for.
     pub fn open(&mut self, journal: &std::path::Path) {
-        self.journal = Journal::connect(journal);
+        self.journal = trusted::reach(journal)
+            .map_err(|error| JournalError::Connect(error.to_string()))
+            .and_then(|journal| Journal::connect(&journal));
     }
 
     /// Learns a fact. A later value replaces an earlier one.
     pub fn learn(&mut self, field: Field, value: impl ToString) {
-        let value = value.to_string().chars().take(MAX_VALUE).collect();
+        let value = cut(&value.to_string());
         match self.facts.iter_mut().find(|(known, _)| *known == field) {
             Some((_, old)) => *old = value,
             None => self.facts.push((field, value)),
         }
+    }
+
+    /// Whether nobody has said yet where the journal is.
+    pub fn is_unopened(&self) -> bool {
+        matches!(self.journal, Err(JournalError::Unopened))
     }
 
     /// Demands that records can be written at all, before anybody does any work.
@@ -148,7 +160,7 @@ impl Audit {
     /// Records how a session ended without a signature, as far as the journal can be reached: what the client was told, the whole
     /// reason, and the exit code.
     pub fn ended(&self, event: Event, line: &str, reason: &str, code: u8) {
-        let reason = reason.chars().take(MAX_VALUE).collect::<String>();
+        let reason = cut(reason);
         let message = format!("{} {}: {line}", event.name(), self.who());
         let _ = self.record(event, &message, &[("SIGSH_REASON", &reason), ("SIGSH_CODE", &code.to_string())]);
     }

@@ -109,7 +109,7 @@ pub fn wait<const N: usize>(fds: [(BorrowedFd<'_>, PollFlags); N], deadline: Ins
     }
 }
 
-/// A moment so far away that it is never: `Instant` has no such value of its own.
+/// The moment this long from now.
 pub fn after(duration: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(duration).unwrap_or(now)

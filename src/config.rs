@@ -76,7 +76,7 @@ pub struct Config {
     #[serde(default, rename = "key")]
     keys: BTreeMap<Name, Spanned<Key>>,
     #[serde(default, rename = "client")]
-    clients: BTreeMap<Name, Client>,
+    clients: BTreeMap<Name, Spanned<Client>>,
     /// What one session may take.
     #[serde(default)]
     pub limits: Limits,
@@ -297,7 +297,7 @@ impl Config {
             }
         }
         let mut seen: Vec<(&SshFingerprint, &Name)> = Vec::new();
-        for (name, client) in &self.clients {
+        for (name, client) in self.clients() {
             if let Some(key) = client.keys.iter().find(|key| !self.keys.contains_key(key.get_ref())) {
                 return wrong(key.span().start, format!("there is no [key.{}]", key.get_ref()));
             }
@@ -314,15 +314,13 @@ impl Config {
     /// Every key has a client, and every client a key: anything else is a mistake, in a configuration that is in use.
     fn check_use(&self, path: &Path, source: &str) -> Result<(), ConfigError> {
         let wrong = |offset, message| Err(ConfigError::Wrong { at: Location::new(path, source, offset), message });
-        let used = |name: &Name| self.clients.values().any(|client| client.keys.iter().any(|key| key.get_ref() == name));
+        let used = |name: &Name| self.clients().any(|(_, client)| client.keys.iter().any(|key| key.get_ref() == name));
         if let Some((name, key)) = self.keys.iter().find(|(name, _)| !used(name)) {
             return wrong(key.span().start, format!("no client may use key '{name}'"));
         }
-        match self.clients.iter().find(|(_, client)| client.keys.is_empty() || client.ssh_keys.is_empty()) {
-            Some((name, _)) => {
-                let at = source.find(&format!("[client.{name}]")).unwrap_or(0);
-                wrong(at, format!("client '{name}' needs at least one ssh key and one key"))
-            }
+        let idle = |client: &Client| client.keys.is_empty() || client.ssh_keys.is_empty();
+        match self.clients.iter().find(|(_, client)| idle(client.get_ref())) {
+            Some((name, client)) => wrong(client.span().start, format!("client '{name}' needs at least one ssh key and one key")),
             None => Ok(()),
         }
     }
@@ -344,13 +342,8 @@ impl Config {
         self.keys.iter().map(|(name, key)| (name, key.get_ref()))
     }
 
-    /// All tokens, in order of their names.
-    pub fn tokens(&self) -> impl Iterator<Item = (&Name, &Token)> {
-        self.tokens.iter()
-    }
-
     /// All clients, in order of their names.
     pub fn clients(&self) -> impl Iterator<Item = (&Name, &Client)> {
-        self.clients.iter()
+        self.clients.iter().map(|(name, client)| (name, client.get_ref()))
     }
 }

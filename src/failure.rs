@@ -211,12 +211,15 @@ impl From<OpenpgpError> for Failure {
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Failure {
-        Failure::new(Exit::Io, "the journal cannot record this, so nothing is signed", ASK_THE_OPERATOR, &error)
+        Failure::new(Exit::Io, "the journal cannot record this, so nothing is signed", "", &error)
     }
 }
 
 impl From<Errno> for Failure {
     fn from(error: Errno) -> Failure {
-        Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error)
+        match error {
+            Errno::EAGAIN | Errno::ENOMEM => Failure::new(Exit::TempFail, "this host is busy", "try again later", &error),
+            _ => Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::channel::{self, Channel, ChannelError, after};
 use crate::hash_state::{HashAlgorithm, HashState, StateError};
-use crate::process::Child;
+use crate::process::{Child, Ending};
 use crate::sandbox;
 use crate::sys;
 use nix::errno::Errno;
@@ -49,13 +49,16 @@ enum ReportRef<'a> {
 }
 
 /// Why the input could not be hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Fault {
     /// No byte arrived for the time allowed.
+    #[error("it stopped coming")]
     Idle,
     /// More bytes than the limit.
+    #[error("it is too long")]
     Overlong,
     /// `read(2)` failed with this errno.
+    #[error("read failed with {}", Errno::from_raw(*.0))]
     Read(i32),
 }
 
@@ -63,7 +66,7 @@ pub enum Fault {
 #[derive(Debug, thiserror::Error)]
 pub enum HasherError {
     /// The input's fault.
-    #[error("the input cannot be hashed: {0:?}")]
+    #[error("the input cannot be hashed: {0}")]
     Input(Fault),
     /// The process's fault: nonsense, or a death.
     #[error("the hasher failed: {0}")]
@@ -72,8 +75,8 @@ pub enum HasherError {
     #[error("the hasher failed: {0}")]
     State(#[from] StateError),
     /// It did not end as it should after its answer.
-    #[error("the hasher failed: it ended with {0:?}")]
-    Ending(Option<WaitStatus>),
+    #[error("the hasher failed: {0}")]
+    Ending(Ending),
 }
 
 /// The monitor's handle on the hasher.
@@ -116,11 +119,14 @@ impl Hasher {
     /// Any [`HasherError`].
     pub fn finish(mut self) -> Result<HashState, HasherError> {
         let start = self.started.ok_or(ChannelError::Nonsense)?;
-        let report = self.channel().receive()?;
+        let report = match self.channel().receive() {
+            Err(ChannelError::Gone) => return Err(HasherError::Ending(self.child.end())),
+            report => report?,
+        };
         let closed = channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], after(LEAVE)) == Ok([true])
             && matches!(self.channel().receive::<Report>(), Err(ChannelError::Gone));
         match self.child.end() {
-            Some(WaitStatus::Exited(_, 0)) if closed => {}
+            Ending(Some(WaitStatus::Exited(_, 0))) if closed => {}
             ending => return Err(HasherError::Ending(ending)),
         }
         match report {

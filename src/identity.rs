@@ -77,6 +77,9 @@ impl Identity {
         if key.contains(|c: char| c.is_ascii_control()) {
             return Err(IdentityError::NotOneKey);
         }
+        if key.contains('\n') {
+            return Err(IdentityError::NotOneKey);
+        }
         if key.split(' ').next().is_some_and(|kind| kind.contains("-cert-v0")) {
             return Err(IdentityError::Certificate);
         }
@@ -100,6 +103,20 @@ mod tests {
     fn one_public_key_is_an_identity() {
         let identity = Identity::parse(&format!("publickey {KEY}\n")).unwrap();
         assert!(identity.ssh_key.to_string().starts_with("SHA256:"));
+    }
+
+    /// As `ssh-keygen` makes them, hardware keys included.
+    #[test]
+    fn keys_of_every_type_are_identities() {
+        let point = "AAAAIbmlzdHAyNTYAAABBBGsX0fLhLEJH+Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT+NC4v4af5uO5+tKfA+eFivOM1drMV7Oy7ZAaDe/UfU=";
+        for key in [
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+            format!("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY{point}"),
+            "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAACQDYAAAAAAAAAQ==".to_owned(),
+            "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABHNzaDo=".to_owned(),
+        ] {
+            assert!(Identity::parse(&format!("publickey {key}\n")).is_ok(), "{key}");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@ use crate::channel;
 use crate::failure::{Exit, Failure};
 use crate::sys;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::PollFlags;
-use nix::sys::stat::{SFlag, fstat, major, minor};
+use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a pipe takes at once or not at all, in bytes (pipe(7)).
 const PIPE_BUF: usize = 4096;
+
+/// Puts /dev/null in the place of standard input: the artifact is the hasher's alone.
+///
+/// # Errors
+/// What `open(2)` says.
+pub fn let_go_of_input() -> Result<(), Errno> {
+    nix::unistd::close(0)?;
+    // The lowest free descriptor is handed out, and nobody owns it: it stays until the end.
+    std::mem::forget(nix::fcntl::open("/dev/null", OFlag::O_RDONLY, Mode::empty())?);
+    Ok(())
+}
 
 /// Demands a standard output: before anything is done for it.
 ///
@@ -46,28 +58,12 @@ pub fn has_reader() -> Result<(), Failure> {
     }
 }
 
-/// Writes a recorded signature.
+/// Writes what the client has asked for.
 ///
 /// # Errors
 /// When it was not taken whole: the journal is to know.
-pub fn deliver(signature: &[u8]) -> Result<(), Failure> {
-    write(signature).map_err(Failure::undelivered)
-}
-
-/// Writes bytes that are nobody's secret and need no record.
-///
-/// # Errors
-/// When they are not taken.
-pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
-    deliver(bytes)
-}
-
-/// Writes a text.
-///
-/// # Errors
-/// When it is not taken.
-pub fn text(text: &str) -> Result<(), Failure> {
-    deliver(text.as_bytes())
+pub fn deliver(bytes: &[u8]) -> Result<(), Failure> {
+    write(bytes).map_err(Failure::undelivered)
 }
 
 /// Writes to standard error. That nobody reads there changes nothing.

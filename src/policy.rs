@@ -62,12 +62,13 @@ pub struct Grant<'a> {
     pub limit: u64,
     size: Option<u64>,
     digest: Option<Digest>,
+    armor: bool,
 }
 
 /// An artifact that was hashed and is what was granted.
-pub struct Accepted<'a> {
-    /// The permission.
-    pub grant: Grant<'a>,
+pub struct Accepted {
+    /// Whether its signature is to be armored.
+    pub armor: bool,
     /// Its hash, open for the signature's trailer.
     pub state: HashState,
     /// Its size in bytes.
@@ -122,16 +123,24 @@ impl<'a> Known<'a> {
         if request.digest.as_ref().is_some_and(|digest| digest.algorithm != key.hash) {
             return Err(Refusal::Hash(key.hash.name()));
         }
-        Ok(Grant { name, key, token, limit: request.size.unwrap_or(max), size: request.size, digest: request.digest })
+        Ok(Grant {
+            name,
+            key,
+            token,
+            limit: request.size.unwrap_or(max),
+            size: request.size,
+            digest: request.digest,
+            armor: request.armor,
+        })
     }
 }
 
-impl<'a> Grant<'a> {
+impl Grant<'_> {
     /// Compares what was hashed with what was declared.
     ///
     /// # Errors
     /// Any [`Mismatch`].
-    pub fn accept(self, state: HashState) -> Result<Accepted<'a>, Mismatch> {
+    pub fn accept(self, state: HashState) -> Result<Accepted, Mismatch> {
         let size = state.size().unwrap_or(u64::MAX);
         if size == 0 && self.size != Some(0) {
             return Err(Mismatch::Empty);
@@ -143,6 +152,6 @@ impl<'a> Grant<'a> {
         if self.digest.as_ref().is_some_and(|declared| declared.bytes != digest) {
             return Err(Mismatch::Digest);
         }
-        Ok(Accepted { grant: self, state, size, digest })
+        Ok(Accepted { armor: self.armor, state, size, digest })
     }
 }

@@ -1,14 +1,36 @@
 //! A child process: forked and never exec'ed, tied to its parent's life, spoken to through one channel.
 
-use crate::channel::Channel;
+use crate::channel::{self, Channel, after};
 use crate::sys;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid};
 use std::ffi::CStr;
+use std::fmt;
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+/// How long a killed process is waited for. One that waits for a device in the kernel cannot even be killed: it is left to init.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often a killed process is looked at; most are gone at once.
+const TURN: Duration = Duration::from_micros(200);
+
+/// How a process ended, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending(pub Option<WaitStatus>);
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(WaitStatus::Exited(_, code)) => write!(f, "it left with code {code}"),
+            Some(WaitStatus::Signaled(_, signal, _)) => write!(f, "it was ended by {signal}"),
+            _ => f.write_str("it cannot be ended"),
+        }
+    }
+}
 
 /// A forked process and our end of the channel to it. Dropping it kills it.
 pub struct Child {
@@ -49,11 +71,19 @@ impl Child {
     }
 
     /// Kills the process if it still runs, and tells how it ended. A process that had ended by itself keeps its own ending.
-    pub fn end(&mut self) -> Option<WaitStatus> {
+    pub fn end(&mut self) -> Ending {
+        Ending(self.reap())
+    }
+
+    fn reap(&mut self) -> Option<WaitStatus> {
         let pid = self.pid.take()?;
         let _ = kill(pid, Signal::SIGKILL);
+        let deadline = after(PATIENCE);
         loop {
-            match waitpid(pid, None) {
+            match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) if Instant::now() < deadline => {
+                    let _ = channel::wait([], after(TURN).min(deadline));
+                }
                 Err(Errno::EINTR) => {}
                 status => return status.ok(),
             }

@@ -72,9 +72,10 @@ pub fn enter_hasher(channel: &Channel) -> Result<(), SandboxError> {
 ///
 /// # Errors
 /// Any [`SandboxError`].
-pub fn enter_monitor(children: &[Pid]) -> Result<(), SandboxError> {
+pub fn enter_monitor(children: &[Option<Pid>]) -> Result<(), SandboxError> {
+    let children = children.iter().copied().flatten().collect::<Vec<_>>();
     paths::restrict_without_scope()?;
-    filter(syscalls::MONITOR, Bonds { children: Some(children), ..Bonds::default() })
+    filter(syscalls::MONITOR, Bonds { children: Some(&children), ..Bonds::default() })
 }
 
 /// What a kind of token needs. Chosen by `sandbox = "…"` in a token's table.

@@ -38,6 +38,10 @@ pub fn run(processes: Processes) -> ! {
     let code = match session(processes, &mut audit) {
         Ok(()) => 0,
         Err(failure) => {
+            // It failed before the configuration could say where.
+            if audit.is_unopened() {
+                audit.open(Path::new(config::JOURNAL));
+            }
             audit.ended(failure.event(), &failure.line, &failure.reason, failure.exit.code());
             output::error(&failure.text());
             failure.exit.code()
@@ -50,6 +54,7 @@ pub fn run(processes: Processes) -> ! {
 fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     sandbox::begin()?;
     let hasher = Hasher::fork(processes.hasher)?;
+    output::let_go_of_input()?;
     audit.name_session();
 
     let start = Start::read(args_os(), var_os("SSH_ORIGINAL_COMMAND"));
@@ -63,8 +68,8 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     let text = start.text()?;
     let request = Request::parse(&text);
     match request {
-        Ok(Request::Help) => return output::text(&Request::help()),
-        Ok(Request::Version) => return output::text(&request::version()),
+        Ok(Request::Help) => return output::deliver(Request::help().as_bytes()),
+        Ok(Request::Version) => return output::deliver(request::version().as_bytes()),
         _ => {}
     }
     let config = config?;
@@ -77,11 +82,9 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
             if let Some(name) = &request.name {
                 audit.learn(Field::NAME, name.as_str());
             }
-            let armor = request.armor;
-            let grant = client.may_sign(request)?;
-            sign(&config, grant, armor, hasher, processes.token, audit)
+            sign(&config, client.may_sign(request)?, hasher, processes.token, audit)
         }
-        Request::Certificate { key, armor } => certificate(client, key.as_deref(), armor),
+        Request::Certificate { key, armor } => certificate(client, key.as_deref(), armor, &hasher),
         Request::Help | Request::Version => Ok(()),
     }
 }
@@ -90,7 +93,6 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
 fn sign(
     config: &Config,
     grant: Grant<'_>,
-    armor: bool,
     hasher: Hasher,
     token_run: fn(Channel, Setup<'_>),
     audit: &mut Audit,
@@ -101,8 +103,8 @@ fn sign(
     let certificate = trusted::read(&grant.key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
     let (name, state) = (config.token_name(grant.key), config.audit.state());
     let mut token = Token::fork(Setup { name, token: grant.token, key: &grant.key.uri, state }, token_run)?;
-    sandbox::enter_monitor(&[hasher.pid(), token.pid()].into_iter().flatten().collect::<Vec<_>>())?;
-    let key = SigningKey::read(&certificate, SystemTime::now())?;
+    sandbox::enter_monitor(&[hasher.pid(), token.pid()])?;
+    let key = SigningKey::read(&certificate, grant.key.hash, SystemTime::now())?;
     audit.learn(Field::FINGERPRINT, key.fingerprint());
 
     let state = hash(hasher, &mut token, &grant, &config.limits)?;
@@ -119,10 +121,11 @@ fn sign(
         return Err(OpenpgpError::OtherKey.into());
     }
     let (scheme, data) = draft.to_sign()?;
+    output::has_reader()?;
     let raw = token.sign(scheme, data)?;
     token.leave();
 
-    let signature = draft.complete(&raw, armor)?;
+    let signature = draft.complete(&raw, artifact.armor)?;
     audit.learn(Field::SIGNATURE, hex::encode(Sha256::digest(&signature)));
     audit.signed()?;
     output::deliver(&signature)?;
@@ -146,11 +149,13 @@ fn hash(mut hasher: Hasher, token: &mut Token, grant: &Grant<'_>, limits: &confi
     }
 }
 
-fn certificate(client: Known<'_>, key: Option<&str>, armor: bool) -> Result<(), Failure> {
+/// From permission to the public certificate.
+fn certificate(client: Known<'_>, key: Option<&str>, armor: bool, hasher: &Hasher) -> Result<(), Failure> {
     let (_, key, _) = client.key(key)?;
     output::exists()?;
     let bytes = trusted::read(&key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
-    output::bytes(&SigningKey::read(&bytes, SystemTime::now())?.export(armor)?)
+    sandbox::enter_monitor(&[hasher.pid()])?;
+    output::deliver(&SigningKey::read(&bytes, key.hash, SystemTime::now())?.export(armor)?)
 }
 
 fn field_of(algorithm: HashAlgorithm) -> Field {

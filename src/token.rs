@@ -9,20 +9,21 @@ pub mod pin;
 use crate::channel::{self, Channel, ChannelError, after};
 use crate::config;
 use crate::config::uri::KeyUri;
-use crate::config::values::Name;
+use crate::config::values::{AbsolutePath, Name};
 use crate::openpgp::{Public, Scheme};
-use crate::process::Child;
+use crate::process::{Child, Ending};
 use crate::sandbox::{self, SandboxError, Surroundings};
 use crate::sys;
 use crate::trusted::{self, TrustError};
 use cryptoki::context::Pkcs11;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a token process may take to log out, once it has signed.
@@ -73,16 +74,16 @@ pub enum Answer {
 pub enum Fault {
     /// A file that the token's table names could have been written by others.
     #[error("{0}")]
-    Trust(String),
+    Trust(Text),
     /// The PIN file or the state directory cannot be used.
     #[error("{0}")]
-    Files(String),
+    Files(Text),
     /// The process cannot be confined.
     #[error("{0}")]
-    Sandbox(String),
+    Sandbox(Text),
     /// The module cannot be loaded or initialised, or fails.
     #[error("the module failed: {0}")]
-    Module(String),
+    Module(Text),
     /// The uri selects this many tokens, and not one.
     #[error("the token's uri selects {0} tokens instead of one")]
     Tokens(usize),
@@ -90,11 +91,11 @@ pub enum Fault {
     #[error("the PIN is wrong")]
     PinIncorrect,
     /// The PIN was wrong before, or an attempt was cut off: it is not tried again until its file changes.
-    #[error("the PIN in this PIN file was wrong, or its first use was cut off; it is not tried again")]
+    #[error("the PIN in this PIN file was wrong, or its first use failed; it is not tried again")]
     PinTried,
     /// The token says that few tries are left, or none.
     #[error("the token says that {0}; it is not tried")]
-    PinLow(String),
+    PinLow(Text),
     /// Other sessions log in, one after the other, and the time was up.
     #[error("other sessions kept the token's login busy")]
     Busy,
@@ -121,9 +122,26 @@ impl From<SandboxError> for Fault {
     }
 }
 
-/// One line of at most 512 printable characters: it must fit a message and may stand in a log.
-pub(crate) fn printable(text: &impl ToString) -> String {
-    text.to_string().chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(512).collect()
+/// One line of at most 512 printable characters: it fits a message and may stand in a log or on a terminal, whoever wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String")]
+pub struct Text(String);
+
+impl From<String> for Text {
+    fn from(text: String) -> Text {
+        Text(text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(512).collect())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Any error or text as such a line.
+pub(crate) fn printable(text: &impl ToString) -> Text {
+    text.to_string().into()
 }
 
 /// Why there is no signature.
@@ -136,8 +154,8 @@ pub enum TokenError {
     #[error("the token did not answer within its timeout")]
     Hung,
     /// It died.
-    #[error("the token process died ({0:?})")]
-    Died(Option<WaitStatus>),
+    #[error("the token process died: {0}")]
+    Died(Ending),
     /// It sent what it must not.
     #[error("the token process sent nonsense")]
     Nonsense,
@@ -279,7 +297,6 @@ pub fn run(channel: Channel, setup: Setup<'_>) {
         Ok(()) => 0,
         Err(fault) => channel.send(&Answer::Failed(fault)).map_or(1, |()| 0),
     };
-    // No destructors: those of a module that has failed are not to be trusted with more.
     sys::exit(code);
 }
 
@@ -287,27 +304,30 @@ fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let token = setup.token;
     pin::standard_descriptors_to_null()?;
     let module = trusted::resolve(&token.module)?;
+    let reach = |paths: &[AbsolutePath]| paths.iter().map(|path| trusted::reach(path)).collect::<Result<Vec<_>, _>>();
+    let (read, write) = (reach(&token.read)?, reach(&token.write)?);
     let (pin, pin_file) = pin::read(&token.pin_file)?;
-    let mut marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
+    let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
     sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
     sandbox::enter_token(&Surroundings {
         profile: token.sandbox,
-        read: token.read.iter().map(AsRef::as_ref).chain([module.as_path()]).collect(),
-        write: token.write.iter().map(AsRef::as_ref).collect(),
+        read: read.iter().chain([&module]).map(PathBuf::as_path).collect(),
+        write: write.iter().map(PathBuf::as_path).collect(),
         environment: &|name| token.environment.get(name).map(|value| &**value),
     })?;
-    let loaded = module::load(&module)?;
+    // A module that has failed gets no more calls, not even its destructors', before the monitor knows.
+    let loaded = ManuallyDrop::new(module::load(&module)?);
     tell(channel, &Answer::Loaded)?;
     let Ok(Request::Open) = channel.receive() else { return Ok(()) };
-    let session = module::log_in(&loaded, &token.uri, pin, &mut marker, token.timeout(), Pkcs11::open_ro_session)?;
+    let session = module::log_in(&loaded, &token.uri, pin, marker, token.timeout(), Pkcs11::open_ro_session_no_drop)?;
     sandbox::narrow_token(token.sandbox)?;
     let (key, public) = module::find_key(&session, setup.key)?;
     tell(channel, &Answer::Open(public))?;
     while let Ok(Request::Sign(scheme, data)) = channel.receive() {
         tell(channel, &Answer::Signed(module::sign(&session, key, scheme, &data)?))?;
     }
-    drop(session);
-    let _ = loaded.finalize();
+    let _ = session.close();
+    let _ = ManuallyDrop::into_inner(loaded).finalize();
     Ok(())
 }
 

@@ -109,6 +109,16 @@ pub fn resolve(path: &Path) -> Result<PathBuf, TrustError> {
     Ok(directory.join(name))
 }
 
+/// Follows links to whatever somebody else will open by name, a socket or a token's store; returns its name without links. What is
+/// there may belong to anybody, but only root and we can have put it there.
+///
+/// # Errors
+/// Any [`TrustError`].
+pub fn reach(path: &Path) -> Result<PathBuf, TrustError> {
+    let (_, directory, name) = walk(path, true)?;
+    Ok(directory.join(name))
+}
+
 /// Opens the state directory: ours alone.
 ///
 /// # Errors

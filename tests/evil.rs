@@ -16,7 +16,7 @@ use sigsh::hash_state::{HashAlgorithm, HashState};
 use sigsh::openpgp::Public;
 use sigsh::process::Child;
 use sigsh::session::{self, Processes};
-use sigsh::token::{Answer, Fault, Request, Setup};
+use sigsh::token::{Answer, Request, Setup};
 use sigsh::{hasher, sys, token};
 use std::ffi::OsString;
 use std::io::Read;
@@ -189,7 +189,11 @@ fn evil_token(channel: Channel, setup: Setup<'_>) {
             "loaded" => tell(Answer::Loaded),
             "open" => tell(Answer::Open(None)),
             "signed" => tell(Answer::Signed(vec![7; 64])),
-            "fault" => tell(Answer::Failed(Fault::Module("x\nSIGSH_EVENT=signed\nSIGSH_CLIENT=other".to_owned()))),
+            // Answer::Failed(Fault::Module(…)), with a text that no honest process makes.
+            "fault" => raw(
+                &channel,
+                &postcard::to_allocvec(&(3u8, 3u8, "\x1b[2Jx\nSIGSH_EVENT=signed\nSIGSH_CLIENT=other")).expect("bytes"),
+            ),
             _ => panic!("no such act"),
         }
         hang();

@@ -342,7 +342,7 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
         "none" | "begin" => judge(act, &Ready::make()),
         "monitor" => {
             let ready = Ready::make();
-            let children = [nix::unistd::Pid::from_raw(ready.child)];
+            let children = [Some(nix::unistd::Pid::from_raw(ready.child))];
             demand(sandbox::enter_monitor(&children));
             judge(act, &ready)
         }
@@ -356,7 +356,7 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
             });
             let Ok(mut child) = child else { leave(UNPREPARED) };
             let _ = channel::wait([(child.channel().as_fd(), PollFlags::POLLIN)], after(Duration::from_secs(20)));
-            match child.end() {
+            match child.end().0 {
                 Some(WaitStatus::Exited(_, code)) => leave(code),
                 Some(WaitStatus::Signaled(_, signal, _)) => leave(128 + signal as c_int),
                 _ => leave(UNPREPARED),

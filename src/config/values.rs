@@ -153,7 +153,10 @@ impl Deref for VariableValue {
     }
 }
 
-/// A number of bytes: `16GiB`, `500 MB`, `4096`; at least 1.
+/// An exbibyte, the greatest [`Size`]: hashes count bits, and this many still fit.
+const MAX_SIZE: u64 = 1 << 60;
+
+/// A number of bytes: `16GiB`, `500 MB`, `4096`; between 1 and an exbibyte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
@@ -164,7 +167,7 @@ impl TryFrom<String> for Size {
 
     fn try_from(text: String) -> Result<Size, Self::Error> {
         match bytesize::ByteSize::from_str(&text) {
-            Ok(size) if size.as_u64() > 0 => Ok(Size(size.as_u64())),
+            Ok(size) if (1..=MAX_SIZE).contains(&size.as_u64()) => Ok(Size(size.as_u64())),
             _ => Err("a size is a number of bytes with a unit, such as \"16GiB\""),
         }
     }
@@ -226,8 +229,8 @@ mod tests {
         assert!(name("build-1") && !name("") && !name("Build") && !name("a b") && !name("ü") && !name(&"x".repeat(65)));
         let size = |text: &str| Size::try_from(text.to_owned()).ok().map(|size| size.0);
         assert_eq!(
-            ["1", "16GiB", "5 MB", "0", "-1", "many"].map(size),
-            [Some(1), Some(16 << 30), Some(5_000_000), None, None, None]
+            ["1", "16GiB", "5 MB", "0", "-1", "2EiB", "many"].map(size),
+            [Some(1), Some(16 << 30), Some(5_000_000), None, None, None, None]
         );
         let time = |text: &str| Time::try_from(text.to_owned()).ok().map(|time| time.0.as_secs());
         assert_eq!(["30s", "1h 30m", "0s", "1ms", "31days", "soon"].map(time), [Some(30), Some(5400), None, None, None, None]);

@@ -2,6 +2,7 @@
 
 use super::public::coordinate;
 use super::{OpenpgpError, one_line};
+use crate::hash_state::HashAlgorithm;
 use openpgp::cert::Cert;
 use openpgp::cert::amalgamation::ValidAmalgamation;
 use openpgp::crypto::mpi;
@@ -25,11 +26,11 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Reads a certificate and finds its signing key: exactly one that is alive and not revoked at `now`.
+    /// Reads a certificate and finds its signing key: exactly one that is alive and not revoked at `now`, and that may sign by `hash`.
     ///
     /// # Errors
     /// [`OpenpgpError::Certificate`], [`OpenpgpError::Clock`].
-    pub fn read(bytes: &[u8], now: SystemTime) -> Result<SigningKey, OpenpgpError> {
+    pub fn read(bytes: &[u8], hash: HashAlgorithm, now: SystemTime) -> Result<SigningKey, OpenpgpError> {
         let bad = OpenpgpError::Certificate;
         let cert = Cert::from_bytes(bytes).map_err(|error| bad(format!("cannot be read: {}", one_line(&error))))?;
         if cert.is_tsk() {
@@ -53,7 +54,7 @@ impl SigningKey {
             ([key], _) => {
                 let expires = [key.key_expiration_time(), valid.primary_key().key_expiration_time()].into_iter().flatten().min();
                 let key = key.key().clone();
-                supported(&key)?;
+                supported(&key, hash)?;
                 Ok(SigningKey { cert, key, expires })
             }
             ([], true) => Err(bad("has no key that may sign".to_owned())),
@@ -105,12 +106,16 @@ impl SigningKey {
 }
 
 /// The kinds of key that every verifier of the day accepts (RFC 9580 §9.1, §9.2), in a v4 certificate.
-fn supported(key: &Key<PublicParts, UnspecifiedRole>) -> Result<(), OpenpgpError> {
+fn supported(key: &Key<PublicParts, UnspecifiedRole>, hash: HashAlgorithm) -> Result<(), OpenpgpError> {
     let bits = key.mpis().bits().unwrap_or_default();
     let what = match key.mpis() {
         _ if key.version() != 4 => "is not of version 4",
         mpi::PublicKey::RSA { .. } if (2048..=4096).contains(&bits) => return Ok(()),
         mpi::PublicKey::RSA { .. } => "has an RSA key of less than 2048 or more than 4096 bits",
+        // RFC 9580 §5.2.3.2: at least as long as the curve's field, or 512 bits for P-521.
+        mpi::PublicKey::ECDSA { curve, .. } if coordinate(curve).is_some_and(|length| hash.digest_len() < length.min(64)) => {
+            "has an ECDSA key whose curve is longer than the configured hash"
+        }
         mpi::PublicKey::ECDSA { curve, .. } | mpi::PublicKey::EdDSA { curve, .. } if coordinate(curve).is_some() => return Ok(()),
         _ => "has a signing key of a kind that is not supported",
     };
@@ -122,6 +127,6 @@ fn is_revoked(status: &RevocationStatus<'_>) -> bool {
 }
 
 /// A day, as people write it.
-pub(crate) fn date(time: SystemTime) -> String {
+pub fn date(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string().chars().take(10).collect()
 }

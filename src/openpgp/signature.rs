@@ -182,7 +182,8 @@ mod tests {
         let secret = cert.keys().with_policy(&StandardPolicy::new(), now).for_signing().secret().next().unwrap().key().clone();
         (
             secret.into_keypair().unwrap(),
-            SigningKey::read(&openpgp::serialize::SerializeInto::export_to_vec(&cert).unwrap(), now).unwrap(),
+            SigningKey::read(&openpgp::serialize::SerializeInto::export_to_vec(&cert).unwrap(), HashAlgorithm::Sha512, now)
+                .unwrap(),
         )
     }
 

@@ -46,7 +46,7 @@ pub(super) fn begin() -> Result<(), SandboxError> {
 pub(super) fn restrict(read: &[&Path], write: &[&Path]) -> Result<(), SandboxError> {
     let mut created = ruleset(AccessFs::from_all(PINNED), Scope::from_all(PINNED))?.create()?;
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
-    let writing = reading | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
+    let writing = reading | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg;
     for (paths, rights) in [(read, reading), (write, writing)] {
         for path in paths {
             let fd = PathFd::new(path).map_err(|_| SandboxError::Path(path.to_path_buf()))?;

@@ -63,6 +63,9 @@ const fn name(constant: &'static str) -> &'static str {
     constant.split_at("SYS_".len()).1
 }
 
+/// What fork(2) passes to clone(2).
+const FORK: i32 = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+
 /// The hasher, from its first instruction. Its memory is reserved before.
 pub const HASHER: &[Row] = &[
     row!(SYS_read, "the start message; then the artifact"),
@@ -106,7 +109,11 @@ pub const SOFTHSM_LOAD: &[Row] = &[
     rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
     row!(SYS_getdents64, "SoftHSM lists its token store"),
     rare!(SYS_lseek, "SoftHSM rereads an object file that another process has changed"),
-    row!(SYS_fcntl, "SoftHSM's advisory locks on its object files"),
+    row!(
+        SYS_fcntl,
+        When::Without(1, !7),
+        "SoftHSM's advisory locks on its object files; no F_SETOWN or F_SETSIG, which send signals"
+    ),
     row!(SYS_getpid, "SoftHSM looks for forks"),
     row!(SYS_getrandom, "SoftHSM masks the PIN in memory"),
     row!(SYS_futex, "one-time initialisation in the module's libraries"),
@@ -115,6 +122,7 @@ pub const SOFTHSM_LOAD: &[Row] = &[
     rare!(SYS_pwrite64, "the PIN marker, when the PIN file is new or the PIN wrong"),
     rare!(SYS_fdatasync, "the PIN marker must survive a crash"),
     rare!(SYS_clock_nanosleep, "waits for another session's login"),
+    rare!(SYS_restart_syscall, "the kernel goes on with that wait when the process was stopped and continued"),
     rare!(SYS_clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
     rare!(SYS_ftruncate, "SoftHSM empties its token file where a store is writable; it needs a writable descriptor"),
     rare!(SYS_readlinkat, "the loader, where a library is a link with a relative origin"),
@@ -128,7 +136,7 @@ pub const SOFTHSM_LOAD: &[Row] = &[
     rare!(SYS_exit_group, "leaves when it has failed, unless the monitor is faster and ends it"),
 ];
 
-/// The same, logged in: no code can be loaded any more, no file written.
+/// The same, logged in: no code can be loaded any more, no lock of ours taken.
 pub const SOFTHSM_SIGN: &[Row] = &[
     row!(SYS_read, "messages of the monitor; SoftHSM rereads its object files at every call"),
     row!(SYS_write, "messages to the monitor; what the module prints, to /dev/null"),
@@ -136,7 +144,7 @@ pub const SOFTHSM_SIGN: &[Row] = &[
     row!(SYS_close, "the same"),
     row!(SYS_newfstatat, "the same"),
     rare!(SYS_fstat, "the same, in C libraries that do not use newfstatat for it"),
-    row!(SYS_fcntl, "the same: advisory locks"),
+    row!(SYS_fcntl, When::Without(1, !7), "the same: advisory locks"),
     rare!(SYS_getdents64, "the same: lists its store again when another process has added a key"),
     rare!(SYS_lseek, "the same, in a file that has changed"),
     row!(SYS_getpid, "SoftHSM and its libcrypto look for forks"),
@@ -149,14 +157,14 @@ pub const SOFTHSM_SIGN: &[Row] = &[
     rare!(SYS_futex, "locks in the module's libraries"),
     rare!(SYS_ppoll, "waits for a message again when interrupted"),
     rare!(SYS_clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
-    rare!(SYS_socket, "fails as before: the filter before login stays in force, and of two the stricter counts"),
+    rare!(SYS_socket, "fails as before: that filter stays in force, and of two the stricter counts"),
     row!(SYS_exit_group, "leaves"),
 ];
 
 /// What the monitor does besides before the tables above are in force: reads configuration and environment, forks, connects to
 /// the journal. This and all tables together are what no process of sigsh ever leaves: no exec, no ptrace, no chmod.
 pub const BEGINNING: &[Row] = &[
-    row!(SYS_clone, "forks the hasher and the token process"),
+    row!(SYS_clone, When::Is(0, FORK), "forks the hasher and the token process; no thread, no namespace"),
     row!(SYS_set_robust_list, "the C library in a forked child"),
     rare!(SYS_rseq, "the C library in a forked child"),
     rare!(SYS_rt_sigprocmask, "the C library around fork, in some versions"),
@@ -165,7 +173,9 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_connect, "the journal"),
     row!(SYS_close_range, "a child keeps only its own descriptors"),
     row!(SYS_getppid, "a child whose parent is gone leaves"),
-    row!(SYS_prctl, "no new privileges; a child's name; its death with its parent"),
+    row!(SYS_prctl, When::Is(0, libc::PR_SET_NO_NEW_PRIVS), "each process's own filter and paths"),
+    row!(SYS_prctl, When::Is(0, libc::PR_SET_NAME), "a child's name"),
+    row!(SYS_prctl, When::Is(0, libc::PR_SET_PDEATHSIG), "a child dies with its parent"),
     row!(SYS_seccomp, "each process's own filter"),
     row!(SYS_landlock_create_ruleset, "each process's own paths"),
     row!(SYS_landlock_add_rule, "the same"),
@@ -174,16 +184,6 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_statx, "files that are trusted"),
     row!(SYS_readlinkat, "links on the way to them"),
     row!(SYS_mlock, "the PIN stays out of swap"),
-];
-
-/// What no table may ever hold. `openat`'s O_TRUNC is masked where it is allowed.
-#[rustfmt::skip]
-pub const NEVER: &[&str] = &[
-    "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "chmod", "fchmod", "fchmodat", "fchmodat2", "chown",
-    "fchown", "lchown", "fchownat", "truncate", "setxattr", "fsetxattr", "removexattr", "utimensat", "futimesat", "prlimit64",
-    "open", "openat2", "creat", "link", "linkat", "symlink", "symlinkat", "rename", "renameat", "renameat2", "unlink", "unlinkat",
-    "mkdir", "mknod", "mount", "setuid", "setgid", "setresuid", "setgroups", "bpf", "io_uring_setup", "userfaultfd", "keyctl",
-    "bind", "listen", "accept", "accept4", "sendto", "sendmsg", "recvmsg", "pidfd_getfd", "fork", "vfork",
 ];
 
 /// What rows may be bound to, as far as it is known yet.
@@ -212,7 +212,7 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
                 None => vec![Ok(vec![is(1, libc::SIGKILL)?])],
             },
             When::Is(argument, value) => vec![Ok(vec![is(argument, value)?])],
-            When::Without(argument, bits) => vec![Ok(vec![condition(argument, Op::MaskedEq(bits.unsigned_abs().into()), 0)?])],
+            When::Without(argument, bits) => vec![Ok(vec![condition(argument, Op::MaskedEq(bits.cast_unsigned().into()), 0)?])],
             When::Free | When::Fails(_) => continue,
         };
         for rule in rules {
@@ -233,7 +233,7 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
 }
 
 fn condition(argument: u8, operator: Op, value: i32) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, Len::Dword, operator, value.unsigned_abs().into())
+    SeccompCondition::new(argument, Len::Dword, operator, value.cast_unsigned().into())
 }
 
 fn program(
@@ -247,6 +247,16 @@ fn program(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What no table may ever hold. `openat`'s O_TRUNC is masked where it is allowed.
+    #[rustfmt::skip]
+    const NEVER: &[&str] = &[
+        "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "chmod", "fchmod", "fchmodat", "fchmodat2", "chown",
+        "fchown", "lchown", "fchownat", "truncate", "setxattr", "fsetxattr", "removexattr", "utimensat", "futimesat", "prlimit64",
+        "open", "openat2", "creat", "link", "linkat", "symlink", "symlinkat", "rename", "renameat", "renameat2", "unlink", "unlinkat",
+        "mkdir", "mknod", "mount", "setuid", "setgid", "setresuid", "setgroups", "bpf", "io_uring_setup", "userfaultfd", "keyctl",
+        "bind", "listen", "accept", "accept4", "sendto", "sendmsg", "recvmsg", "pidfd_getfd", "fork", "vfork",
+    ];
 
     #[test]
     fn no_table_holds_what_is_never_allowed() {
@@ -264,6 +274,14 @@ mod tests {
                 let same = |other: &&Row| (other.name, other.when) == (row.name, row.when);
                 assert_eq!(table.iter().filter(same).count(), 1, "{}", row.name);
             }
+        }
+    }
+
+    /// The layer of all processes joins tables: a free row of one must not loosen a bound row of the other.
+    #[test]
+    fn no_union_loosens_what_the_beginning_binds() {
+        for row in [HASHER, MONITOR, SOFTHSM_LOAD].into_iter().flatten().filter(|row| row.when == When::Free) {
+            assert!(BEGINNING.iter().all(|other| other.name != row.name || other.when == When::Free), "{}", row.name);
         }
     }
 

@@ -1,10 +1,10 @@
 //! PKCS#11, through cryptoki: load a module, find one token, log in once, find one key, sign.
 
-use super::pin::Marker;
+use super::pin::{Marker, Verdict};
 use super::{Fault, printable};
 use crate::config::uri::{KeyUri, TokenUri};
 use crate::openpgp::{Public, Scheme};
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
@@ -72,27 +72,40 @@ pub fn log_in(
     module: &Pkcs11,
     uri: &TokenUri,
     pin: RawAuthPin,
-    marker: &mut Marker,
+    marker: Marker,
     patience: Duration,
     open: fn(&Pkcs11, Slot) -> Result<Session, Error>,
 ) -> Result<Session, Fault> {
     let turn = marker.turn(patience)?;
     turn.before()?;
-    let attempt = || -> Result<Session, (Option<bool>, Fault)> {
-        let (slot, info) = find_token(module, uri).map_err(|fault| (None, fault))?;
-        spare(&info).map_err(|fault| (None, fault))?;
-        let session = open(module, slot).map_err(|error| (None, error.into()))?;
+    let attempt = || -> Result<Session, (Verdict, Fault)> {
+        let unknown = |fault| (Verdict::Unknown, fault);
+        let (slot, info) = find_token(module, uri).map_err(unknown)?;
+        spare(&info).map_err(unknown)?;
+        let session = open(module, slot).map_err(|error| unknown(error.into()))?;
         match session.login_with_raw(UserType::User, &pin) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
-            Err(Error::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _)) => {
-                Err((Some(false), Fault::PinIncorrect))
-            }
-            Err(error) => Err((None, error.into())),
+            Err(Error::Pkcs11(value, function)) => Err(judge(value, function)),
+            Err(error) => Err(unknown(error.into())),
         }
     };
     match attempt() {
-        Ok(session) => turn.after(Some(true)).map(|()| session),
-        Err((right, fault)) => turn.after(right).and(Err(fault)),
+        Ok(session) => turn.after(Verdict::Right).map(|()| session),
+        Err((verdict, fault)) => turn.after(verdict).and(Err(fault)),
+    }
+}
+
+/// What a refused login says of the PIN. Tokens may be vague: what does not clearly come before the PIN may have been its fault, and
+/// a PIN that was never right is then not sent again.
+fn judge(value: RvError, function: Function) -> (Verdict, Fault) {
+    use RvError::*;
+    match value {
+        PinIncorrect | PinInvalid | PinLenRange => (Verdict::Wrong, Fault::PinIncorrect),
+        PinLocked | PinExpired => (Verdict::Wrong, Error::Pkcs11(value, function).into()),
+        DeviceRemoved | TokenNotPresent | TokenNotRecognized | SessionClosed | SessionHandleInvalid | HostMemory | DeviceMemory => {
+            (Verdict::Unknown, Error::Pkcs11(value, function).into())
+        }
+        _ => (Verdict::Doubtful, Error::Pkcs11(value, function).into()),
     }
 }
 
@@ -104,7 +117,7 @@ fn spare(info: &TokenInfo) -> Result<(), Fault> {
         (info.user_pin_count_low(), "its PIN was wrong before"),
     ];
     match low.into_iter().find(|(set, _)| *set) {
-        Some((_, what)) => Err(Fault::PinLow(what.to_owned())),
+        Some((_, what)) => Err(Fault::PinLow(printable(&what))),
         None => Ok(()),
     }
 }
@@ -165,5 +178,5 @@ pub fn sign(session: &Session, key: ObjectHandle, scheme: Scheme, data: &[u8]) -
     };
     let signature = session.sign(&mechanism, key, data)?;
     // The longest is RSA-4096's.
-    if signature.len() > 512 { Err(Fault::Module("the signature is too long".to_owned())) } else { Ok(signature) }
+    if signature.len() > 512 { Err(Fault::Module(printable(&"the signature is too long"))) } else { Ok(signature) }
 }

@@ -52,10 +52,10 @@ pub(super) fn read(path: &Path) -> Result<(RawAuthPin, String), Fault> {
     }
     let line = buffer.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
     if length == MAX_PIN || line.first().is_none_or(|byte| *byte == 0) {
-        return Err(Fault::Files("the PIN file holds no PIN on its first line".to_owned()));
+        return Err(Fault::Files(printable(&"the PIN file holds no PIN on its first line")));
     }
     let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
-    // Exactly as long as needed, and locked before it is filled: no copy is left behind by growing.
+    // Exactly as long as needed: no copy is left behind by growing.
     let mut pin = Vec::with_capacity(line.len());
     pin.extend_from_slice(line);
     let _ = sys::lock_memory(&pin);
@@ -70,17 +70,30 @@ fn identify(stat: &FileStat) -> String {
 /// What is known about a token's PIN file, shared by all sessions: a small file in the state directory, and the lock that lets
 /// one of them log in at a time.
 pub struct Marker {
-    file: Option<File>,
+    file: File,
     pin_file: String,
 }
 
 /// The turn to log in; others wait until it is dropped.
-pub struct Turn<'a> {
+pub struct Turn {
     lock: Flock<File>,
-    pin_file: &'a str,
+    pin_file: String,
 }
 
-/// What the marker says of a PIN file. A record is one line of fixed length, written in one piece.
+/// What a login says of the PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was accepted.
+    Right,
+    /// It was refused.
+    Wrong,
+    /// It failed, perhaps because of the PIN: counts as refused for a PIN that was never accepted.
+    Doubtful,
+    /// It did not come to the PIN.
+    Unknown,
+}
+
+/// A record of the marker is one line of fixed length, written in one piece.
 const RECORD: usize = 128;
 
 impl Marker {
@@ -88,24 +101,20 @@ impl Marker {
     pub(super) fn open(state: &Path, token: &Name, pin_file: &str) -> Result<Marker, Fault> {
         let directory = trusted::private_directory(state)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file =
-            openat(&directory, format!("pin.{token}").as_str(), flags, Mode::from_bits_truncate(0o600)).map_err(|error| {
-                Fault::Files(printable(&format!(
-                    "cannot open the PIN marker in {}: {}",
-                    state.display(),
-                    error.desc().to_lowercase()
-                )))
-            })?;
-        Ok(Marker { file: Some(file.into()), pin_file: pin_file.to_owned() })
+        let failed = |error: Errno| {
+            Fault::Files(printable(&format!("cannot open the PIN marker in {}: {}", state.display(), error.desc().to_lowercase())))
+        };
+        let file = openat(&directory, format!("pin.{token}").as_str(), flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
+        Ok(Marker { file: file.into(), pin_file: pin_file.to_owned() })
     }
 
     /// Waits for the turn to log in. The kernel ends the turn of a session that dies.
-    pub(super) fn turn(&mut self, patience: Duration) -> Result<Turn<'_>, Fault> {
+    pub(super) fn turn(self, patience: Duration) -> Result<Turn, Fault> {
         let began = Instant::now();
-        let mut file = self.file.take().ok_or(Fault::Busy)?;
+        let mut file = self.file;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Turn { lock, pin_file: &self.pin_file }),
+                Ok(lock) => return Ok(Turn { lock, pin_file: self.pin_file }),
                 Err((_, error)) if error != Errno::EAGAIN && error != Errno::EINTR => {
                     return Err(Fault::Files(printable(&format!("cannot lock the PIN marker: {}", error.desc().to_lowercase()))));
                 }
@@ -119,12 +128,11 @@ impl Marker {
     }
 }
 
-impl Turn<'_> {
-    /// Before a login: refuses a PIN known to be wrong. One that is not known is marked as tried first, so that a session that dies
-    /// in its login leaves a PIN that nobody tries again.
+impl Turn {
+    /// Before a login: refuses a PIN known to be wrong. One that was never accepted is marked as tried first, so that a session that
+    /// dies in its login leaves a PIN that nobody tries again.
     pub(super) fn before(&self) -> Result<(), Fault> {
-        let mut record = [0; RECORD];
-        let _ = self.lock.read_at(&mut record, 0);
+        let record = self.read()?;
         if record == self.record("good") {
             Ok(())
         } else if record == self.record("tried") {
@@ -134,17 +142,22 @@ impl Turn<'_> {
         }
     }
 
-    /// After a login, with what the token made of the PIN; `None` when it did not come to that.
-    pub(super) fn after(&self, right: Option<bool>) -> Result<(), Fault> {
-        let mut record = [0; RECORD];
-        let _ = self.lock.read_at(&mut record, 0);
-        match right {
-            Some(true) if record == self.record("good") => Ok(()),
-            Some(true) => self.write("good"),
-            Some(false) => self.write("tried"),
-            None if record == self.record("good") => Ok(()),
-            None => self.write("unknown"),
+    /// After a login. What was marked before it stays, unless more is known now.
+    pub(super) fn after(&self, verdict: Verdict) -> Result<(), Fault> {
+        let good = self.read()? == self.record("good");
+        match verdict {
+            Verdict::Right if !good => self.write("good"),
+            Verdict::Wrong => self.write("tried"),
+            Verdict::Unknown if !good => self.write("unknown"),
+            Verdict::Right | Verdict::Doubtful | Verdict::Unknown => Ok(()),
         }
+    }
+
+    fn read(&self) -> Result<[u8; RECORD], Fault> {
+        let mut record = [0; RECORD];
+        let failed = |error| Fault::Files(printable(&format!("cannot read the PIN marker: {error}")));
+        self.lock.read_at(&mut record, 0).map_err(failed)?;
+        Ok(record)
     }
 
     fn record(&self, verdict: &str) -> [u8; RECORD] {

@@ -1,7 +1,8 @@
 //! sigsh-admin: what it makes, what it refuses to, and what `check` finds.
 
 use crate::world::{
-    CONFIG, HOME, PIN, PIN_FILE, account, account_file, as_account, changed, fingerprint, scratch, secret, softhsm, succeed, world,
+    CONFIG, HOME, PIN, PIN_FILE, account, account_file, as_account, changed, fingerprint, scratch, secret, softhsm, ssh_key,
+    succeed, world,
 };
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -271,6 +272,24 @@ fn a_good_host_is_all_good() {
     ] {
         assert!(good.iter().any(|line| line.contains(words)), "{words}: {}", report.out);
     }
+}
+
+#[test]
+fn check_says_what_a_client_may_do() {
+    world();
+    let asked = |option: &str, value: &str| admin(CONFIG, &["check", "--sshd-config", &sshd_config(), option, value]);
+    let careful =
+        "client 'careful' signs up to 17179869184 bytes with ed25519 (the first is its default); must declare --size and --digest";
+    for report in [asked("--client", "careful"), asked("--ssh-key", &format!("{}.pub", ssh_key("careful")))] {
+        assert_eq!(report.code, Some(0), "{}", report.out);
+        assert!(report.findings("ok: ").iter().any(|line| line.ends_with(careful)), "{}", report.out);
+    }
+    asked("--client", "nobody").finds(&["client 'nobody': no client of the configuration"]);
+    let stranger = format!("ssh key {}: no client of the configuration", fingerprint("stranger"));
+    asked("--ssh-key", &format!("{}.pub", ssh_key("stranger"))).finds(&[&stranger]);
+    let report = asked("--ssh-key", CONFIG);
+    assert_eq!(report.code, Some(1));
+    assert!(report.err.contains("is not a public ssh key"), "{}", report.err);
 }
 
 #[test]

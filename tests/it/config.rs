@@ -210,7 +210,8 @@ fn the_shipped_example_is_right() {
 
 fn values(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
     let clients = config.clients().map(|(_, client)| (client.max_size(), client.require.clone())).collect::<Vec<_>>();
-    let tokens = config.tokens().map(|(_, token)| (token.timeout(), token.write.clone())).collect::<Vec<_>>();
+    let token = |name: &str| config.key(name).map(|(_, _, token)| (token.timeout(), token.write.clone()));
+    let tokens = config.keys().map(|(name, _)| token(name)).collect::<Vec<_>>();
     let keys = config.keys().map(|(_, key)| key.hash).collect::<Vec<_>>();
     let paths = (config.audit.journal().to_owned(), config.audit.state().to_owned());
     (clients, tokens, keys, paths, config.limits.idle(), config.limits.total())

@@ -488,7 +488,7 @@ fn who_is_not_identified() {
 fn declared_and_sent() {
     let data = b"four".as_slice();
     let sha512 = |data: &[u8]| format!("sha512:{}", hex::encode(Sha512::digest(data)));
-    let overlong = failed(65, "the input is longer than declared or allowed", "", "the input cannot be hashed: Overlong");
+    let overlong = failed(65, "the input is longer than declared or allowed", "", "the input cannot be hashed: it is too long");
     let empty = failed(65, "the input is empty", "if an empty file is meant, say --size 0", "the input is empty");
     let digest = failed(65, "the input has not the declared digest", CUT_OFF, "the input has not the declared digest");
     let short = "the input has 4 bytes, not the declared number";
@@ -549,7 +549,7 @@ fn too_slow() {
                 65,
                 "the input stopped coming",
                 "send it without pauses, or ask for a longer idle limit",
-                "the input cannot be hashed: Idle",
+                "the input cannot be hashed: it stopped coming",
             ),
         ),
         (
@@ -559,7 +559,7 @@ fn too_slow() {
                 65,
                 "the input stopped coming",
                 "send it without pauses, or ask for a longer idle limit",
-                "the input cannot be hashed: Idle",
+                "the input cannot be hashed: it stopped coming",
             ),
         ),
         (

@@ -1,6 +1,8 @@
 //! Becoming the account: whatever touches token or state does so as sigsh itself would, and leaves nothing behind that is root's.
 
 use crate::AdminError;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use sigsh::channel::Channel;
 use sigsh::config::values::Name;
@@ -28,7 +30,10 @@ pub(crate) fn enter(user: Option<&User>) -> nix::Result<()> {
     let name = CString::new(user.name.as_str()).map_err(|_| nix::errno::Errno::EINVAL)?;
     initgroups(&name, user.gid)?;
     setgid(user.gid)?;
-    setuid(user.uid)
+    setuid(user.uid)?;
+    // Changing user undoes both.
+    prctl::set_dumpable(false)?;
+    prctl::set_pdeathsig(Signal::SIGKILL)
 }
 
 /// A token process under the account: the very one of a session.

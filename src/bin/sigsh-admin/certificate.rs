@@ -58,7 +58,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> Result<(), AdminError> 
     let (name, key, token_config) = config.key(key).ok_or_else(|| AdminError::NoKey(key.clone()))?;
     match command {
         Command::Show { armor, .. } => {
-            let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, SystemTime::now())?;
+            let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, key.hash, SystemTime::now())?;
             let stdout = std::io::stdout().write_all(&certificate.export(*armor)?);
             stdout.map_err(|error| AdminError::File("standard output".into(), error))
         }
@@ -72,8 +72,9 @@ pub(crate) fn run(command: &Command, config: &Config) -> Result<(), AdminError> 
             let bytes = create(&mut token, public.packet(now)?, key.hash, user_id, *expires, now)?;
             token.leave();
             token.end();
+            // Only what a session would accept is written: a second try would find the file there.
+            let made = SigningKey::read(&bytes, key.hash, now)?;
             write_new(&key.certificate, &bytes)?;
-            let made = SigningKey::read(&bytes, now)?;
             println!("wrote {}", key.certificate.display());
             println!("key '{name}' is {} ({})", made.fingerprint(), made.user_id());
             println!("keep a copy: the token does not store the certificate, and its fingerprint cannot be made again");

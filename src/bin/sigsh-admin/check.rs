@@ -3,18 +3,26 @@
 use crate::{AdminError, account, journald, sshd};
 use nix::unistd::{User, geteuid};
 use sigsh::audit::journal::Journal;
-use sigsh::config::{Config, Key, Token};
+use sigsh::config::values::{Name, SshFingerprint};
+use sigsh::config::{Client, Config, Key, Token};
 use sigsh::hash_state::HashState;
-use sigsh::openpgp::certificate::MAX_CERTIFICATE;
+use sigsh::openpgp::certificate::{MAX_CERTIFICATE, date};
 use sigsh::openpgp::{Draft, OpenpgpError, SigningKey};
 use sigsh::process::Child;
 use sigsh::sandbox::paths;
 use sigsh::trusted;
+use ssh_key::{HashAlg, PublicKey};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// Tell also what this client may do
+    #[arg(long, value_name = "NAME", conflicts_with = "ssh_key")]
+    client: Option<String>,
+    /// Tell also who the holder of this public ssh key is, and what it may do
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Option<PathBuf>,
     /// sshd's configuration
     #[arg(long, value_name = "FILE", default_value = "/etc/ssh/sshd_config")]
     sshd_config: PathBuf,
@@ -62,7 +70,31 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
     }
     journald::settings(&mut findings);
     sshd::settings(&mut findings, &config.account, &options.sshd_config);
+    match (&options.client, &options.ssh_key) {
+        (Some(name), _) => rights(&mut findings, &config, &format!("client '{name}'"), |other, _| **other == **name),
+        (None, Some(file)) => {
+            let key = PublicKey::read_openssh_file(file).map_err(|error| AdminError::SshKey(file.clone(), error))?;
+            let fingerprint = SshFingerprint::from(key.fingerprint(HashAlg::Sha256));
+            let is = |_: &Name, client: &Client| client.ssh_keys.iter().any(|key| *key.get_ref() == fingerprint);
+            rights(&mut findings, &config, &format!("ssh key {fingerprint}"), is);
+        }
+        (None, None) => {}
+    }
     Ok(!findings.errors)
+}
+
+/// Says in a line what a client may do.
+fn rights(findings: &mut Findings, config: &Config, who: &str, is: impl Fn(&Name, &Client) -> bool) {
+    let Some((name, client)) = config.clients().find(|(name, client)| is(name, client)) else {
+        return findings.error(&format!("{who}: no client of the configuration"));
+    };
+    let keys = client.keys.iter().map(|key| key.get_ref().to_string()).collect::<Vec<_>>().join(", ");
+    let declares = client.require.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    let declares = if declares.is_empty() { "nothing".to_owned() } else { declares };
+    let size = client.max_size();
+    findings.ok(&format!(
+        "{who}: client '{name}' signs up to {size} bytes with {keys} (the first is its default); must declare {declares}"
+    ));
 }
 
 /// The part that a session does, in a child that has become the account. Tells whether it found no error, and whether the journal took
@@ -125,7 +157,7 @@ fn owned_by_root(findings: &mut Findings, path: &Path) {
 /// Signs a fixed text as a session would, checks the signature, and throws it away.
 fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<String, AdminError> {
     let now = SystemTime::now();
-    let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, now)?;
+    let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, key.hash, now)?;
     let mut process = account::token(config, key, token)?;
     let public = process.open()?;
     if public.as_ref().is_some_and(|public| !public.is_of(certificate.key())) {
@@ -140,7 +172,7 @@ fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<String,
     draft.complete(&raw, false)?;
     process.end();
     let until = match certificate.expires() {
-        Some(when) => format!("until {}", &humantime::format_rfc3339_seconds(when).to_string().get(..10).unwrap_or_default()),
+        Some(when) => format!("until {}", date(when)),
         None => "without expiry".to_owned(),
     };
     Ok(format!(" signs; certificate {} of {}, {until}", certificate.fingerprint(), certificate.user_id()))

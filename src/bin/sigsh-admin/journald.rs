@@ -50,9 +50,10 @@ pub(crate) fn read_back(findings: &mut Findings, socket: &Path, name: &str, uid:
 
 /// Names settings of journald that drop records without a word.
 pub(crate) fn settings(findings: &mut Findings) {
-    let Ok(output) = Command::new("systemd-analyze").args(["cat-config", "systemd/journald.conf"]).stderr(Stdio::null()).output()
-    else {
-        return findings.warning("journald: cannot run systemd-analyze to see its settings");
+    let output = match Command::new("systemd-analyze").args(["cat-config", "systemd/journald.conf"]).stderr(Stdio::null()).output()
+    {
+        Ok(output) if output.status.success() => output,
+        _ => return findings.warning("journald: cannot run systemd-analyze to see its settings"),
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     // The last word counts.
