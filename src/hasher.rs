@@ -100,7 +100,10 @@ impl Hasher {
     /// When it is gone already.
     pub fn start(&mut self, start: Start) -> Result<(), HasherError> {
         self.started = Some(start);
-        Ok(self.child.channel().send(&start)?)
+        match self.child.channel().send(&start) {
+            Err(ChannelError::Gone) => Err(HasherError::Ending(self.child.end())),
+            sent => Ok(sent?),
+        }
     }
 
     /// Its process id.
