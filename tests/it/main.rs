@@ -6,6 +6,7 @@ mod audit;
 mod config;
 mod docs;
 mod load;
+mod packagers;
 mod refuses;
 mod sandbox;
 mod separation;
