@@ -27,7 +27,7 @@ test:
 
 # the long tests
 soak:
-    cargo test --release --locked {{ inside }} -- --ignored
+    cargo test --locked {{ inside }} -- --ignored
 
 # how fast it is, as ratios
 bench:

@@ -6,24 +6,36 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+/// All of them sign, all verify, and each asked the token once.
+fn at_once(number: usize) {
+    world();
+    let (config, count) = faulty("", &[]);
+    let data = |n: usize| format!("artifact {n}").into_bytes();
+    let sessions = (0..number).map(|_| Session::new(&config).client("build1").request("sign rsa2048").start());
+    let sessions = sessions.collect::<Vec<_>>();
+    // All of them have started before the first gets a byte.
+    let outcomes = thread::scope(|scope| {
+        let finish = |(n, child)| scope.spawn(move || finish_child(child, &data(n)));
+        let threads = sessions.into_iter().enumerate().map(finish).collect::<Vec<_>>();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    for (n, outcome) in outcomes.iter().enumerate() {
+        verify("rsa2048", outcome.signature(), &data(n));
+    }
+    assert_eq!((calls(&count, "C_Login"), calls(&count, "C_SignInit")), (number, number));
+}
+
 #[test]
 fn many_sessions_at_once() {
-    world();
-    for number in [16, 64] {
-        let (config, count) = faulty("", &[]);
-        let data = |n: usize| format!("artifact {n}").into_bytes();
-        let sessions = (0..number).map(|_| Session::new(&config).client("build1").request("sign rsa2048").start());
-        let sessions = sessions.collect::<Vec<_>>();
-        // All of them have started before the first gets a byte.
-        let outcomes = thread::scope(|scope| {
-            let finish = |(n, child)| scope.spawn(move || finish_child(child, &data(n)));
-            let threads = sessions.into_iter().enumerate().map(finish).collect::<Vec<_>>();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
-        });
-        for (n, outcome) in outcomes.iter().enumerate() {
-            verify("rsa2048", outcome.signature(), &data(n));
-        }
-        assert_eq!((calls(&count, "C_Login"), calls(&count, "C_SignInit")), (number, number));
+    at_once(16);
+    at_once(64);
+}
+
+#[test]
+#[ignore = "takes minutes: just soak"]
+fn hundreds_of_sessions_at_once() {
+    for _ in 0..10 {
+        at_once(200);
     }
 }
 
