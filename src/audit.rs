@@ -2,7 +2,6 @@
 
 pub mod journal;
 
-use crate::trusted;
 use journal::{Journal, JournalError};
 use std::time::SystemTime;
 
@@ -113,9 +112,7 @@ impl Audit {
 
     /// Connects to the journal. Whether that worked counts once a signature is asked for.
     pub fn open(&mut self, journal: &std::path::Path) {
-        self.journal = trusted::reach(journal)
-            .map_err(|error| JournalError::Connect(error.to_string()))
-            .and_then(|journal| Journal::connect(&journal));
+        self.journal = Journal::open(journal);
     }
 
     /// Learns a fact. A later value replaces an earlier one.

@@ -77,9 +77,6 @@ impl Identity {
         if key.contains(|c: char| c.is_ascii_control()) {
             return Err(IdentityError::NotOneKey);
         }
-        if key.contains('\n') {
-            return Err(IdentityError::NotOneKey);
-        }
         if key.split(' ').next().is_some_and(|kind| kind.contains("-cert-v0")) {
             return Err(IdentityError::Certificate);
         }

@@ -9,7 +9,7 @@ pub mod pin;
 use crate::channel::{self, Channel, ChannelError, after};
 use crate::config;
 use crate::config::uri::KeyUri;
-use crate::config::values::{AbsolutePath, Name};
+use crate::config::values::Name;
 use crate::openpgp::{Public, Scheme};
 use crate::process::{Child, Ending};
 use crate::sandbox::{self, SandboxError, Surroundings};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a token process may take to log out, once it has signed.
@@ -304,19 +304,16 @@ fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let token = setup.token;
     pin::standard_descriptors_to_null()?;
     let module = trusted::resolve(&token.module)?;
-    let reach = |paths: &[AbsolutePath]| paths.iter().map(|path| trusted::reach(path)).collect::<Result<Vec<_>, _>>();
-    let (read, write) = (reach(&token.read)?, reach(&token.write)?);
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
     sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
     sandbox::enter_token(&Surroundings {
         profile: token.sandbox,
-        read: read.iter().chain([&module]).map(PathBuf::as_path).collect(),
-        write: write.iter().map(PathBuf::as_path).collect(),
+        read: token.read.iter().map(AsRef::as_ref).chain([module.as_path()]).collect(),
+        write: token.write.iter().map(AsRef::as_ref).collect(),
         environment: &|name| token.environment.get(name).map(|value| &**value),
     })?;
-    // A module that has failed gets no more calls, not even its destructors', before the monitor knows.
-    let loaded = ManuallyDrop::new(module::load(&module)?);
+    let loaded = module::load(&module)?;
     tell(channel, &Answer::Loaded)?;
     let Ok(Request::Open) = channel.receive() else { return Ok(()) };
     let session = module::log_in(&loaded, &token.uri, pin, marker, token.timeout(), Pkcs11::open_ro_session_no_drop)?;

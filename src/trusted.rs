@@ -109,8 +109,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf, TrustError> {
     Ok(directory.join(name))
 }
 
-/// Follows links to whatever somebody else will open by name, a socket or a token's store; returns its name without links. What is
-/// there may belong to anybody, but only root and we can have put it there.
+/// Follows links to whatever somebody else will open by name, a socket; returns its name without links. What is there may belong to
+/// anybody, but only root and we can have put it there.
 ///
 /// # Errors
 /// Any [`TrustError`].

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::channel;
+use crate::trusted;
 use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
@@ -37,11 +38,15 @@ pub enum JournalError {
 pub struct Journal(UnixDatagram);
 
 impl Journal {
-    /// Connects to a socket.
+    /// Connects to a socket that only root, or the account, can have put there.
     ///
     /// # Errors
     /// [`JournalError::Connect`].
-    pub fn connect(socket: &Path) -> Result<Journal, JournalError> {
+    pub fn open(socket: &Path) -> Result<Journal, JournalError> {
+        Journal::connect(&trusted::reach(socket).map_err(|error| JournalError::Connect(error.to_string()))?)
+    }
+
+    fn connect(socket: &Path) -> Result<Journal, JournalError> {
         let failed = |error: std::io::Error| JournalError::Connect(error.to_string());
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let connection = nix::sys::socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None);

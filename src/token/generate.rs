@@ -6,7 +6,6 @@ use crate::{sys, trusted};
 use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
-use std::mem::ManuallyDrop;
 
 /// The kinds of key, as a command line names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +46,7 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answe
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
     sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
-    let loaded = ManuallyDrop::new(module::load(&path)?);
+    let loaded = module::load(&path)?;
     let session = module::log_in(&loaded, &token.uri, pin, marker, token.timeout(), Pkcs11::open_rw_session_no_drop)?;
     if !session.find_objects(&module::template(ObjectClass::PRIVATE_KEY, setup.key))?.is_empty() {
         return Err(Fault::Exists);

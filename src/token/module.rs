@@ -12,6 +12,7 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ impl From<Error> for Fault {
 ///
 /// # Errors
 /// [`Fault::Module`].
-pub fn load(path: &Path) -> Result<Pkcs11, Fault> {
-    let module = Pkcs11::new(path)?;
+pub fn load(path: &Path) -> Result<ManuallyDrop<Pkcs11>, Fault> {
+    // A module that has failed gets no more calls, not even its destructors', before the monitor knows.
+    let module = ManuallyDrop::new(Pkcs11::new(path)?);
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
     Ok(module)
 }
@@ -77,12 +79,13 @@ pub fn log_in(
     open: fn(&Pkcs11, Slot) -> Result<Session, Error>,
 ) -> Result<Session, Fault> {
     let turn = marker.turn(patience)?;
-    turn.before()?;
+    turn.refuse_tried()?;
     let attempt = || -> Result<Session, (Verdict, Fault)> {
         let unknown = |fault| (Verdict::Unknown, fault);
         let (slot, info) = find_token(module, uri).map_err(unknown)?;
         spare(&info).map_err(unknown)?;
         let session = open(module, slot).map_err(|error| unknown(error.into()))?;
+        turn.mark().map_err(unknown)?;
         match session.login_with_raw(UserType::User, &pin) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
             Err(Error::Pkcs11(value, function)) => Err(judge(value, function)),
@@ -102,9 +105,17 @@ fn judge(value: RvError, function: Function) -> (Verdict, Fault) {
     match value {
         PinIncorrect | PinInvalid | PinLenRange => (Verdict::Wrong, Fault::PinIncorrect),
         PinLocked | PinExpired => (Verdict::Wrong, Error::Pkcs11(value, function).into()),
-        DeviceRemoved | TokenNotPresent | TokenNotRecognized | SessionClosed | SessionHandleInvalid | HostMemory | DeviceMemory => {
-            (Verdict::Unknown, Error::Pkcs11(value, function).into())
-        }
+        CryptokiNotInitialized
+        | DeviceMemory
+        | DeviceRemoved
+        | HostMemory
+        | SessionClosed
+        | SessionHandleInvalid
+        | TokenNotPresent
+        | TokenNotRecognized
+        | UserAnotherAlreadyLoggedIn
+        | UserPinNotInitialized
+        | UserTooManyTypes => (Verdict::Unknown, Error::Pkcs11(value, function).into()),
         _ => (Verdict::Doubtful, Error::Pkcs11(value, function).into()),
     }
 }

@@ -129,26 +129,24 @@ impl Marker {
 }
 
 impl Turn {
-    /// Before a login: refuses a PIN known to be wrong. One that was never accepted is marked as tried first, so that a session that
-    /// dies in its login leaves a PIN that nobody tries again.
-    pub(super) fn before(&self) -> Result<(), Fault> {
-        let record = self.read()?;
-        if record == self.record("good") {
-            Ok(())
-        } else if record == self.record("tried") {
-            Err(Fault::PinTried)
-        } else {
-            self.write("tried")
-        }
+    /// Refuses a PIN known to be wrong.
+    pub(super) fn refuse_tried(&self) -> Result<(), Fault> {
+        if self.read()? == self.record("tried") { Err(Fault::PinTried) } else { Ok(()) }
+    }
+
+    /// Right before a login: a PIN that was never accepted is marked as tried, so that a session that dies in its login leaves a PIN
+    /// that nobody tries again.
+    pub(super) fn mark(&self) -> Result<(), Fault> {
+        if self.read()? == self.record("good") { Ok(()) } else { self.write("tried") }
     }
 
     /// After a login. What was marked before it stays, unless more is known now.
     pub(super) fn after(&self, verdict: Verdict) -> Result<(), Fault> {
-        let good = self.read()? == self.record("good");
+        let record = self.read()?;
         match verdict {
-            Verdict::Right if !good => self.write("good"),
+            Verdict::Right if record != self.record("good") => self.write("good"),
             Verdict::Wrong => self.write("tried"),
-            Verdict::Unknown if !good => self.write("unknown"),
+            Verdict::Unknown if record == self.record("tried") => self.write("unknown"),
             Verdict::Right | Verdict::Doubtful | Verdict::Unknown => Ok(()),
         }
     }

@@ -350,6 +350,11 @@ fn check_finds_what_sshd_leaves_open() {
     check(&config, &terminal).finds(&["sshd: permittty is 'yes' for 'signer', not 'no': a terminal mangles signatures"]);
     let shell = sshd("shell", "Match User signer\nForceCommand /bin/sh\nMatch all");
     check(&config, &shell).finds(&["sshd: no ForceCommand with an absolute path to sigsh for 'signer'"]);
+    assert_eq!(check(&config, &sshd("harmless", "Match User signer\nAcceptEnv LANG LC_* LD\nMatch all")).code, Some(0));
+    for (name, pattern) in [("library", "LD_LIBRARY_PATH"), ("audit", "LD_AUDIT"), ("any", "*"), ("tunables", "GLIBC_*")] {
+        let careless = sshd(name, &format!("Match User signer\nAcceptEnv {pattern}\nMatch all"));
+        check(&config, &careless).finds(&[&format!("sshd: AcceptEnv {pattern} lets clients choose libraries")]);
+    }
     let loader = sshd("loader", "Match User signer\nAcceptEnv LD_*\nMatch all");
     let report = check(&config, &loader);
     report.finds(&["sshd: AcceptEnv LD_* lets clients choose libraries"]);

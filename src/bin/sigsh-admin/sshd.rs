@@ -59,8 +59,13 @@ pub(crate) fn settings(findings: &mut Findings, account: &str, config: &Path) {
         findings.error(&format!("sshd: no ForceCommand with an absolute path to sigsh for '{account}': other programs can be run"));
         wrong += 1;
     }
-    // Where the part before the first wildcard fits, the whole pattern may.
-    let fits = |pattern: &&str| "LD_PRELOAD".starts_with(pattern.split(['*', '?']).next().unwrap_or_default());
+    // Of a pattern the part before its first wildcard is compared: it may fit more than that, but nothing else.
+    let fits = |pattern: &&str| {
+        let literal = pattern.split(['*', '?']).next().unwrap_or_default();
+        let wild = literal.len() < pattern.len();
+        literal.starts_with("LD_")
+            || ["LD_", "GLIBC_TUNABLES"].iter().any(|name| name == &literal || wild && name.starts_with(literal))
+    };
     if let Some(open) = values("acceptenv").into_iter().flat_map(|line| line.split(' ')).find(fits) {
         findings.error(&format!("sshd: AcceptEnv {open} lets clients choose libraries that the loader puts into sigsh"));
         wrong += 1;
