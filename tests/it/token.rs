@@ -490,6 +490,20 @@ fn a_login_that_fails_for_no_clear_reason() {
     assert_eq!(calls(&count, "C_Login"), 3);
 }
 
+/// What ends before the login has not sent the PIN, and spends no try of it.
+#[test]
+fn a_session_that_ends_before_its_login() {
+    world();
+    for (fault, line, reason) in [("no-slots", MISSING, "selects 0 tokens"), ("pin-low", PIN_REFUSED, "its PIN was wrong before")] {
+        let (config, count) = faulty(fault, &[]);
+        sign(&config, "ed25519").fails(69, line, "failed", reason);
+        never_asked(&count);
+        edit(&config, &format!("\"{fault}\""), "\"\"");
+        sign(&config, "ed25519").signature();
+        assert_eq!(calls(&count, "C_Login"), 1);
+    }
+}
+
 /// Nobody knows what the token made of a PIN whose first login was cut off: it may have counted a wrong one, and the next could be the
 /// last. So it is not tried again until the PIN file changes. A PIN that has been right before is tried again.
 #[test]
