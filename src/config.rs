@@ -161,6 +161,11 @@ impl Client {
         Size(16 << 30)
     }
 
+    /// Whether this ssh key is one of the client's.
+    pub fn has_key(&self, ssh_key: &SshFingerprint) -> bool {
+        self.ssh_keys.iter().any(|key| key.get_ref() == ssh_key)
+    }
+
     /// The size in bytes of the largest artifact.
     pub fn max_size(&self) -> u64 {
         self.max_size.0

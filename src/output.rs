@@ -80,18 +80,16 @@ pub fn on_panic() {
 }
 
 /// A client that does not read is waited for, but not for ever. What a poll calls writable takes PIPE_BUF bytes at once.
-fn write(bytes: &[u8]) -> Result<(), Errno> {
+fn write(mut rest: &[u8]) -> Result<(), Errno> {
     let stdout = std::io::stdout();
     let deadline = channel::after(PATIENCE);
-    let mut chunks = bytes.chunks(PIPE_BUF);
-    let mut rest = chunks.next().unwrap_or_default();
     while !rest.is_empty() {
         if channel::wait([(stdout.as_fd(), PollFlags::POLLOUT)], deadline)? == [false] {
             return Err(Errno::ETIMEDOUT);
         }
-        match nix::unistd::write(stdout.as_fd(), rest) {
+        match nix::unistd::write(stdout.as_fd(), rest.get(..PIPE_BUF).unwrap_or(rest)) {
             Ok(0) => return Err(Errno::EIO),
-            Ok(written) => rest = rest.get(written..).filter(|rest| !rest.is_empty()).or_else(|| chunks.next()).unwrap_or_default(),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(error) => return Err(error),
         }

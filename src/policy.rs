@@ -82,8 +82,7 @@ pub struct Accepted {
 /// # Errors
 /// [`Refusal::Client`].
 pub fn recognise<'a>(config: &'a Config, identity: &Identity) -> Result<Known<'a>, Refusal> {
-    let has_key = |client: &Client| client.ssh_keys.iter().any(|key| *key.get_ref() == identity.ssh_key);
-    let (name, client) = config.clients().find(|(_, client)| has_key(client)).ok_or(Refusal::Client)?;
+    let (name, client) = config.clients().find(|(_, client)| client.has_key(&identity.ssh_key)).ok_or(Refusal::Client)?;
     Ok(Known { config, name, client })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::hash_state::HashAlgorithm;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use percent_encoding::{AsciiSet, CONTROLS};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -203,8 +203,7 @@ impl Request {
         if words.is_empty() {
             return Ok(Request::Sign(Sign::default()));
         }
-        let matches = Words::command().try_get_matches_from(words).map_err(|error| RequestError::Syntax(explain(&error)))?;
-        Words::from_arg_matches(&matches).map(|words| words.request).map_err(|error| RequestError::Syntax(explain(&error)))
+        Words::try_parse_from(words).map(|words| words.request).map_err(|error| RequestError::Syntax(explain(&error)))
     }
 
     /// What `help` prints.

@@ -42,8 +42,13 @@ pub(crate) fn token(config: &Config, key: &Key, token: &TokenConfig) -> Result<T
 }
 
 /// A process under the account that makes a key.
-pub(crate) fn generator(config: &Config, name: &Name, algorithm: generate::Algorithm) -> Result<Token, AdminError> {
-    let (_, key, token) = config.key(name).ok_or_else(|| AdminError::NoKey(name.to_string()))?;
+pub(crate) fn generator(
+    config: &Config,
+    name: &Name,
+    key: &Key,
+    token: &TokenConfig,
+    algorithm: generate::Algorithm,
+) -> Result<Token, AdminError> {
     fork(config, key, token, |channel, setup| generate::run(channel, setup, algorithm, name))
 }
 

@@ -75,8 +75,7 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
         (None, Some(file)) => {
             let key = PublicKey::read_openssh_file(file).map_err(|error| AdminError::SshKey(file.clone(), error))?;
             let fingerprint = SshFingerprint::from(key.fingerprint(HashAlg::Sha256));
-            let is = |_: &Name, client: &Client| client.ssh_keys.iter().any(|key| *key.get_ref() == fingerprint);
-            rights(&mut findings, &config, &format!("ssh key {fingerprint}"), is);
+            rights(&mut findings, &config, &format!("ssh key {fingerprint}"), |_, client| client.has_key(&fingerprint));
         }
         (None, None) => {}
     }

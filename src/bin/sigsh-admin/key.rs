@@ -20,9 +20,9 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: &Command, config: &Config) -> Result<(), AdminError> {
     let Command::Generate { key, algorithm } = command;
-    let (name, key, _) = config.key(key).ok_or_else(|| AdminError::NoKey(key.clone()))?;
+    let (name, key, token) = config.key(key).ok_or_else(|| AdminError::NoKey(key.clone()))?;
     let Some((word, algorithm)) = Algorithm::ALL.into_iter().find(|(name, _)| name == algorithm) else { return Ok(()) };
-    account::generator(config, name, algorithm)?.generated()?;
+    account::generator(config, name, key, token, algorithm)?.generated()?;
     println!("made key '{name}' ({word}) in token '{}'", config.token_name(key));
     println!("next: sigsh-admin certificate create {name} --user-id 'Name <mail>'");
     Ok(())
