@@ -1,19 +1,24 @@
 //! The configuration: one TOML file, parsed into types that cannot be wrong. Errors name file, line and column.
 
+pub mod audit;
+pub mod client;
+pub mod limits;
+pub mod token;
 pub mod uri;
 pub mod values;
 
-use crate::hash_state::HashAlgorithm;
-use crate::sandbox::Profile;
+pub use audit::Audit;
+pub use client::{Client, Declaration};
+pub use limits::Limits;
+pub use token::{Key, Token};
+
 use crate::trusted::{self, TrustError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use toml::Spanned;
-use uri::{KeyUri, TokenUri};
-use values::{AbsolutePath, Name, Size, SshFingerprint, Time, Variable, VariableValue};
+use values::{Name, SshFingerprint};
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT: &str = "/etc/sigsh/sigsh.toml";
@@ -83,164 +88,6 @@ pub struct Config {
     /// Where records go.
     #[serde(default)]
     pub audit: Audit,
-}
-
-/// `[token.NAME]`: a PKCS#11 token and what surrounds it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Token {
-    /// The PKCS#11 module.
-    pub module: AbsolutePath,
-    /// Selects exactly one token.
-    pub uri: TokenUri,
-    /// Holds the user PIN, on one line.
-    pub pin_file: AbsolutePath,
-    /// Which sandbox the module runs in.
-    pub sandbox: Profile,
-    /// Further paths that the module may read.
-    #[serde(default)]
-    pub read: Vec<AbsolutePath>,
-    /// Further paths that the module may read and write.
-    #[serde(default)]
-    pub write: Vec<AbsolutePath>,
-    /// All of the environment that the module sees.
-    #[serde(default)]
-    pub environment: BTreeMap<Variable, VariableValue>,
-    #[serde(default = "Token::default_timeout")]
-    timeout: Time,
-}
-
-impl Token {
-    fn default_timeout() -> Time {
-        Time(Duration::from_secs(30))
-    }
-
-    /// How long loading the module, and then a signature, may take each.
-    pub fn timeout(&self) -> Duration {
-        self.timeout.0
-    }
-}
-
-/// `[key.NAME]`: a signing key.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    token: Spanned<Name>,
-    /// Selects exactly one private key in the token.
-    pub uri: KeyUri,
-    /// The file with its public OpenPGP certificate.
-    pub certificate: AbsolutePath,
-    /// The hash of its signatures.
-    #[serde(default = "Key::default_hash")]
-    pub hash: HashAlgorithm,
-}
-
-impl Key {
-    fn default_hash() -> HashAlgorithm {
-        HashAlgorithm::Sha512
-    }
-}
-
-/// `[client.NAME]`: who may ask for what.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Client {
-    /// The ssh keys that are this client.
-    pub ssh_keys: Vec<Spanned<SshFingerprint>>,
-    /// The keys it may use; the first is its default.
-    pub keys: Vec<Spanned<Name>>,
-    /// What a request must declare.
-    #[serde(default)]
-    pub require: Vec<Declaration>,
-    #[serde(default = "Client::default_max_size")]
-    max_size: Size,
-}
-
-impl Client {
-    fn default_max_size() -> Size {
-        Size(16 << 30)
-    }
-
-    /// Whether this ssh key is one of the client's.
-    pub fn has_key(&self, ssh_key: &SshFingerprint) -> bool {
-        self.ssh_keys.iter().any(|key| key.get_ref() == ssh_key)
-    }
-
-    /// The size in bytes of the largest artifact.
-    pub fn max_size(&self) -> u64 {
-        self.max_size.0
-    }
-}
-
-/// What a client can be required to declare about its artifact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Declaration {
-    /// `--size`.
-    Size,
-    /// `--digest`.
-    Digest,
-}
-
-impl fmt::Display for Declaration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Declaration::Size => "--size",
-            Declaration::Digest => "--digest",
-        })
-    }
-}
-
-/// `[limits]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    idle: Time,
-    total: Time,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { idle: Time(Duration::from_secs(30)), total: Time(Duration::from_secs(2 * 3600)) }
-    }
-}
-
-impl Limits {
-    /// How long the next byte may take.
-    pub fn idle(&self) -> Duration {
-        self.idle.0
-    }
-
-    /// How long the whole input may take.
-    pub fn total(&self) -> Duration {
-        self.total.0
-    }
-}
-
-/// `[audit]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Audit {
-    journal: AbsolutePath,
-    state: AbsolutePath,
-}
-
-impl Default for Audit {
-    fn default() -> Audit {
-        Audit { journal: AbsolutePath(JOURNAL.into()), state: AbsolutePath("/var/lib/sigsh/state".into()) }
-    }
-}
-
-impl Audit {
-    /// journald's native socket.
-    pub fn journal(&self) -> &Path {
-        &self.journal
-    }
-
-    /// The account's own directory: markers and locks.
-    pub fn state(&self) -> &Path {
-        &self.state
-    }
 }
 
 impl Config {

@@ -10,7 +10,7 @@
 //! [`identity`] who asks, [`config`] what the operator has written, [`policy`] whether it may be. [`hasher`] turns bytes into a
 //! [`hash_state`], [`openpgp`] puts the trailer on it, [`token`] has it signed, [`openpgp`] checks the result, [`audit`] records it,
 //! [`output`] lets it go. [`failure`] translates whatever goes wrong. Beneath: [`process`] and [`channel`] between the three,
-//! [`sandbox`] around each, [`trusted`] for the files that all rests on.
+//! [`sandbox`] around each, [`trusted`] for the files that all rests on, [`state`] for what sessions share.
 
 pub mod audit;
 pub mod channel;
@@ -26,6 +26,7 @@ pub mod process;
 pub mod request;
 pub mod sandbox;
 pub mod session;
+pub mod state;
 pub mod sys;
 pub mod token;
 pub mod trusted;

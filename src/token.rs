@@ -13,6 +13,7 @@ use crate::config::values::Name;
 use crate::openpgp::{Public, Scheme};
 use crate::process::{Child, Ending};
 use crate::sandbox::{self, SandboxError, Surroundings};
+use crate::state::StateError;
 use crate::sys;
 use crate::trusted::{self, TrustError};
 use cryptoki::context::Pkcs11;
@@ -112,6 +113,16 @@ impl From<TrustError> for Fault {
         match error {
             TrustError::Open(..) | TrustError::Read(..) => Fault::Files(printable(&error)),
             error => Fault::Trust(printable(&error)),
+        }
+    }
+}
+
+impl From<StateError> for Fault {
+    fn from(error: StateError) -> Fault {
+        match error {
+            StateError::Trust(error) => error.into(),
+            StateError::Busy => Fault::Busy,
+            error => Fault::Files(printable(&error)),
         }
     }
 }

@@ -2,26 +2,22 @@
 
 use super::{Fault, printable};
 use crate::config::values::Name;
+use crate::state::{self, State};
 use crate::sys;
 use crate::trusted;
 use cryptoki::types::RawAuthPin;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode};
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// The longest PIN file in bytes.
 const MAX_PIN: usize = 256;
-
-/// How often a session that waits for its turn looks again.
-const TURN: Duration = Duration::from_millis(1);
 
 /// Opens /dev/null as 0, 1 and 2: modules print.
 pub(super) fn standard_descriptors_to_null() -> Result<(), Fault> {
@@ -67,17 +63,16 @@ fn identify(stat: &FileStat) -> String {
     format!("{}:{}:{}.{:09}:{}", stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec, stat.st_size)
 }
 
-/// What is known about a token's PIN file, shared by all sessions: a small file in the state directory, and the lock that lets
-/// one of them log in at a time.
+/// What is known about a token's PIN file, shared by all sessions: a small file in the state directory.
 pub struct Marker {
     file: File,
     pin_file: String,
 }
 
-/// The turn to log in; others wait until it is dropped.
-pub struct Turn {
-    lock: Flock<File>,
-    pin_file: String,
+/// The turn to log in: one session at a time does, and changes the marker.
+pub struct Turn<'a> {
+    marker: &'a Marker,
+    _turn: state::Turn<'a>,
 }
 
 /// What a login says of the PIN.
@@ -99,36 +94,17 @@ const RECORD: usize = 128;
 impl Marker {
     /// Opens the token's marker, and makes it at first.
     pub(super) fn open(state: &Path, token: &Name, pin_file: &str) -> Result<Marker, Fault> {
-        let directory = trusted::private_directory(state)?;
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let failed = |error: Errno| {
-            Fault::Files(printable(&format!("cannot open the PIN marker in {}: {}", state.display(), error.desc().to_lowercase())))
-        };
-        let file = openat(&directory, format!("pin.{token}").as_str(), flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
-        Ok(Marker { file: file.into(), pin_file: pin_file.to_owned() })
+        let file = State::open(state)?.file(&format!("pin.{token}"))?;
+        Ok(Marker { file, pin_file: pin_file.to_owned() })
     }
 
-    /// Waits for the turn to log in. The kernel ends the turn of a session that dies.
-    pub(super) fn turn(self, patience: Duration) -> Result<Turn, Fault> {
-        let began = Instant::now();
-        let mut file = self.file;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Turn { lock, pin_file: self.pin_file }),
-                Err((_, error)) if error != Errno::EAGAIN && error != Errno::EINTR => {
-                    return Err(Fault::Files(printable(&format!("cannot lock the PIN marker: {}", error.desc().to_lowercase()))));
-                }
-                Err((back, _)) => file = back,
-            }
-            if began.elapsed() >= patience {
-                return Err(Fault::Busy);
-            }
-            let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &TimeSpec::from_duration(TURN));
-        }
+    /// Waits for the turn to log in.
+    pub(super) fn turn(&self, patience: Duration) -> Result<Turn<'_>, Fault> {
+        Ok(Turn { marker: self, _turn: state::turn(&self.file, patience)? })
     }
 }
 
-impl Turn {
+impl Turn<'_> {
     /// Refuses a PIN known to be wrong.
     pub(super) fn refuse_tried(&self) -> Result<(), Fault> {
         if self.read()? == self.record("tried") { Err(Fault::PinTried) } else { Ok(()) }
@@ -154,13 +130,13 @@ impl Turn {
     fn read(&self) -> Result<[u8; RECORD], Fault> {
         let mut record = [0; RECORD];
         let failed = |error| Fault::Files(printable(&format!("cannot read the PIN marker: {error}")));
-        self.lock.read_at(&mut record, 0).map_err(failed)?;
+        self.marker.file.read_at(&mut record, 0).map_err(failed)?;
         Ok(record)
     }
 
     fn record(&self, verdict: &str) -> [u8; RECORD] {
         let mut record = [b' '; RECORD];
-        for (to, from) in record.iter_mut().zip(format!("{verdict} {}", self.pin_file).bytes()) {
+        for (to, from) in record.iter_mut().zip(format!("{verdict} {}", self.marker.pin_file).bytes()) {
             *to = from;
         }
         if let Some(last) = record.last_mut() {
@@ -171,6 +147,6 @@ impl Turn {
 
     fn write(&self, verdict: &str) -> Result<(), Fault> {
         let failed = |error| Fault::Files(printable(&format!("cannot write the PIN marker: {error}")));
-        self.lock.write_all_at(&self.record(verdict), 0).and_then(|()| self.lock.sync_data()).map_err(failed)
+        self.marker.file.write_all_at(&self.record(verdict), 0).and_then(|()| self.marker.file.sync_data()).map_err(failed)
     }
 }
