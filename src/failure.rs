@@ -170,6 +170,16 @@ impl From<HasherError> for Failure {
                 ("the input stopped coming", "send it without pauses, or ask for a longer idle limit")
             }
             HasherError::Input(Input::Overlong) => ("the input is longer than declared or allowed", ""),
+            HasherError::Input(Input::LongCleartext) => {
+                ("the input is longer than the 16 MiB that can be signed as cleartext", "ask for a detached signature: --type text")
+            }
+            HasherError::Input(Input::LongLine) => {
+                ("the text has a line of more than 19990 bytes, which verifiers cut off", "sign its bytes instead: --type binary")
+            }
+            HasherError::Input(Input::CarriageReturn) => (
+                "the text has a carriage return without a line feed, which verifiers read differently",
+                "sign its bytes instead: --type binary",
+            ),
             HasherError::Input(Input::Read(_)) => ("the input cannot be read", ""),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };

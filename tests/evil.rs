@@ -20,6 +20,7 @@ use sigsh::token::{Answer, Request, Setup};
 use sigsh::{hasher, sys, token};
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
 static MODE: OnceLock<String> = OnceLock::new();
@@ -43,7 +44,7 @@ fn main() {
 /// The hasher's answer, as it is on the wire.
 #[derive(Serialize)]
 enum Report {
-    Done(Vec<u8>),
+    Done(Vec<u8>, Option<Vec<u8>>, u64),
     Fault(hasher::Fault),
 }
 
@@ -66,7 +67,7 @@ fn hang() {
     }
 }
 
-fn evil_hasher(channel: Channel) {
+fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
     let act = mode().strip_prefix("hasher-").expect("a hasher");
     match act {
         "leaves-at-once" => return,
@@ -88,7 +89,7 @@ fn evil_hasher(channel: Channel) {
         bad[at..at + bytes.len()].copy_from_slice(bytes);
         bad
     };
-    let done = |state: Vec<u8>| channel.send(&Report::Done(state)).expect("sent");
+    let done = |state: Vec<u8>| channel.send(&Report::Done(state, None, 0)).expect("sent");
     match act {
         "good" => done(good),
         "silent" => {}
@@ -114,11 +115,11 @@ fn evil_hasher(channel: Channel) {
         "huge" => raw(&channel, &vec![0; 100_000]),
         "garbage" => raw(&channel, &[0xff; 300]),
         "more-than-a-message" => {
-            let message = postcard::to_allocvec(&Report::Done(good)).expect("encoded");
+            let message = postcard::to_allocvec(&Report::Done(good, None, 0)).expect("encoded");
             raw(&channel, &[&message[..], &[0]].concat());
         }
         "cut-message" => {
-            let message = postcard::to_allocvec(&Report::Done(good)).expect("encoded");
+            let message = postcard::to_allocvec(&Report::Done(good, None, 0)).expect("encoded");
             raw(&channel, &message[..message.len() - 1]);
         }
         "empty-message" => raw(&channel, &[]),
