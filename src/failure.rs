@@ -180,6 +180,10 @@ impl From<HasherError> for Failure {
                 "the text has a carriage return without a line feed, which verifiers read differently",
                 "sign its bytes instead: --type binary",
             ),
+            HasherError::Input(Input::Nul) => (
+                "the text has a line that ends with a NUL byte, which verifiers read differently",
+                "sign its bytes instead: --type binary",
+            ),
             HasherError::Input(Input::Read(_)) => ("the input cannot be read", ""),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };

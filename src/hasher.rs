@@ -21,6 +21,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, ftruncate};
 use serde::{Deserialize, Serialize};
 use std::io::{BufWriter, Write};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 use text::{Lines, Memory, Text};
@@ -52,11 +53,24 @@ impl Start {
         self.form != Form::Binary || self.salt.is_some()
     }
 
-    /// How many bytes the state may have taken in: in a text, each may be the end of a line, which is hashed as two.
-    fn state_limit(&self) -> u64 {
-        let bytes = if self.form == Form::Binary { self.limit } else { self.limit.saturating_mul(2) };
-        let salt = self.salt.as_ref().map_or(0, |salt| salt.bytes(self.algorithm).len());
-        bytes.saturating_add(salt.try_into().unwrap_or(u64::MAX))
+    /// How many bytes the state has taken in, salt and all, when so many came: in a text, each may be the end of a line, which is hashed
+    /// as two; in cleartext, each may be a blank, which is not hashed.
+    fn hashed(&self, bytes: u64) -> RangeInclusive<u64> {
+        let salt = self.salt.as_ref().map_or(0, |salt| salt.bytes(self.algorithm).len()).try_into().unwrap_or(u64::MAX);
+        let (least, most) = match self.form {
+            Form::Binary => (bytes, bytes),
+            Form::Text => (bytes, bytes.saturating_mul(2)),
+            Form::Cleartext => (0, bytes.saturating_mul(2)),
+        };
+        least.saturating_add(salt)..=most.saturating_add(salt)
+    }
+
+    /// How many bytes were written down, when so many came.
+    fn written(&self, bytes: u64) -> RangeInclusive<u64> {
+        match self.form {
+            Form::Cleartext => bytes.max(1)..=bytes.saturating_mul(2).saturating_add(2).min(MAX_BODY),
+            Form::Binary | Form::Text => 0..=0,
+        }
     }
 }
 
@@ -98,6 +112,9 @@ pub enum Fault {
     /// A carriage return in a text, and no line feed after it.
     #[error("it has a carriage return that is not followed by a line feed")]
     CarriageReturn,
+    /// A line of a text ends with a byte of zero.
+    #[error("it has a line that ends with a NUL byte")]
+    Nul,
     /// `read(2)` failed with this errno.
     #[error("read failed with {}", Errno::from_raw(*.0))]
     Read(i32),
@@ -188,12 +205,12 @@ impl Hasher {
 
 /// Takes what somebody says who may lie: no more than what an honest hasher could have said of some input.
 fn import(start: &Start, state: &[u8], claimed: Option<&[u8]>, length: u64, file: OwnedFd) -> Result<Hashed, HasherError> {
-    let state = HashState::import(start.algorithm, state, start.state_limit())?;
+    let state = HashState::import(start.algorithm, state, *start.hashed(start.limit).end())?;
     let claimed = claimed.map(|bytes| HashState::import(start.algorithm, bytes, start.limit)).transpose()?;
-    let size = claimed.as_ref().and_then(HashState::size).unwrap_or(0);
-    let lengths =
-        if start.form == Form::Cleartext { size.max(1)..=size.saturating_mul(2).saturating_add(2).min(MAX_BODY) } else { 0..=0 };
-    if claimed.is_some() != start.is_claimed() || !lengths.contains(&length) {
+    let size = |state: &HashState| state.size().unwrap_or(u64::MAX);
+    let bytes = size(claimed.as_ref().unwrap_or(&state));
+    let plausible = start.hashed(bytes).contains(&size(&state)) && start.written(bytes).contains(&length);
+    if claimed.is_some() != start.is_claimed() || !plausible {
         return Err(ChannelError::Nonsense.into());
     }
     let body = (start.form == Form::Cleartext).then_some(Body { file, length });

@@ -50,8 +50,16 @@ fn content(line: &[u8]) -> Result<(&[u8], bool), Fault> {
         long if long.len() > MAX_LINE => Err(Fault::LongLine),
         // GnuPG takes it for a blank at the end of a line, Sequoia for the end of one.
         strange if strange.contains(&b'\r') => Err(Fault::CarriageReturn),
+        // GnuPG takes this one for a blank, too.
+        strange if without_blanks(strange).ends_with(b"\0") => Err(Fault::Nul),
         content => Ok((content, ended)),
     }
+}
+
+/// RFC 9580 §7.2: spaces and tabs at the end of a line.
+fn without_blanks(line: &[u8]) -> &[u8] {
+    let blanks = line.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    line.get(..line.len() - blanks).unwrap_or_default()
 }
 
 /// Hashes a text, and writes it down where it is to leave with its signature.
@@ -105,8 +113,7 @@ fn take<W: Write>(form: Form, line: &[u8], begun: &mut bool, writer: &mut Writer
     // RFC 9580 §7.2: blanks at the end of a line do not count, nor does the end of the last line.
     state.update(if *begun { b"\r\n" } else { b"" });
     *begun = true;
-    let blanks = content.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    state.update(content.get(..content.len() - blanks).unwrap_or_default());
+    state.update(without_blanks(content));
     // RFC 9580 §7.1: a line that begins with a dash must be escaped, one that begins with "From " should.
     let escape: &[u8] = if content.starts_with(b"-") || content.starts_with(b"From ") { b"- " } else { b"" };
     for part in [escape, line, if ended { b"" } else { b"\n" }] {
@@ -177,6 +184,9 @@ mod tests {
             if line.contains(&b'\r') {
                 return Err(Fault::CarriageReturn);
             }
+            if String::from_utf8_lossy(line).trim_end_matches([' ', '\t']).ends_with('\0') {
+                return Err(Fault::Nul);
+            }
         }
         if form == Form::Text {
             return Ok((digest(&lines.join(&b"\r\n"[..])), Vec::new()));
@@ -225,6 +235,11 @@ mod tests {
         for text in [&b"a\rb\n"[..], b"a\r\r\n", b"a\r", b"\r", b"\n\r", b"a \r \n"] {
             for form in [Form::Text, Form::Cleartext] {
                 assert_eq!(stream(form, [text]), Err(Fault::CarriageReturn), "{:?}", text.escape_ascii().to_string());
+            }
+        }
+        for text in [&b"a\0\n"[..], b"\0", b"a\0 \t\r\n", b"a\n\0\0"] {
+            for form in [Form::Text, Form::Cleartext] {
+                assert_eq!(stream(form, [text]), Err(Fault::Nul), "{:?}", text.escape_ascii().to_string());
             }
         }
     }

@@ -126,7 +126,7 @@ fn create(
         6 => (Some(about_key(SignatureType::DirectKey)), signature(SignatureType::PositiveCertification)),
         _ => (None, about_key(SignatureType::PositiveCertification)),
     };
-    let mut sign = || -> openpgp::Result<Vec<u8>> {
+    let sign = || -> openpgp::Result<Vec<u8>> {
         let direct = direct.map(|direct| direct?.sign_direct_key(&mut signer, Some(&primary))).transpose()?;
         let binding = binding?.sign_userid_binding(&mut signer, Some(&primary), &user_id)?;
         let packets = [Some(primary.clone().into()), direct.map(Into::into), Some(user_id.into()), Some(binding.into())];
