@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The host's keys with certificates of version 6.
-fn config() -> &'static Path {
+pub fn config() -> &'static Path {
     static CONFIG: OnceLock<PathBuf> = OnceLock::new();
     CONFIG.get_or_init(|| {
         world();
@@ -34,7 +34,7 @@ fn with(more: &[(&str, &str)]) -> PathBuf {
     changed(&changes.collect::<Vec<_>>())
 }
 
-fn certificate(key: &str) -> String {
+pub fn certificate(key: &str) -> String {
     format!("/etc/sigsh/v6-{key}.pgp")
 }
 
