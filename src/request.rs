@@ -259,7 +259,9 @@ fn explain(error: &clap::Error) -> String {
     match error.kind() {
         ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => "this is not a request",
         ErrorKind::UnknownArgument => "the request has an unknown option or a word too many",
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => "an option of the request has a wrong value",
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
+            "an option of the request has a wrong value"
+        }
         ErrorKind::ArgumentConflict => "an option of the request stands twice",
         _ => "the request is not complete",
     }
