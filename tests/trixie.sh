@@ -1,5 +1,5 @@
 #!/bin/sh
-# sh tests/trixie.sh: makes target/trixie.tar.gz, a small Debian 13 with its apt and sqv, unless it is there.
+# sh tests/trixie.sh: makes target/trixie.tar.gz, a small Debian 13 with its apt, sqv and gpgv, unless it is there.
 #
 # Tests judge signatures by the rules of the newest stable Debian, whatever this machine is. 33 MB from
 # deb.debian.org, whose signature is checked; half a minute, once.
@@ -18,7 +18,7 @@ mkdir -p "$target"
 work=$(mktemp -d "$target/trixie.XXXXXX")
 trap 'as_root rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
-if ! as_root debootstrap --variant=minbase --include=sqv --force-check-gpg trixie "$(realpath "$work")/root" \
+if ! as_root debootstrap --variant=minbase --include=gpgv,sqv --force-check-gpg trixie "$(realpath "$work")/root" \
     http://deb.debian.org/debian >"$work/log" 2>&1; then
     cat "$work/log" >&2
     exit 1

@@ -114,7 +114,7 @@ fn take<W: Write>(form: Form, line: &[u8], begun: &mut bool, writer: &mut Writer
     state.update(if *begun { b"\r\n" } else { b"" });
     *begun = true;
     state.update(without_blanks(content));
-    // RFC 9580 §7.1: a line that begins with a dash must be escaped, one that begins with "From " should.
+    // RFC 9580 §7.2: a line that begins with a dash must be escaped, one that begins with "From " should.
     let escape: &[u8] = if content.starts_with(b"-") || content.starts_with(b"From ") { b"- " } else { b"" };
     for part in [escape, line, if ended { b"" } else { b"\n" }] {
         writer.body.write_all(part).map_err(|error| fault(&error))?;

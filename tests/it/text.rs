@@ -103,7 +103,8 @@ fn accepted(key: &str, text: &[u8], message: &[u8]) {
     let stripped = lines.collect::<Vec<_>>();
     let shown = &text.escape_ascii().to_string()[..(text.len().min(200))];
     let ended = if stripped.ends_with(b"\n") { stripped.clone() } else { [&stripped[..], b"\n"].concat() };
-    assert!(gpgv(key, message) == Some(ended), "gpgv: {shown}");
+    assert!(gpgv(key, message).as_ref() == Some(&ended), "gpgv: {shown}");
+    assert!(trixie::gpgv(&certificate(key), message) == Some(ended), "gpgv of Debian 13: {shown}");
     let open = stripped.strip_suffix(b"\n").unwrap_or(&stripped);
     let open = open.strip_suffix(b"\r").unwrap_or(open);
     assert!(trixie::cleartext(&certificate(key), message).as_deref() == Some(open), "sqv of Debian 13: {shown}");
@@ -336,6 +337,33 @@ fn a_message_arrives_whole() {
     child.stdin.take().unwrap().write_all(&text).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(gpgv("ed25519", &fs::read(path).unwrap()) == Some(text));
+}
+
+/// Through sshd, whose end of standard output is no file.
+#[test]
+fn a_large_message_over_ssh() {
+    let text = dashes(3 * MIB);
+    let outcome = world().ssh("build1", "sign ed25519 --cleartext", &text);
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    assert!(gpgv("ed25519", &outcome.out) == Some(text));
+}
+
+/// As on Debian 12: before Linux 6.3 memfd_create(2) knows one flag less.
+#[test]
+fn on_an_older_kernel() {
+    let trace = format!("{}/trace", scratch());
+    let mut session = world().session("build1", "sign ed25519 --cleartext");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", &trace, "-e", "inject=memfd_create:error=EINVAL:syscall=geteuid:when=1"]);
+    command.arg(session.command.get_program()).args(session.command.get_args());
+    command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    session.command = command;
+    let outcome = session.run(DSC);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    accepted("ed25519", DSC, &outcome.out);
+    let calls = fs::read_to_string(trace).unwrap();
+    let calls = calls.lines().filter(|line| line.contains("memfd_create(")).collect::<Vec<_>>();
+    assert!(calls.len() == 2 && calls[0].contains("INJECTED") && calls[1].contains("MFD_ALLOW_SEALING"), "{calls:?}");
 }
 
 /// KiB of private memory.

@@ -1,4 +1,4 @@
-//! A Debian 13, out of the archive that `tests/trixie.sh` has made: its sqv and its apt judge by the rules of the day.
+//! A Debian 13, out of the archive that `tests/trixie.sh` has made: its sqv, gpgv and apt judge by the rules of the day.
 
 use crate::world::{built, succeed};
 use sha2::{Digest, Sha256};
@@ -18,6 +18,8 @@ pub fn root() -> &'static Path {
         fs::create_dir_all(&root).unwrap();
         succeed(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&root));
         succeed(Command::new("mount").args(["--rbind", "/dev"]).arg(root.join("dev")));
+        // Where its apt does not find it: apt judges by sqv, as on any Debian 13.
+        fs::rename(root.join("usr/bin/gpgv"), root.join("usr/lib/gpgv")).unwrap();
         root
     })
 }
@@ -58,11 +60,21 @@ pub fn verify(certificate: &str, signature: &[u8], data: &[u8]) {
 
 /// What its sqv makes of a cleartext-signed message: the text, where it is good.
 pub fn cleartext(certificate: &str, message: &[u8]) -> Option<Vec<u8>> {
+    text("sqv", &["--cleartext"], certificate, message)
+}
+
+/// What its gpgv does.
+pub fn gpgv(certificate: &str, message: &[u8]) -> Option<Vec<u8>> {
+    text("/usr/lib/gpgv", &["--homedir", "/srv"], certificate, message)
+}
+
+fn text(program: &str, options: &[&str], certificate: &str, message: &[u8]) -> Option<Vec<u8>> {
     let (inside, outside) = scratch();
     fs::copy(certificate, outside.join("cert")).unwrap();
     fs::write(outside.join("message"), message).unwrap();
     let path = |name: &str| format!("{inside}/{name}");
-    let output = run("sqv", &["--cleartext", "--keyring", &path("cert"), "--output", &path("text"), &path("message")]);
+    let files = ["--keyring", &path("cert"), "--output", &path("text"), &path("message")];
+    let output = run(program, &[options, &files[..]].concat());
     let text = output.status.success().then(|| fs::read(outside.join("text")).unwrap());
     fs::remove_dir_all(outside).unwrap();
     text
