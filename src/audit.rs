@@ -66,6 +66,8 @@ impl Field {
     pub const FINGERPRINT: Field = Field("SIGSH_FINGERPRINT");
     /// How the artifact came.
     pub const MODE: Field = Field("SIGSH_MODE");
+    /// `yes` when size and digest of the artifact are the hasher's word.
+    pub const CLAIMED: Field = Field("SIGSH_CLAIMED");
     /// The file's name as the client tells it, percent-encoded.
     pub const NAME: Field = Field("SIGSH_NAME");
     /// Size of the artifact in bytes.

@@ -3,7 +3,7 @@
 use crate::audit::Event;
 use crate::audit::journal::JournalError;
 use crate::config::ConfigError;
-use crate::hasher::{Fault as Input, HasherError};
+use crate::hasher::{Fault as Input, HasherError, MAX_LINE};
 use crate::identity::IdentityError;
 use crate::openpgp::OpenpgpError;
 use crate::policy::{Mismatch, Refusal};
@@ -100,6 +100,7 @@ impl Failure {
 }
 
 const ASK_THE_OPERATOR: &str = "the operator of this host finds the reason in the journal";
+const SIGN_ITS_BYTES: &str = "sign its bytes instead: --type binary";
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Failure {
@@ -170,6 +171,19 @@ impl From<HasherError> for Failure {
                 ("the input stopped coming", "send it without pauses, or ask for a longer idle limit")
             }
             HasherError::Input(Input::Overlong) => ("the input is longer than declared or allowed", ""),
+            HasherError::Input(Input::LongCleartext) => {
+                ("the input is longer than the 16 MiB that can be signed as cleartext", "ask for a detached signature: --type text")
+            }
+            HasherError::Input(Input::LongLine) => {
+                let line = format!("the text has a line of more than {MAX_LINE} bytes, which verifiers cut off");
+                return Failure::new(Exit::Data, line, SIGN_ITS_BYTES, &error);
+            }
+            HasherError::Input(Input::CarriageReturn) => {
+                ("the text has a carriage return without a line feed, which verifiers read differently", SIGN_ITS_BYTES)
+            }
+            HasherError::Input(Input::Nul) => {
+                ("the text has a line that ends with a NUL byte, which verifiers read differently", SIGN_ITS_BYTES)
+            }
             HasherError::Input(Input::Read(_)) => ("the input cannot be read", ""),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };

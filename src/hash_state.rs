@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest, Sha256, Sha384, Sha512};
+use std::os::fd::OwnedFd;
 
 /// The hash algorithms a signature may use (RFC 9580 §9.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,75 @@ impl HashAlgorithm {
             HashAlgorithm::Sha512 => 64,
         }
     }
+}
+
+/// What of an artifact a signature covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// Its bytes (RFC 9580 §5.2.1.1).
+    #[default]
+    Binary,
+    /// Its lines, whichever way they end (RFC 9580 §5.2.1.2).
+    Text,
+    /// The same, without blanks at their ends, and the text stands in the same message (RFC 9580 §7).
+    Cleartext,
+}
+
+impl Form {
+    /// The largest text that is signed together with its signature, in bytes.
+    pub const MAX_CLEARTEXT: u64 = 16 << 20;
+
+    /// The greatest number of bytes that an artifact may have.
+    pub fn limit(self) -> u64 {
+        if self == Form::Cleartext { Form::MAX_CLEARTEXT } else { u64::MAX }
+    }
+
+    /// The name used in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Binary => "artifact",
+            Form::Text => "text",
+            Form::Cleartext => "cleartext",
+        }
+    }
+}
+
+/// What a v6 signature hashes before the artifact: random, drawn anew for each (RFC 9580 §5.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Salt([u8; 32]);
+
+impl Salt {
+    /// Draws one.
+    ///
+    /// # Errors
+    /// When the kernel has no randomness.
+    pub fn draw() -> Result<Salt, getrandom::Error> {
+        let mut salt = Salt([0; 32]);
+        getrandom::fill(&mut salt.0).map(|()| salt)
+    }
+
+    /// As many bytes as this hash wants: half of a digest's (RFC 9580 §9.5).
+    pub fn bytes(&self, algorithm: HashAlgorithm) -> &[u8] {
+        self.0.get(..algorithm.digest_len() / 2).unwrap_or_default()
+    }
+}
+
+/// What the hasher has made of an artifact.
+pub struct Hashed {
+    /// What is signed, open for the trailer.
+    pub state: HashState,
+    /// The bytes as they came, where the state above is not that of them alone. The hasher's word: nothing that is signed proves it.
+    pub claimed: Option<HashState>,
+    /// The artifact as a cleartext-signed message has it.
+    pub body: Option<Body>,
+}
+
+/// The text of a cleartext-signed message, with its dashes escaped. Only the hasher has seen it.
+pub struct Body {
+    /// Where it stands, from the first byte on.
+    pub file: OwnedFd,
+    /// Its length in bytes.
+    pub length: u64,
 }
 
 /// Why the bytes of a state are not one.
@@ -81,6 +151,13 @@ macro_rules! each {
 impl HashState {
     /// Length in bytes of the longest exported state.
     pub const MAX: usize = 208;
+
+    /// The state that has taken in the salt, if there is one, and nothing else.
+    pub fn salted(algorithm: HashAlgorithm, salt: Option<&Salt>) -> HashState {
+        let mut state = HashState::new(algorithm);
+        state.update(salt.map(|salt| salt.bytes(algorithm)).unwrap_or_default());
+        state
+    }
 
     /// The state that has taken in nothing.
     pub fn new(algorithm: HashAlgorithm) -> HashState {

@@ -1,19 +1,30 @@
-//! The hasher: sees the artifact's bytes and has no secrets. It turns them into a hash state and leaves.
+//! The hasher: sees the artifact's bytes and has no secrets. It turns them into a hash state and leaves. A text that is to leave with
+//! its signature it writes down, in a file in memory that the monitor sends on and never reads.
 //!
 //! The first half of this file runs in the monitor, [`run`] is the process itself.
 
+mod text;
+
+pub use text::MAX_LINE;
+
 use crate::channel::{self, Channel, ChannelError, after};
-use crate::hash_state::{HashAlgorithm, HashState, StateError};
+use crate::hash_state::{Body, Form, HashAlgorithm, HashState, Hashed, Salt, StateError};
 use crate::process::{Child, Ending};
 use crate::sandbox;
+use crate::sandbox::syscalls::{MEMFD, MEMFD_BEFORE_6_3};
 use crate::sys;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::PollFlags;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, ftruncate};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{BufWriter, Write};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+use text::{Lines, Memory, Text};
 
 /// What a read takes at most, in bytes. Larger ones gain nothing: sshd's channel hands over 32 KiB at a time.
 const READ: usize = 64 * 1024;
@@ -26,17 +37,52 @@ const LEAVE: Duration = Duration::from_secs(5);
 pub struct Start {
     /// The hash to compute.
     pub algorithm: HashAlgorithm,
+    /// What to compute it of.
+    pub form: Form,
+    /// What to hash first.
+    pub salt: Option<Salt>,
     /// The greatest number of bytes to take.
     pub limit: u64,
     /// How long to wait for the next byte.
     pub idle: Duration,
 }
 
+impl Start {
+    /// Whether the state that is signed is another than that of the bytes.
+    fn is_claimed(&self) -> bool {
+        self.form != Form::Binary || self.salt.is_some()
+    }
+
+    /// How many bytes the state has taken in, salt and all, when so many came: in a text, each may be the end of a line, which is hashed
+    /// as two; in cleartext, each may be a blank, which is not hashed.
+    fn hashed(&self, bytes: u64) -> RangeInclusive<u64> {
+        let salt = self.salt.as_ref().map_or(0, |salt| salt.bytes(self.algorithm).len()).try_into().unwrap_or(u64::MAX);
+        let (least, most) = match self.form {
+            Form::Binary => (bytes, bytes),
+            Form::Text => (bytes, bytes.saturating_mul(2)),
+            Form::Cleartext => (0, bytes.saturating_mul(2)),
+        };
+        least.saturating_add(salt)..=most.saturating_add(salt)
+    }
+
+    /// How many bytes were written down, when so many came.
+    fn written(&self, bytes: u64) -> RangeInclusive<u64> {
+        match self.form {
+            Form::Cleartext => bytes.max(1)..=bytes.saturating_mul(2).saturating_add(2).min(MAX_BODY),
+            Form::Binary | Form::Text => 0..=0,
+        }
+    }
+}
+
+/// The longest text of a cleartext-signed message in bytes: at worst every second byte, and a last one, begins a line with a dash.
+const MAX_BODY: u64 = 2 * Form::MAX_CLEARTEXT + 2;
+
 /// The one answer.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
-    /// The input has ended; this is the exported state.
-    Done(Vec<u8>),
+    /// The input has ended; this is the exported state, that of the bytes as they came where it is another, and the length of the text
+    /// that was written down.
+    Done(Vec<u8>, Option<Vec<u8>>, u64),
     /// It was given up.
     Fault(Fault),
 }
@@ -44,7 +90,7 @@ enum Report {
 /// The same on the wire, but borrowed: the hasher must not allocate once its filter stands.
 #[derive(Serialize)]
 enum ReportRef<'a> {
-    Done(&'a [u8]),
+    Done(&'a [u8], Option<&'a [u8]>, u64),
     Fault(Fault),
 }
 
@@ -57,9 +103,24 @@ pub enum Fault {
     /// More bytes than the limit.
     #[error("it is too long")]
     Overlong,
+    /// More bytes than a cleartext-signed message may have.
+    #[error("it is too long to be signed as cleartext")]
+    LongCleartext,
+    /// A line of a text has more than [`MAX_LINE`] bytes.
+    #[error("it has a line of more than {MAX_LINE} bytes")]
+    LongLine,
+    /// A carriage return in a text, and no line feed after it.
+    #[error("it has a carriage return that is not followed by a line feed")]
+    CarriageReturn,
+    /// A line of a text ends with a byte of zero.
+    #[error("it has a line that ends with a NUL byte")]
+    Nul,
     /// `read(2)` failed with this errno.
     #[error("read failed with {}", Errno::from_raw(*.0))]
     Read(i32),
+    /// Writing the text down failed with this errno.
+    #[error("the text could not be kept: {}", Errno::from_raw(*.0))]
+    Body(i32),
 }
 
 /// Why there is no state.
@@ -82,16 +143,19 @@ pub enum HasherError {
 /// The monitor's handle on the hasher.
 pub struct Hasher {
     child: Child,
+    body: OwnedFd,
     started: Option<Start>,
 }
 
 impl Hasher {
-    /// Forks the process. To be called before anything is read.
+    /// Forks the process, with a file in memory for a text. To be called before anything is read.
     ///
     /// # Errors
-    /// What `fork(2)` says.
-    pub fn fork(run: fn(Channel)) -> Result<Hasher, Errno> {
-        Ok(Hasher { child: Child::fork(c"sigsh-hasher", &[0], run)?, started: None })
+    /// What `fork(2)` and `memfd_create(2)` say.
+    pub fn fork(run: fn(Channel, BorrowedFd<'_>)) -> Result<Hasher, Errno> {
+        let body = memory()?;
+        let child = Child::fork(c"sigsh-hasher", &[0, body.as_raw_fd()], |channel| run(channel, body.as_fd()))?;
+        Ok(Hasher { child, body, started: None })
     }
 
     /// Lets it read.
@@ -120,7 +184,7 @@ impl Hasher {
     ///
     /// # Errors
     /// Any [`HasherError`].
-    pub fn finish(mut self) -> Result<HashState, HasherError> {
+    pub fn finish(mut self) -> Result<Hashed, HasherError> {
         let start = self.started.ok_or(ChannelError::Nonsense)?;
         let report = match self.channel().receive() {
             Err(ChannelError::Gone) => return Err(HasherError::Ending(self.child.end())),
@@ -133,40 +197,83 @@ impl Hasher {
             ending => return Err(HasherError::Ending(ending)),
         }
         match report {
-            Report::Done(state) => Ok(HashState::import(start.algorithm, &state, start.limit)?),
+            Report::Done(state, claimed, length) => import(&start, &state, claimed.as_deref(), length, self.body),
             Report::Fault(fault) => Err(HasherError::Input(fault)),
         }
     }
 }
 
-/// The process. Its filter allows `read`, `ppoll`, `write` to the channel and `exit_group`.
-pub fn run(channel: Channel) {
+/// Takes what somebody says who may lie: no more than what an honest hasher could have said of some input.
+fn import(start: &Start, state: &[u8], claimed: Option<&[u8]>, length: u64, file: OwnedFd) -> Result<Hashed, HasherError> {
+    let state = HashState::import(start.algorithm, state, *start.hashed(start.limit).end())?;
+    let claimed = claimed.map(|bytes| HashState::import(start.algorithm, bytes, start.limit)).transpose()?;
+    let size = |state: &HashState| state.size().unwrap_or(u64::MAX);
+    let bytes = size(claimed.as_ref().unwrap_or(&state));
+    let plausible = start.hashed(bytes).contains(&size(&state)) && start.written(bytes).contains(&length);
+    if claimed.is_some() != start.is_claimed() || !plausible {
+        return Err(ChannelError::Nonsense.into());
+    }
+    let body = (start.form == Form::Cleartext).then_some(Body { file, length });
+    Ok(Hashed { state, claimed, body })
+}
+
+/// A file in memory of a fixed size, none of which is there before it is written.
+fn memory() -> Result<OwnedFd, Errno> {
+    let make = |flags: i32| memfd_create(c"sigsh-text", MFdFlags::from_bits_retain(flags.cast_unsigned()));
+    let file = match make(MEMFD) {
+        Err(Errno::EINVAL) => make(MEMFD_BEFORE_6_3)?,
+        made => made?,
+    };
+    ftruncate(&file, MAX_BODY.try_into().unwrap_or(i64::MAX))?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL))?;
+    Ok(file)
+}
+
+/// The process. Its filter allows `read`, `ppoll`, `write` to the channel and to the file for a text, and `exit_group`.
+pub fn run(channel: Channel, body: BorrowedFd<'_>) {
     let mut buffer = vec![0; READ];
+    let (lines, writer) = (Lines::new(), BufWriter::with_capacity(READ, Memory(body)));
     let stdin = std::io::stdin();
-    if sandbox::enter_hasher(&channel).is_err() {
+    if sandbox::enter_hasher(&channel, body).is_err() {
         return;
     }
     let Ok(start) = channel.receive::<Start>() else { return };
-    let _ = match hash(start, stdin.as_fd(), &mut buffer) {
-        Ok(state) => state.export(|bytes| channel.send(&ReportRef::Done(bytes))),
+    let mut text = Text::new(start.form, lines, writer);
+    let _ = match hash(start, stdin.as_fd(), &mut buffer, &mut text) {
+        Ok((state, Some(claimed), length)) => {
+            state.export(|state| claimed.export(|claimed| channel.send(&ReportRef::Done(state, Some(claimed), length))))
+        }
+        Ok((state, None, length)) => state.export(|state| channel.send(&ReportRef::Done(state, None, length))),
         Err(fault) => channel.send(&ReportRef::Fault(fault)),
     };
     // At once: to free the buffer or close the channel would take calls that the filter forbids.
     sys::exit(0)
 }
 
-fn hash(start: Start, stdin: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<HashState, Fault> {
-    let mut state = HashState::new(start.algorithm);
+/// What is signed, what came where that is another, and the length of the text that was written down.
+type Hashes = (HashState, Option<HashState>, u64);
+
+fn hash<W: Write>(start: Start, stdin: BorrowedFd<'_>, buffer: &mut [u8], text: &mut Text<W>) -> Result<Hashes, Fault> {
+    let overlong = if start.form.limit() == start.limit { Fault::LongCleartext } else { Fault::Overlong };
+    let mut state = HashState::salted(start.algorithm, start.salt.as_ref());
+    let mut claimed = start.is_claimed().then(|| HashState::new(start.algorithm));
     let mut left = start.limit;
     loop {
         if channel::wait([(stdin, PollFlags::POLLIN)], after(start.idle)) == Ok([false]) {
             return Err(Fault::Idle);
         }
         match nix::unistd::read(stdin, buffer) {
-            Ok(0) => return Ok(state),
+            Ok(0) => {
+                let length = text.finish(&mut state)?;
+                return Ok((state, claimed, length));
+            }
             Ok(length) => {
-                left = u64::try_from(length).ok().and_then(|length| left.checked_sub(length)).ok_or(Fault::Overlong)?;
-                state.update(buffer.get(..length).unwrap_or_default());
+                left = u64::try_from(length).ok().and_then(|length| left.checked_sub(length)).ok_or(overlong)?;
+                let bytes = buffer.get(..length).unwrap_or_default();
+                if let Some(claimed) = &mut claimed {
+                    claimed.update(bytes);
+                }
+                text.update(bytes, &mut state)?;
             }
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(error) => return Err(Fault::Read(error as i32)),

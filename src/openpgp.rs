@@ -5,7 +5,7 @@ pub mod public;
 pub mod signature;
 
 pub use certificate::SigningKey;
-pub use public::Public;
+pub use public::{Public, Version};
 pub use signature::Draft;
 
 use crate::hash_state::HashAlgorithm;

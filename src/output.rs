@@ -2,16 +2,21 @@
 
 use crate::channel;
 use crate::failure::{Exit, Failure};
+use crate::hash_state::Body;
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::PollFlags;
+use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// How long a client may leave what it asked for unread.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many bytes a second a client takes that is slow, but not gone.
+const SLOWEST: u64 = 64 * 1024;
 
 /// What a pipe takes at once or not at all, in bytes (pipe(7)).
 const PIPE_BUF: usize = 4096;
@@ -63,7 +68,17 @@ pub fn has_reader() -> Result<(), Failure> {
 /// # Errors
 /// When it was not taken whole: the journal is to know.
 pub fn deliver(bytes: &[u8]) -> Result<(), Failure> {
-    write(bytes).map_err(Failure::undelivered)
+    write(bytes, channel::after(PATIENCE)).map_err(Failure::undelivered)
+}
+
+/// Writes a cleartext-signed message: its head, the text from the file where the hasher has put it, the armored signature.
+///
+/// # Errors
+/// As [`deliver`].
+pub fn deliver_cleartext(head: &str, body: &Body, signature: &[u8]) -> Result<(), Failure> {
+    let deadline = channel::after(PATIENCE.saturating_add(Duration::from_secs(body.length / SLOWEST)));
+    let written = write(head.as_bytes(), deadline).and_then(|()| send(body, deadline)).and_then(|()| write(signature, deadline));
+    written.map_err(Failure::undelivered)
 }
 
 /// Writes to standard error. That nobody reads there changes nothing.
@@ -80,13 +95,10 @@ pub fn on_panic() {
 }
 
 /// A client that does not read is waited for, but not for ever. What a poll calls writable takes PIPE_BUF bytes at once.
-fn write(mut rest: &[u8]) -> Result<(), Errno> {
+fn write(mut rest: &[u8], deadline: Instant) -> Result<(), Errno> {
     let stdout = std::io::stdout();
-    let deadline = channel::after(PATIENCE);
     while !rest.is_empty() {
-        if channel::wait([(stdout.as_fd(), PollFlags::POLLOUT)], deadline)? == [false] {
-            return Err(Errno::ETIMEDOUT);
-        }
+        writable(stdout.as_fd(), deadline)?;
         match nix::unistd::write(stdout.as_fd(), rest.get(..PIPE_BUF).unwrap_or(rest)) {
             Ok(0) => return Err(Errno::EIO),
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
@@ -95,4 +107,28 @@ fn write(mut rest: &[u8]) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// The same for a text: the kernel moves it, and this process never sees it.
+fn send(body: &Body, deadline: Instant) -> Result<(), Errno> {
+    let stdout = std::io::stdout();
+    let length = body.length.try_into().map_err(|_| Errno::EOVERFLOW)?;
+    let mut at: i64 = 0;
+    while at < length {
+        writable(stdout.as_fd(), deadline)?;
+        let count = usize::try_from(length - at).unwrap_or(PIPE_BUF).min(PIPE_BUF);
+        match sendfile(stdout.as_fd(), &body.file, Some(&mut at), count) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(_) | Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn writable(stdout: BorrowedFd<'_>, deadline: Instant) -> Result<(), Errno> {
+    match channel::wait([(stdout, PollFlags::POLLOUT)], deadline)? {
+        [true] => Ok(()),
+        [false] => Err(Errno::ETIMEDOUT),
+    }
 }

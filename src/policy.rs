@@ -3,7 +3,7 @@
 
 use crate::config::values::Name;
 use crate::config::{Client, Config, Declaration, Key, Token};
-use crate::hash_state::HashState;
+use crate::hash_state::{Body, Form, HashState, Hashed};
 use crate::identity::Identity;
 use crate::request::{Digest, Sign};
 
@@ -60,6 +60,8 @@ pub struct Grant<'a> {
     pub token: &'a Token,
     /// The greatest number of bytes that need to be read to know whether the artifact is the declared one.
     pub limit: u64,
+    /// What of it is to be signed.
+    pub form: Form,
     size: Option<u64>,
     digest: Option<Digest>,
     armor: bool,
@@ -71,10 +73,16 @@ pub struct Accepted {
     pub armor: bool,
     /// Its hash, open for the signature's trailer.
     pub state: HashState,
+    /// What of it the signature covers.
+    pub form: Form,
     /// Its size in bytes.
     pub size: u64,
-    /// Its digest by the key's hash, from this very state.
+    /// Its digest by the key's hash: from this very state, unless it is claimed.
     pub digest: Vec<u8>,
+    /// Whether size and digest are the hasher's word, because the state that is signed is not that of the bytes alone.
+    pub claimed: bool,
+    /// The text that leaves together with its signature.
+    pub body: Option<Body>,
 }
 
 /// Recognises a client: exactly one has the key (the configuration refuses a second).
@@ -115,7 +123,8 @@ impl<'a> Known<'a> {
                 return Err(Refusal::Undeclared(*required));
             }
         }
-        let max = self.client.max_size();
+        let form = request.form();
+        let max = self.client.max_size().min(form.limit());
         if request.size.is_some_and(|size| size > max) {
             return Err(Refusal::Size(max));
         }
@@ -127,9 +136,11 @@ impl<'a> Known<'a> {
             key,
             token,
             limit: request.size.unwrap_or(max),
+            form,
             size: request.size,
             digest: request.digest,
-            armor: request.armor,
+            // A cleartext-signed message is of text from end to end (RFC 9580 §7).
+            armor: request.armor || form == Form::Cleartext,
         })
     }
 }
@@ -139,18 +150,20 @@ impl Grant<'_> {
     ///
     /// # Errors
     /// Any [`Mismatch`].
-    pub fn accept(self, state: HashState) -> Result<Accepted, Mismatch> {
-        let size = state.size().unwrap_or(u64::MAX);
+    pub fn accept(self, hashed: Hashed) -> Result<Accepted, Mismatch> {
+        let Hashed { state, claimed, body } = hashed;
+        let bytes = claimed.as_ref().unwrap_or(&state);
+        let size = bytes.size().unwrap_or(u64::MAX);
         if size == 0 && self.size != Some(0) {
             return Err(Mismatch::Empty);
         }
         if self.size.is_some_and(|declared| declared != size) {
             return Err(Mismatch::Size(size));
         }
-        let digest = state.clone().finish();
+        let digest = bytes.clone().finish();
         if self.digest.as_ref().is_some_and(|declared| declared.bytes != digest) {
             return Err(Mismatch::Digest);
         }
-        Ok(Accepted { armor: self.armor, state, size, digest })
+        Ok(Accepted { armor: self.armor, state, form: self.form, size, digest, claimed: claimed.is_some(), body })
     }
 }

@@ -1,8 +1,8 @@
 //! What is asked: how sigsh was started, the text of the request, and the request itself.
 
-use crate::hash_state::HashAlgorithm;
+use crate::hash_state::{Form, HashAlgorithm};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use percent_encoding::{AsciiSet, CONTROLS};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -119,6 +119,12 @@ pub struct Sign {
     /// ASCII armor instead of binary
     #[arg(long)]
     pub armor: bool,
+    /// Sign the bytes, or lines of text, whichever way they end; without it, binary
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<Type>,
+    /// Write the whole text with its signature, as InRelease and .dsc have it; at most 16 MiB
+    #[arg(long)]
+    cleartext: bool,
     /// The artifact's size in bytes; another size is not signed
     #[arg(long, value_name = "N")]
     pub size: Option<u64>,
@@ -128,6 +134,29 @@ pub struct Sign {
     /// The artifact's name, for the log only
     #[arg(long, value_name = "TEXT", value_parser = |text: &str| Ok::<_, String>(LogName::new(text)))]
     pub name: Option<LogName>,
+}
+
+/// A type of signature (RFC 9580 §5.2.1), by the name that a client gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Type {
+    Binary,
+    Text,
+}
+
+impl Sign {
+    /// What of the artifact is to be signed.
+    pub fn form(&self) -> Form {
+        match self.kind {
+            _ if self.cleartext => Form::Cleartext,
+            Some(Type::Text) => Form::Text,
+            Some(Type::Binary) | None => Form::Binary,
+        }
+    }
+
+    /// RFC 9580 §7: a cleartext-signed message has signatures of texts, in its own armor.
+    fn is_consistent(&self) -> bool {
+        !self.cleartext || !self.armor && self.kind != Some(Type::Binary)
+    }
 }
 
 /// A digest that a client declares.
@@ -203,7 +232,12 @@ impl Request {
         if words.is_empty() {
             return Ok(Request::Sign(Sign::default()));
         }
-        Words::try_parse_from(words).map(|words| words.request).map_err(|error| RequestError::Syntax(explain(&error)))
+        match Words::try_parse_from(words).map(|words| words.request) {
+            Ok(Request::Sign(sign)) if !sign.is_consistent() => {
+                Err(RequestError::Syntax("--cleartext goes with neither --armor nor --type binary".to_owned()))
+            }
+            request => request.map_err(|error| RequestError::Syntax(explain(&error))),
+        }
     }
 
     /// What `help` prints.
@@ -225,7 +259,9 @@ fn explain(error: &clap::Error) -> String {
     match error.kind() {
         ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => "this is not a request",
         ErrorKind::UnknownArgument => "the request has an unknown option or a word too many",
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => "an option of the request has a wrong value",
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
+            "an option of the request has a wrong value"
+        }
         ErrorKind::ArgumentConflict => "an option of the request stands twice",
         _ => "the request is not complete",
     }
@@ -299,6 +335,22 @@ mod tests {
     }
 
     #[test]
+    fn forms_are_told_apart() {
+        for (text, form) in [
+            ("sign", Form::Binary),
+            ("sign --type binary", Form::Binary),
+            ("sign --type binary --armor", Form::Binary),
+            ("sign --type text", Form::Text),
+            ("sign --type=text --armor", Form::Text),
+            ("sign --cleartext", Form::Cleartext),
+            ("sign k --cleartext --type text", Form::Cleartext),
+        ] {
+            let Ok(Request::Sign(sign)) = Request::parse(text) else { panic!("{text}") };
+            assert_eq!(sign.form(), form, "{text}");
+        }
+    }
+
+    #[test]
     fn a_name_is_cut_between_escapes() {
         for ahead in 0..3 {
             let name = LogName::new(&("x".repeat(ahead) + &"%".repeat(MAX_NAME)));
@@ -331,7 +383,14 @@ mod tests {
             "sign -h",
             "help sign",
             "/usr/lib/openssh/sftp-server",
-            "sign --type text",
+            "sign --type",
+            "sign --type sing",
+            "sign --type TEXT",
+            "sign --type text --type text",
+            "sign --cleartext --cleartext",
+            "sign --cleartext --armor",
+            "sign --cleartext --type binary",
+            "sign --cleartext=yes",
             "sign-tar",
             "--config /etc/passwd",
         ] {
@@ -342,7 +401,19 @@ mod tests {
 
     #[test]
     fn help_names_every_request_and_option() {
-        for word in ["sign", "certificate", "version", "help", "--armor", "--size", "--digest", "--name"] {
+        for word in [
+            "sign",
+            "certificate",
+            "version",
+            "help",
+            "--armor",
+            "--type",
+            "binary, text",
+            "--cleartext",
+            "--size",
+            "--digest",
+            "--name",
+        ] {
             assert!(Request::help().contains(word), "{word}");
         }
         assert!(!Request::help().lines().any(|line| line == ":"));

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::Pid;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use syscalls::{Bonds, Row, When};
 
@@ -59,13 +60,13 @@ pub fn harden() -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// Confines the hasher: standard input and its channel, nothing else.
+/// Confines the hasher: standard input, its channel, and the file in memory for a text; nothing else.
 ///
 /// # Errors
 /// Any [`SandboxError`].
-pub fn enter_hasher(channel: &Channel) -> Result<(), SandboxError> {
+pub fn enter_hasher(channel: &Channel, body: BorrowedFd<'_>) -> Result<(), SandboxError> {
     paths::restrict(&[], &[])?;
-    filter(syscalls::HASHER, Bonds { channel: Some(channel.number()), ..Bonds::default() })
+    filter(syscalls::HASHER, Bonds { channel: Some(channel.number()), body: Some(body.as_raw_fd()), ..Bonds::default() })
 }
 
 /// Confines the monitor, once all that it reads is open. These children are what it may still end.

@@ -7,7 +7,7 @@ use crate::audit::{Audit, Field};
 use crate::channel::{self, Channel, after};
 use crate::config::{self, Config};
 use crate::failure::Failure;
-use crate::hash_state::{HashAlgorithm, HashState};
+use crate::hash_state::{HashAlgorithm, Hashed, Salt};
 use crate::hasher::{self, Hasher};
 use crate::identity::{self, Identity};
 use crate::openpgp::{Draft, OpenpgpError, SigningKey};
@@ -18,7 +18,7 @@ use crate::{openpgp, output, sandbox, sys, trusted};
 use nix::poll::PollFlags;
 use sha2::{Digest, Sha256};
 use std::env::{args_os, var_os};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -26,7 +26,7 @@ use std::time::SystemTime;
 #[derive(Clone, Copy)]
 pub struct Processes {
     /// See [`hasher::run`].
-    pub hasher: fn(Channel),
+    pub hasher: fn(Channel, BorrowedFd<'_>),
     /// See [`token::run`].
     pub token: fn(Channel, Setup<'_>),
 }
@@ -107,14 +107,16 @@ fn sign(
     let key = SigningKey::read(&certificate, grant.key.hash, SystemTime::now())?;
     audit.learn(Field::FINGERPRINT, key.fingerprint());
 
-    let state = hash(hasher, &mut token, &grant, &config.limits)?;
-    let artifact = grant.accept(state)?;
-    audit.learn(Field::MODE, "artifact");
+    let salt = key.salt()?;
+    let hashed = hash(hasher, &mut token, &grant, salt, &config.limits)?;
+    let artifact = grant.accept(hashed)?;
+    audit.learn(Field::MODE, artifact.form.name());
+    audit.learn(Field::CLAIMED, if artifact.claimed { "yes" } else { "" });
     audit.learn(Field::SIZE, artifact.size);
     audit.learn(field_of(artifact.state.algorithm()), hex::encode(&artifact.digest));
     output::has_reader()?;
 
-    let draft = Draft::new(&key, artifact.state, SystemTime::now())?;
+    let draft = Draft::new(&key, artifact.form, salt, artifact.state, SystemTime::now())?;
     audit.learn(Field::DATE, humantime::format_rfc3339_seconds(draft.created()));
     audit.intent()?;
     if token.open()?.is_some_and(|public| !public.is_of(key.key())) {
@@ -128,14 +130,24 @@ fn sign(
     let signature = draft.complete(&raw, artifact.armor)?;
     audit.learn(Field::SIGNATURE, hex::encode(Sha256::digest(&signature)));
     audit.signed()?;
-    output::deliver(&signature)?;
+    match &artifact.body {
+        Some(body) => output::deliver_cleartext(&draft.cleartext_head(), body, &signature)?,
+        None => output::deliver(&signature)?,
+    }
     token.end();
     Ok(())
 }
 
 /// Lets the hasher read, while the token process loads its module. Whichever fails first ends the session.
-fn hash(mut hasher: Hasher, token: &mut Token, grant: &Grant<'_>, limits: &config::Limits) -> Result<HashState, Failure> {
-    hasher.start(hasher::Start { algorithm: grant.key.hash, limit: grant.limit, idle: limits.idle() })?;
+fn hash(
+    mut hasher: Hasher,
+    token: &mut Token,
+    grant: &Grant<'_>,
+    salt: Option<Salt>,
+    limits: &config::Limits,
+) -> Result<Hashed, Failure> {
+    let (algorithm, form) = (grant.key.hash, grant.form);
+    hasher.start(hasher::Start { algorithm, form, salt, limit: grant.limit, idle: limits.idle() })?;
     let total = after(limits.total());
     loop {
         let deadline = token.load_deadline().map_or(total, |loading| loading.min(total));

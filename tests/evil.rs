@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use serde::Serialize;
@@ -20,6 +21,7 @@ use sigsh::token::{Answer, Request, Setup};
 use sigsh::{hasher, sys, token};
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 
 static MODE: OnceLock<String> = OnceLock::new();
@@ -43,7 +45,7 @@ fn main() {
 /// The hasher's answer, as it is on the wire.
 #[derive(Serialize)]
 enum Report {
-    Done(Vec<u8>),
+    Done(Vec<u8>, Option<Vec<u8>>, u64),
     Fault(hasher::Fault),
 }
 
@@ -66,7 +68,7 @@ fn hang() {
     }
 }
 
-fn evil_hasher(channel: Channel) {
+fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
     let act = mode().strip_prefix("hasher-").expect("a hasher");
     match act {
         "leaves-at-once" => return,
@@ -88,7 +90,7 @@ fn evil_hasher(channel: Channel) {
         bad[at..at + bytes.len()].copy_from_slice(bytes);
         bad
     };
-    let done = |state: Vec<u8>| channel.send(&Report::Done(state)).expect("sent");
+    let done = |state: Vec<u8>| channel.send(&Report::Done(state, None, 0)).expect("sent");
     match act {
         "good" => done(good),
         "silent" => {}
@@ -114,11 +116,11 @@ fn evil_hasher(channel: Channel) {
         "huge" => raw(&channel, &vec![0; 100_000]),
         "garbage" => raw(&channel, &[0xff; 300]),
         "more-than-a-message" => {
-            let message = postcard::to_allocvec(&Report::Done(good)).expect("encoded");
+            let message = postcard::to_allocvec(&Report::Done(good, None, 0)).expect("encoded");
             raw(&channel, &[&message[..], &[0]].concat());
         }
         "cut-message" => {
-            let message = postcard::to_allocvec(&Report::Done(good)).expect("encoded");
+            let message = postcard::to_allocvec(&Report::Done(good, None, 0)).expect("encoded");
             raw(&channel, &message[..message.len() - 1]);
         }
         "empty-message" => raw(&channel, &[]),
@@ -162,9 +164,62 @@ fn evil_hasher(channel: Channel) {
             channel.send(&Report::Fault(hasher::Fault::Idle)).expect("sent");
             done(good);
         }
-        _ => panic!("no such hasher"),
+        _ => lie_about_a_text(act, &channel, body, &data, start.algorithm),
     }
     sys::exit(0)
+}
+
+/// What a hasher can say besides where it also says which bytes came, and writes a text down.
+fn lie_about_a_text(act: &str, channel: &Channel, body: BorrowedFd<'_>, data: &[u8], algorithm: HashAlgorithm) {
+    const MAX_BODY: u64 = 2 * (16 << 20) + 2;
+    let state = |data: &[u8]| {
+        let mut state = HashState::new(algorithm);
+        state.update(data);
+        state.export(<[u8]>::to_vec)
+    };
+    let (good, size) = (state(data), data.len() as u64);
+    let text = [data, b"\n"].concat();
+    let write = |bytes: &[u8]| assert_eq!(nix::unistd::write(body, bytes), Ok(bytes.len()));
+    let done = |signed: &[u8], claimed: Option<&[u8]>, length: u64| {
+        channel.send(&Report::Done(state(signed), claimed.map(state), length)).expect("sent");
+    };
+    match act {
+        "text-good" => {
+            write(&text);
+            done(data, Some(data), size + 1);
+        }
+        "text-grown" => {
+            let grow = MAX_BODY as i64 + 1;
+            assert_eq!(nix::unistd::ftruncate(body, grow), Err(Errno::EPERM));
+            assert_eq!(nix::unistd::ftruncate(body, 1), Err(Errno::EPERM));
+            assert_eq!(write_at(body, b"beyond", grow), Err(Errno::EPERM));
+            write(&text);
+            done(data, Some(data), size + 1);
+        }
+        "text-unwritten" => done(data, Some(data), 2 * size + 2),
+        "text-other" => {
+            write(&vec![b'x'; text.len()]);
+            done(data, Some(data), size + 1);
+        }
+        "text-unclaimed" => done(data, None, size + 1),
+        "text-shorter" => done(data, Some(data), size - 1),
+        "text-longer" => done(data, Some(data), 2 * size + 3),
+        "text-beyond-the-file" => done(data, Some(data), MAX_BODY + 1),
+        "text-endless" => done(data, Some(data), u64::MAX),
+        "text-hashes-more" => done(&[&data.repeat(2)[..], b"x"].concat(), Some(data), size + 1),
+        "text-hashes-far-more" => done(&vec![0; MAX_BODY as usize], Some(data), size + 1),
+        "text-claims-more" => done(data, Some(&vec![0; MAX_BODY as usize / 2]), size + 1),
+        "text-claims-nothing" => done(data, Some(b""), 1),
+        "text-claims-nonsense" => channel.send(&Report::Done(good.clone(), Some(good[1..].to_vec()), size + 1)).expect("sent"),
+        "binary-claims" => done(data, Some(data), 0),
+        "binary-has-a-text" => done(data, None, size),
+        "salt-missing" => done(data, Some(data), 0),
+        "salt-too-long" => done(&[&[0; 33], data].concat(), Some(data), 0),
+        "salt-other" => done(&[&[0; 32], data].concat(), Some(data), 0),
+        "fault-carriage-return" => channel.send(&Report::Fault(hasher::Fault::CarriageReturn)).expect("sent"),
+        "fault-body" => channel.send(&Report::Fault(hasher::Fault::Body(5))).expect("sent"),
+        _ => panic!("no such hasher"),
+    }
 }
 
 /// The token process's stages: what it says by itself, and then at each request.
@@ -261,4 +316,9 @@ fn between(channel: &Channel, setup: Setup<'_>, act: &str) {
         return;
     }
     hang();
+}
+
+fn write_at(file: BorrowedFd<'_>, bytes: &[u8], at: i64) -> Result<usize, Errno> {
+    let written = unsafe { libc::pwrite(file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), at) };
+    Errno::result(written).map(isize::unsigned_abs)
 }

@@ -30,9 +30,9 @@ use nix::poll::PollFlags;
 use nix::sys::wait::WaitStatus;
 use sigsh::channel::{self, Channel, after};
 use sigsh::process::Child;
-use sigsh::sandbox::{self, Profile, Surroundings};
+use sigsh::sandbox::{self, Profile, Surroundings, syscalls};
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 use std::{env, mem, ptr};
@@ -164,6 +164,8 @@ const ACTIONS: &[Action] = &[
     ("ftruncate", |r| call!(SYS_ftruncate, r.own, 0)),
     ("write-other", |r| call!(SYS_write, r.own, c"x".as_ptr(), 1)),
     ("pwrite-other", |r| call!(SYS_pwrite64, r.own, c"x".as_ptr(), 1, 0)),
+    ("sendfile-other", |r| call!(SYS_sendfile, r.own, r.own, 0, 0)),
+    ("sendfile-stdout", |r| call!(SYS_sendfile, 1, r.own, 0, 0)),
     ("write-stdout", |_| call!(SYS_write, 1, c"".as_ptr(), 0)),
     // What a file is.
     ("fchmod", |r| call!(SYS_fchmod, r.own, 0o666)),
@@ -368,7 +370,10 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
 fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) -> ! {
     let ready = Ready::make();
     match process {
-        "hasher" => demand(sandbox::enter_hasher(channel)),
+        "hasher" => {
+            let body = call!(SYS_memfd_create, c"body".as_ptr(), syscalls::MEMFD) as c_int;
+            demand(sandbox::enter_hasher(channel, unsafe { BorrowedFd::borrow_raw(body) }));
+        }
         "token-load" | "token-sign" => {
             // What a configuration with SoftHSM says.
             let read = vec![Path::new("/var/lib/sigsh/tokens"), Path::new("/usr/lib/softhsm/libsofthsm2.so"), Path::new(HOME)];

@@ -28,8 +28,8 @@ install_packages() {
 }
 
 missing=
-for package in gcc gnupg gpgv iproute2 libc6-dev makepkg man-db opensc openssh-client openssh-server \
-    pacman-package-manager pandoc rpm shellcheck softhsm2 sqv strace systemd; do
+for package in debian-archive-keyring debootstrap gcc gnupg gpgv iproute2 libc6-dev makepkg man-db opensc \
+    openssh-client openssh-server pacman-package-manager pandoc rpm shellcheck softhsm2 sqv strace systemd; do
     dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
         missing="$missing $package"
 done
@@ -45,6 +45,8 @@ else
     echo "== dependencies: skipped, cargo-deny is not installed"
 fi
 step build cargo build --quiet --release --locked
+
+step "Debian 13" sh tests/trixie.sh
 
 # The tests drive what is shipped: a debug build makes other system calls.
 SIGSH_BUILT=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)

@@ -1,8 +1,8 @@
 //! The certificate: a file of the configuration, and the one key in it that the token must hold.
 
-use super::public::coordinate;
+use super::public::{Version, coordinate};
 use super::{OpenpgpError, one_line};
-use crate::hash_state::HashAlgorithm;
+use crate::hash_state::{HashAlgorithm, Salt};
 use openpgp::cert::Cert;
 use openpgp::cert::amalgamation::ValidAmalgamation;
 use openpgp::crypto::mpi;
@@ -68,6 +68,20 @@ impl SigningKey {
         &self.key
     }
 
+    /// Its version.
+    pub fn version(&self) -> Version {
+        if self.key.version() == 6 { Version::V6 } else { Version::V4 }
+    }
+
+    /// What its next signature hashes first: fresh for each, and nothing in v4.
+    ///
+    /// # Errors
+    /// [`OpenpgpError::Library`] when the kernel has no randomness.
+    pub fn salt(&self) -> Result<Option<Salt>, OpenpgpError> {
+        let draw = || Salt::draw().map_err(|error| OpenpgpError::Library(error.to_string()));
+        (self.version() == Version::V6).then(draw).transpose()
+    }
+
     /// The signing key's fingerprint, in upper-case hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         self.key.fingerprint().to_hex()
@@ -105,18 +119,21 @@ impl SigningKey {
     }
 }
 
-/// The kinds of key that every verifier of the day accepts (RFC 9580 §9.1, §9.2), in a v4 certificate.
+/// The kinds of key that verifiers of the day accept (RFC 9580 §9.1, §9.2).
 fn supported(key: &Key<PublicParts, UnspecifiedRole>, hash: HashAlgorithm) -> Result<(), OpenpgpError> {
     let bits = key.mpis().bits().unwrap_or_default();
     let what = match key.mpis() {
-        _ if key.version() != 4 => "is not of version 4",
+        _ if !matches!(key.version(), 4 | 6) => "is of neither version 4 nor version 6",
         mpi::PublicKey::RSA { .. } if (2048..=4096).contains(&bits) => return Ok(()),
         mpi::PublicKey::RSA { .. } => "has an RSA key of less than 2048 or more than 4096 bits",
         // RFC 9580 §5.2.3.2: at least as long as the curve's field, or 512 bits for P-521.
         mpi::PublicKey::ECDSA { curve, .. } if coordinate(curve).is_some_and(|length| hash.digest_len() < length.min(64)) => {
             "has an ECDSA key whose curve is longer than the configured hash"
         }
-        mpi::PublicKey::ECDSA { curve, .. } | mpi::PublicKey::EdDSA { curve, .. } if coordinate(curve).is_some() => return Ok(()),
+        mpi::PublicKey::ECDSA { curve, .. } if coordinate(curve).is_some() => return Ok(()),
+        // RFC 9580 §5.5.5.5: not in v6; and verifiers of v4 do not know the other one.
+        mpi::PublicKey::EdDSA { curve, .. } if key.version() == 4 && coordinate(curve).is_some() => return Ok(()),
+        mpi::PublicKey::Ed25519 { .. } if key.version() == 6 => return Ok(()),
         _ => "has a signing key of a kind that is not supported",
     };
     Err(OpenpgpError::Certificate(what.to_owned()))

@@ -4,11 +4,20 @@ use super::{OpenpgpError, Scheme, library};
 use crate::hash_state::HashAlgorithm;
 use openpgp::crypto::mpi::{self, MPI};
 use openpgp::packet::Key;
-use openpgp::packet::key::{Key4, PrimaryRole, PublicParts, UnspecifiedRole};
+use openpgp::packet::key::{Key4, Key6, PrimaryRole, PublicParts, UnspecifiedRole};
 use openpgp::types::{Curve, PublicKeyAlgorithm};
 use sequoia_openpgp as openpgp;
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
+
+/// The version of a certificate, and with it of every signature that its keys make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// What every verifier understands (RFC 4880, RFC 9580).
+    V4,
+    /// That of RFC 9580: a salt before what is hashed, longer fingerprints, Ed25519 by its own algorithm.
+    V6,
+}
 
 /// A public key, as a token has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,11 +59,11 @@ pub(crate) fn coordinate(curve: &Curve) -> Option<usize> {
 }
 
 impl Public {
-    /// The OpenPGP key packet (v4) for a key made at this time.
+    /// The OpenPGP key packet for a key made at this time.
     ///
     /// # Errors
     /// [`OpenpgpError::Library`] for a curve that cannot sign here, or a point that is none.
-    pub fn packet(&self, created: SystemTime) -> Result<Key<PublicParts, PrimaryRole>, OpenpgpError> {
+    pub fn packet(&self, version: Version, created: SystemTime) -> Result<Key<PublicParts, PrimaryRole>, OpenpgpError> {
         let (algorithm, mpis) = match self {
             Public::Rsa { n, e } => {
                 let algorithm = PublicKeyAlgorithm::RSAEncryptSign;
@@ -63,15 +72,23 @@ impl Public {
             Public::Ec { params, point } => {
                 let unknown = || OpenpgpError::Library("the token's key has a curve or a point that is not supported".to_owned());
                 let (_, curve) = CURVES.iter().find(|(der, _)| der == params).ok_or_else(unknown)?;
-                let q = MPI::new(&point_on(curve, point).ok_or_else(unknown)?);
-                let curve = curve.clone();
-                match curve {
-                    Curve::Ed25519 => (PublicKeyAlgorithm::EdDSA, mpi::PublicKey::EdDSA { curve, q }),
+                let point = point_on(curve, point).ok_or_else(unknown)?;
+                let (curve, q) = (curve.clone(), MPI::new(&point));
+                match (&curve, version) {
+                    (Curve::Ed25519, Version::V4) => (PublicKeyAlgorithm::EdDSA, mpi::PublicKey::EdDSA { curve, q }),
+                    (Curve::Ed25519, Version::V6) => {
+                        let a = native(&point).ok_or_else(unknown)?;
+                        (PublicKeyAlgorithm::Ed25519, mpi::PublicKey::Ed25519 { a })
+                    }
                     _ => (PublicKeyAlgorithm::ECDSA, mpi::PublicKey::ECDSA { curve, q }),
                 }
             }
         };
-        Ok(Key4::<PublicParts, PrimaryRole>::new(created, algorithm, mpis).map_err(library)?.into())
+        match version {
+            Version::V4 => Key4::<PublicParts, PrimaryRole>::new(created, algorithm, mpis).map(Into::into),
+            Version::V6 => Key6::<PublicParts, PrimaryRole>::new(created, algorithm, mpis).map(Into::into),
+        }
+        .map_err(library)
     }
 
     /// Whether this is the public half of an OpenPGP key.
@@ -83,9 +100,17 @@ impl Public {
             (Public::Ec { point, .. }, mpi::PublicKey::ECDSA { curve, q } | mpi::PublicKey::EdDSA { curve, q }) => {
                 point_on(curve, point).is_some_and(|point| MPI::new(&point) == *q)
             }
+            (Public::Ec { point, .. }, mpi::PublicKey::Ed25519 { a }) => {
+                point_on(&Curve::Ed25519, point).and_then(|point| native(&point)) == Some(*a)
+            }
             _ => false,
         }
     }
+}
+
+/// The point without its prefix, as algorithm 27 has it (RFC 9580 §5.5.5.9).
+fn native(point: &[u8]) -> Option<[u8; 32]> {
+    point.strip_prefix(&[0x40])?.try_into().ok()
 }
 
 /// The point as OpenPGP writes it (RFC 9580 §11.2.1): `04 x y`, or `40 x` on Ed25519. Tokens give it bare, or in an OCTET STRING.
@@ -122,7 +147,7 @@ pub fn to_sign(
             let length = coordinate(curve).unwrap_or_default().min(digest.len());
             Ok((Scheme::Ecdsa, digest.get(..length).unwrap_or_default().to_vec()))
         }
-        mpi::PublicKey::EdDSA { .. } => Ok((Scheme::Eddsa, digest.to_vec())),
+        mpi::PublicKey::EdDSA { .. } | mpi::PublicKey::Ed25519 { .. } => Ok((Scheme::Eddsa, digest.to_vec())),
         _ => Err(OpenpgpError::Certificate("has a signing key of a kind that is not supported".to_owned())),
     }
 }
@@ -142,6 +167,10 @@ pub fn from_raw(key: &Key<PublicParts, UnspecifiedRole>, raw: &[u8]) -> Result<m
             halves(coordinate(curve).unwrap_or(raw.len())).map(|(r, s)| mpi::Signature::ECDSA { r, s })
         }
         mpi::PublicKey::EdDSA { .. } => halves(32).map(|(r, s)| mpi::Signature::EdDSA { r, s }),
+        mpi::PublicKey::Ed25519 { .. } => {
+            let s = raw.try_into().map_err(|_| OpenpgpError::Raw(raw.len()))?;
+            Ok(mpi::Signature::Ed25519 { s: Box::new(s) })
+        }
         _ => Err(OpenpgpError::Raw(raw.len())),
     }
 }

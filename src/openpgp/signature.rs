@@ -1,11 +1,12 @@
 //! The signature packet: the monitor's own trailer on the artifact's hash state, and the check of what comes out.
 
 use super::public::{from_raw, to_sign};
-use super::{OpenpgpError, Scheme, SigningKey, library, one_line};
-use crate::hash_state::{HashAlgorithm, HashState};
+use super::{OpenpgpError, Scheme, SigningKey, Version, library, one_line};
+use crate::hash_state::{Form, HashState, Salt};
 use openpgp::armor;
-use openpgp::packet::signature::Signature4;
+use openpgp::crypto::mpi;
 use openpgp::packet::signature::subpacket::{Subpacket, SubpacketArea, SubpacketValue};
+use openpgp::packet::signature::{Signature4, Signature6};
 use openpgp::packet::{Packet, Signature};
 use openpgp::parse::{PacketParser, PacketParserResult, Parse};
 use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
@@ -18,6 +19,8 @@ use std::time::{Duration, SystemTime};
 /// A signature that only lacks its value.
 pub struct Draft<'a> {
     key: &'a SigningKey,
+    kind: SignatureType,
+    salt: Vec<u8>,
     state: HashState,
     hashed: SubpacketArea,
     created: SystemTime,
@@ -25,27 +28,36 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Decides what is signed: a detached binary signature, made `now` by this key, on what the state has taken in.
+    /// Decides what is signed: a signature of a document, made `now` by this key, on what the state has taken in. The salt, which it has
+    /// taken in first, is the key's own ([`SigningKey::salt`]).
     ///
     /// # Errors
     /// [`OpenpgpError::Certificate`] when the key has expired since it was read, [`OpenpgpError::Library`].
-    pub fn new(key: &'a SigningKey, state: HashState, now: SystemTime) -> Result<Draft<'a>, OpenpgpError> {
+    pub fn new(
+        key: &'a SigningKey,
+        form: Form,
+        salt: Option<Salt>,
+        state: HashState,
+        now: SystemTime,
+    ) -> Result<Draft<'a>, OpenpgpError> {
         key.still_alive(now)?;
+        let kind = if form == Form::Binary { SignatureType::Binary } else { SignatureType::Text };
+        let salt = salt.map(|salt| salt.bytes(state.algorithm()).to_vec()).unwrap_or_default();
         // Whole seconds, rounded down: sqv accepts nothing that is even a moment ahead.
         let created = now - Duration::from_nanos(now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.subsec_nanos()).into());
         let time = Timestamp::try_from(created).map_err(library)?;
-        let subpackets = vec![
+        let mut subpackets = vec![
             Subpacket::new(SubpacketValue::SignatureCreationTime(time), true).map_err(library)?,
             Subpacket::new(SubpacketValue::IssuerFingerprint(key.key().fingerprint()), false).map_err(library)?,
-            // rpm 4.18 shows "key ID 00000000" without it.
-            Subpacket::new(SubpacketValue::Issuer(key.key().keyid()), false).map_err(library)?,
         ];
+        if key.version() == Version::V4 {
+            // rpm 4.18 shows "key ID 00000000" without it; RFC 9580 §5.2.3.12 forbids it in v6.
+            subpackets.push(Subpacket::new(SubpacketValue::Issuer(key.key().keyid()), false).map_err(library)?);
+        }
         let hashed = SubpacketArea::new(subpackets).map_err(library)?;
-        let mut draft = Draft { key, state, hashed, created, digest: Vec::new() };
-        let hash = draft.state.algorithm();
         let pk = u8::from(key.key().pk_algo());
-        draft.digest = finish(draft.state.clone(), SignatureType::Binary, pk, hash, &draft.hashed)?;
-        Ok(draft)
+        let digest = finish(state.clone(), key.version(), kind, pk, &hashed)?;
+        Ok(Draft { key, kind, salt, state, hashed, created, digest })
     }
 
     /// What the token has to sign.
@@ -61,23 +73,41 @@ impl<'a> Draft<'a> {
         self.created
     }
 
+    /// What stands before the text in a cleartext-signed message (RFC 9580 §7): the name of the hash for verifiers of v4, which may want
+    /// it; in v6 nobody does (RFC 9580 §6.2.2.3).
+    pub fn cleartext_head(&self) -> String {
+        let hash = match self.key.version() {
+            Version::V4 => format!("Hash: {}\n", self.state.algorithm().name().to_uppercase()),
+            Version::V6 => String::new(),
+        };
+        format!("-----BEGIN PGP SIGNED MESSAGE-----\n{hash}\n")
+    }
+
     /// Puts the token's value in, writes the packet, and checks the bytes as a stranger would.
     ///
     /// # Errors
     /// [`OpenpgpError::Raw`], [`OpenpgpError::SelfCheck`].
     pub fn complete(&self, raw: &[u8], armored: bool) -> Result<Vec<u8>, OpenpgpError> {
         let value = from_raw(self.key.key(), raw)?;
-        let hash = self.state.algorithm().into();
         let prefix = [self.digest.first(), self.digest.get(1)].map(|byte| byte.copied().unwrap_or_default());
-        let pk = self.key.key().pk_algo();
-        let unhashed = SubpacketArea::default();
-        let packet = Signature4::new(SignatureType::Binary, pk, hash, self.hashed.clone(), unhashed, prefix, value);
-        let mut bytes = Packet::from(Signature::V4(packet)).to_vec().map_err(library)?;
+        let mut bytes = self.packet(self.kind, prefix, value)?.to_vec().map_err(library)?;
         if armored {
             bytes = wrap(&bytes).map_err(|error| OpenpgpError::Library(error.to_string()))?;
         }
         self.check(&bytes, armored)?;
         Ok(bytes)
+    }
+
+    fn packet(&self, kind: SignatureType, prefix: [u8; 2], value: mpi::Signature) -> Result<Packet, OpenpgpError> {
+        let (pk, hash) = (self.key.key().pk_algo(), self.state.algorithm().into());
+        let (hashed, unhashed) = (self.hashed.clone(), SubpacketArea::default());
+        match self.key.version() {
+            Version::V4 => Ok(Signature4::new(kind, pk, hash, hashed, unhashed, prefix, value).into()),
+            Version::V6 => {
+                let packet = Signature6::new(kind, pk, hash, hashed, unhashed, prefix, self.salt.clone(), value);
+                packet.map(Into::into).map_err(library)
+            }
+        }
     }
 
     /// Reads the final bytes back and verifies them: nothing is taken over from the draft but what was decided.
@@ -104,8 +134,16 @@ impl<'a> Draft<'a> {
         if !matches!(rest, PacketParserResult::EOF(_)) {
             return wrong("more than one packet");
         }
-        if signature.version() != 4 || signature.typ() != SignatureType::Binary {
-            return wrong("not a v4 signature of a binary document");
+        let salt = match (&signature, self.key.version()) {
+            (Signature::V4(_), Version::V4) => &[],
+            (Signature::V6(signature), Version::V6) => signature.salt(),
+            _ => return wrong("of another version than its key"),
+        };
+        if salt != self.salt {
+            return wrong("another salt");
+        }
+        if signature.typ() != self.kind {
+            return wrong("not a signature of this type");
         }
         if signature.hash_algo() != self.state.algorithm().into() || signature.pk_algo() != self.key.key().pk_algo() {
             return wrong("other algorithms");
@@ -118,11 +156,12 @@ impl<'a> Draft<'a> {
             return wrong("an unhashed area");
         }
         let key = self.key.key();
-        if !signature.issuer_fingerprints().eq([&key.fingerprint()]) || !signature.issuers().eq([&key.keyid()]) {
+        let id = (self.key.version() == Version::V4).then(|| key.keyid());
+        if !signature.issuer_fingerprints().eq([&key.fingerprint()]) || !signature.issuers().eq(&id) {
             return wrong("another issuer");
         }
         let pk = u8::from(signature.pk_algo());
-        let digest = finish(self.state.clone(), signature.typ(), pk, self.state.algorithm(), signature.hashed_area())?;
+        let digest = finish(self.state.clone(), self.key.version(), signature.typ(), pk, signature.hashed_area())?;
         if digest.get(..2) != Some(&signature.digest_prefix()[..]) {
             return wrong("the digest's first bytes differ");
         }
@@ -132,22 +171,26 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Appends the trailer (RFC 9580 §5.2.4, v4) and finishes the hash.
+/// Appends the trailer (RFC 9580 §5.2.4) and finishes the hash.
 fn finish(
     mut state: HashState,
+    version: Version,
     kind: SignatureType,
     pk: u8,
-    hash: HashAlgorithm,
     hashed: &SubpacketArea,
 ) -> Result<Vec<u8>, OpenpgpError> {
     let area = hashed.to_vec().map_err(library)?;
     let length = u16::try_from(area.len()).map_err(|_| OpenpgpError::Library("the hashed area is too long".to_owned()))?;
-    let hash = u8::from(openpgp::types::HashAlgorithm::from(hash));
-    let mut trailer = vec![4, kind.into(), pk, hash];
-    trailer.extend(length.to_be_bytes());
+    let hash = u8::from(openpgp::types::HashAlgorithm::from(state.algorithm()));
+    let number = if version == Version::V6 { 6 } else { 4 };
+    let mut trailer = vec![number, kind.into(), pk, hash];
+    match version {
+        Version::V4 => trailer.extend(length.to_be_bytes()),
+        Version::V6 => trailer.extend(u32::from(length).to_be_bytes()),
+    }
+    let total = u32::from(length) + if version == Version::V6 { 8 } else { 6 };
     trailer.extend(area);
-    let total = u32::from(length) + 6;
-    trailer.extend([4, 0xff]);
+    trailer.extend([number, 0xff]);
     trailer.extend(total.to_be_bytes());
     state.update(&trailer);
     Ok(state.finish())
@@ -169,13 +212,15 @@ fn unwrap(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash_state::HashAlgorithm;
+    use openpgp::Profile::{self, RFC4880, RFC9580};
     use openpgp::cert::{CertBuilder, CipherSuite};
-    use openpgp::crypto::{KeyPair, Signer, mpi};
+    use openpgp::crypto::{KeyPair, Signer};
     use openpgp::packet::{Marker, UserID};
 
     /// A key in software, and the certificate of it alone.
-    fn key(suite: CipherSuite) -> (KeyPair, SigningKey) {
-        let builder = CertBuilder::new().set_profile(openpgp::Profile::RFC4880).unwrap();
+    fn key(profile: Profile, suite: CipherSuite) -> (KeyPair, SigningKey) {
+        let builder = CertBuilder::new().set_profile(profile).unwrap();
         let (cert, _) =
             builder.set_cipher_suite(suite).add_userid("Test <test@example.org>").add_signing_subkey().generate().unwrap();
         let now = SystemTime::now();
@@ -190,7 +235,8 @@ mod tests {
     /// What a token would answer.
     fn raw(pair: &mut KeyPair, hash: HashAlgorithm, digest: &[u8]) -> Vec<u8> {
         match pair.sign(hash.into(), digest).unwrap() {
-            mpi::Signature::RSA { s } => s.value().to_vec(),
+            mpi::Signature::RSA { s } => s.value_padded(256).unwrap().to_vec(),
+            mpi::Signature::Ed25519 { s } => s.to_vec(),
             mpi::Signature::EdDSA { r, s } | mpi::Signature::ECDSA { r, s } => {
                 [r.value_padded(32).unwrap(), s.value_padded(32).unwrap()].concat()
             }
@@ -198,19 +244,23 @@ mod tests {
         }
     }
 
-    fn state(data: &[u8]) -> HashState {
-        let mut state = HashState::new(HashAlgorithm::Sha512);
+    fn draft<'a>(key: &'a SigningKey, form: Form, data: &[u8], now: SystemTime) -> Draft<'a> {
+        let salt = key.salt().unwrap();
+        let mut state = HashState::salted(HashAlgorithm::Sha512, salt.as_ref());
         state.update(data);
-        state
+        Draft::new(key, form, salt, state, now).unwrap()
     }
 
-    /// Hands `judge` a draft and its good signature, for each kind of key.
+    /// Hands `judge` a draft and its good signature, for each kind of key, version and type.
     fn each(suites: &[CipherSuite], judge: impl Fn(&Draft<'_>, &[u8])) {
-        for suite in suites {
-            let (mut pair, key) = key(*suite);
-            let draft = Draft::new(&key, state(b"data"), SystemTime::now()).unwrap();
-            let raw = raw(&mut pair, HashAlgorithm::Sha512, &draft.digest);
-            judge(&draft, &draft.complete(&raw, false).unwrap());
+        for (suite, profile) in suites.iter().flat_map(|suite| [(suite, RFC4880), (suite, RFC9580)]) {
+            let (mut pair, key) = key(profile, *suite);
+            assert_eq!(key.version() == Version::V6, profile == RFC9580);
+            for form in [Form::Binary, Form::Text] {
+                let draft = draft(&key, form, b"data", SystemTime::now());
+                let raw = raw(&mut pair, HashAlgorithm::Sha512, &draft.digest);
+                judge(&draft, &draft.complete(&raw, false).unwrap());
+            }
         }
     }
 
@@ -285,24 +335,60 @@ mod tests {
     #[test]
     fn another_good_signature_is_refused() {
         each(&[CipherSuite::Cv25519], |draft, good| {
-            let earlier = Draft::new(draft.key, state(b"data"), draft.created - Duration::from_secs(1)).unwrap();
-            let other = Draft::new(draft.key, state(b"other"), draft.created).unwrap();
-            for draft in [&earlier, &other] {
+            let form = |kind| if kind == SignatureType::Binary { Form::Binary } else { Form::Text };
+            let other_form = if form(draft.kind) == Form::Binary { Form::Text } else { Form::Binary };
+            let earlier = super::tests::draft(draft.key, form(draft.kind), b"data", draft.created - Duration::from_secs(1));
+            let other = super::tests::draft(draft.key, form(draft.kind), b"other", draft.created);
+            let typed = super::tests::draft(draft.key, other_form, b"data", draft.created);
+            for draft in [&earlier, &other, &typed] {
                 refuses(draft, good, "of another draft");
             }
         });
-        let ((mut pair, ours), (mut stranger, _)) = (key(CipherSuite::Cv25519), key(CipherSuite::Cv25519));
-        let draft = Draft::new(&ours, state(b"data"), SystemTime::now()).unwrap();
+        for profile in [RFC4880, RFC9580] {
+            let ((mut pair, ours), (mut stranger, _)) = (key(profile, CipherSuite::Cv25519), key(profile, CipherSuite::Cv25519));
+            let draft = draft(&ours, Form::Binary, b"data", SystemTime::now());
+            let hash = HashAlgorithm::Sha512;
+            let by_stranger = raw(&mut stranger, hash, &draft.digest);
+            assert!(matches!(draft.complete(&by_stranger, false), Err(OpenpgpError::SelfCheck(_))));
+            for kind in [SignatureType::Text, SignatureType::Standalone, SignatureType::GenericCertification] {
+                let pk = u8::from(ours.key().pk_algo());
+                let digest = finish(draft.state.clone(), ours.version(), kind, pk, &draft.hashed).unwrap();
+                let value = from_raw(ours.key(), &raw(&mut pair, hash, &digest)).unwrap();
+                let packet = draft.packet(kind, [digest[0], digest[1]], value).unwrap();
+                refuses(&draft, &packet.to_vec().unwrap(), &format!("{kind:?}"));
+            }
+        }
+    }
+
+    /// The same artifact twice, in v6: with another salt each time, as long as RFC 9580 §9.5 wants it.
+    #[test]
+    fn a_salt_is_fresh_and_of_its_hash_length() {
+        let (_, key) = key(RFC9580, CipherSuite::Cv25519);
+        let now = SystemTime::now();
+        for (hash, length) in [(HashAlgorithm::Sha256, 16), (HashAlgorithm::Sha384, 24), (HashAlgorithm::Sha512, 32)] {
+            assert_eq!(openpgp::types::HashAlgorithm::from(hash).salt_size().unwrap(), length);
+            let salts = [(); 2].map(|()| {
+                let salt = key.salt().unwrap();
+                Draft::new(&key, Form::Binary, salt, HashState::salted(hash, salt.as_ref()), now).unwrap().salt
+            });
+            assert!(salts.iter().all(|salt| salt.len() == length) && salts[0] != salts[1], "{salts:?}");
+        }
+    }
+
+    /// A salt in the packet that was not hashed, or another one: a verifier would not take it, and the check does not either.
+    #[test]
+    fn the_salt_is_the_one_that_was_hashed() {
+        let (mut pair, key) = key(RFC9580, CipherSuite::Cv25519);
+        let draft = draft(&key, Form::Binary, b"data", SystemTime::now());
         let hash = HashAlgorithm::Sha512;
-        let by_stranger = raw(&mut stranger, hash, &draft.digest);
-        assert!(matches!(draft.complete(&by_stranger, false), Err(OpenpgpError::SelfCheck(_))));
-        for kind in [SignatureType::Text, SignatureType::Standalone, SignatureType::GenericCertification] {
-            let digest = finish(state(b"data"), kind, u8::from(ours.key().pk_algo()), hash, &draft.hashed).unwrap();
-            let value = from_raw(ours.key(), &raw(&mut pair, hash, &digest)).unwrap();
-            let unhashed = SubpacketArea::default();
-            let prefix = [digest[0], digest[1]];
-            let packet = Signature4::new(kind, ours.key().pk_algo(), hash.into(), draft.hashed.clone(), unhashed, prefix, value);
-            refuses(&draft, &Packet::from(Signature::V4(packet)).to_vec().unwrap(), &format!("{kind:?}"));
+        let value = from_raw(key.key(), &raw(&mut pair, hash, &draft.digest)).unwrap();
+        for salt in [vec![0; 32], vec![0; 16], draft.salt[..31].to_vec(), Vec::new()] {
+            let (hashed, prefix) = (draft.hashed.clone(), [draft.digest[0], draft.digest[1]]);
+            let pk = key.key().pk_algo();
+            let packet =
+                Signature6::new(draft.kind, pk, hash.into(), hashed, SubpacketArea::default(), prefix, salt, value.clone())
+                    .unwrap();
+            refuses(&draft, &Packet::from(packet).to_vec().unwrap(), "another salt");
         }
     }
 

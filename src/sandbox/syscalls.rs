@@ -31,6 +31,8 @@ pub enum When {
     Free,
     /// The first argument is the descriptor of the process's channel.
     OnChannel,
+    /// The first argument is the descriptor of the file in memory that takes the text of a cleartext-signed message.
+    OnBody,
     /// The first argument is a child of the process, the second is SIGKILL.
     EndsChild,
     /// The argument of this index has none of these bits.
@@ -66,11 +68,18 @@ const fn name(constant: &'static str) -> &'static str {
 /// What fork(2) passes to clone(2).
 const FORK: i32 = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
 
+/// What memfd_create(2) is given: a file that never becomes executable, closes on exec, and can be sealed.
+pub const MEMFD: i32 = (libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL).cast_signed();
+
+/// The same for kernels before 6.3.
+pub const MEMFD_BEFORE_6_3: i32 = (libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING).cast_signed();
+
 /// The hasher, from its first instruction. Its memory is reserved before.
 pub const HASHER: &[Row] = &[
     row!(SYS_read, "the start message; then the artifact"),
     row!(SYS_ppoll, "waits for the next byte, for no longer than the idle limit"),
     row!(SYS_write, When::OnChannel, "the answer, to the monitor and nobody else"),
+    rare!(SYS_write, When::OnBody, "the text of a cleartext-signed message, to the file in memory that the monitor sends on"),
     row!(SYS_exit_group, "leaves"),
     rare!(SYS_clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
 ];
@@ -83,7 +92,12 @@ pub const MONITOR: &[Row] = &[
     row!(SYS_kill, When::EndsChild, "ends the two other processes; sshd's and those of other sessions have our uid"),
     row!(SYS_wait4, "learns how they ended"),
     row!(SYS_close, "their channels, when they are done"),
-    rare!(SYS_getrandom, "seeds of hash maps, where none was needed before"),
+    rare!(
+        SYS_sendfile,
+        When::Is(0, 1),
+        "the text of a cleartext-signed message, which the monitor never reads, to standard output"
+    ),
+    rare!(SYS_getrandom, "the salt of a v6 signature; seeds of hash maps, where none was needed before"),
     row!(SYS_brk, "memory"),
     rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory: pieces of 128 KiB and more, when a certificate is that large"),
     rare!(SYS_munmap, "memory: gives them back"),
@@ -167,6 +181,10 @@ pub const BEGINNING: &[Row] = &[
     rare!(SYS_rseq, "the C library in a forked child"),
     rare!(SYS_rt_sigprocmask, "the C library around fork, in some versions"),
     row!(SYS_socketpair, "the channels"),
+    row!(SYS_memfd_create, When::Is(1, MEMFD), "the file in memory for the text of a cleartext-signed message"),
+    rare!(SYS_memfd_create, When::Is(1, MEMFD_BEFORE_6_3), "the same, where the kernel does not know MFD_NOEXEC_SEAL"),
+    row!(SYS_ftruncate, "gives it its size"),
+    row!(SYS_fcntl, When::Is(1, libc::F_ADD_SEALS), "keeps it at that"),
     row!(SYS_socket, When::Is(0, libc::AF_UNIX), "the journal's socket"),
     row!(SYS_connect, "the journal"),
     row!(SYS_close_range, "a child keeps only its own descriptors"),
@@ -189,6 +207,8 @@ pub const BEGINNING: &[Row] = &[
 pub(crate) struct Bonds<'a> {
     /// For [`When::OnChannel`].
     pub(crate) channel: Option<RawFd>,
+    /// For [`When::OnBody`].
+    pub(crate) body: Option<RawFd>,
     /// For [`When::EndsChild`]; before there are any, all that a Landlock scope leaves.
     pub(crate) children: Option<&'a [Pid]>,
 }
@@ -205,6 +225,7 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
         let is = |argument, value| condition(argument, Op::Eq, value);
         let rules = match row.when {
             When::OnChannel => bonds.channel.map(|channel| Ok(vec![is(0, channel)?])).into_iter().collect(),
+            When::OnBody => bonds.body.map(|body| Ok(vec![is(0, body)?])).into_iter().collect(),
             When::EndsChild => match bonds.children {
                 Some(children) => children.iter().map(|child| Ok(vec![is(0, child.as_raw())?, is(1, libc::SIGKILL)?])).collect(),
                 None => vec![Ok(vec![is(1, libc::SIGKILL)?])],

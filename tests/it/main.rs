@@ -12,5 +12,8 @@ mod sandbox;
 mod separation;
 mod signs;
 mod sshd;
+mod text;
 mod token;
+mod trixie;
+mod v6;
 mod world;

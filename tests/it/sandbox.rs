@@ -46,14 +46,14 @@ const MAY: [(&str, &[&[&str]]); 5] = [
         "begin",
         &[
             OPENS,
-            &["ftruncate", "write-other", "write-stdout", "pwrite-other", "kill-child"],
+            &["ftruncate", "write-other", "write-stdout", "pwrite-other", "sendfile-stdout", "kill-child"],
             // Landlock leaves children alone, where the kernel has signal scopes.
             &["kill-parent", "kill-sibling", "kill-all"],
             &["socket-unix", "socketpair", "connect-decoy", "mmap-exec"],
         ],
     ),
     ("hasher", &[]),
-    ("monitor", &[&["write-other", "write-stdout", "kill-child"]]),
+    ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "kill-child"]]),
     ("token-load", &[&["ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["write-other", "write-stdout"]]),
 ];
@@ -324,10 +324,10 @@ fn a_waiting_session_is_confined() {
     }
     let kinds = |process| waiting.descriptors(process).into_iter().map(|(_, kind)| kind).collect::<Vec<_>>();
     assert_eq!(waiting.descriptors(1)[0], (0, "pipe".to_owned()));
-    assert_eq!(kinds(1), ["pipe", "socket"], "the hasher");
-    let null = "/dev/null";
+    let (null, text) = ("/dev/null", "/memfd:sigsh-text (deleted)");
+    assert_eq!(kinds(1), ["pipe", text, "socket"], "the hasher");
     assert_eq!(kinds(2), [null, null, null, "/var/lib/sigsh/state/pin.hsm", "socket"], "the token process");
-    assert_eq!(kinds(0), [null, "pipe", "pipe", "socket", "socket", "socket"], "the monitor: two channels and the journal");
+    assert_eq!(kinds(0), [null, "pipe", "pipe", text, "socket", "socket", "socket"], "the monitor: two channels and the journal");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();
 }
@@ -449,6 +449,7 @@ fn every_row_is_needed() {
         (&config, "build1", "sign rsa4096", Some(0)),
         (&config, "build1", "sign ed25519", Some(0)),
         (&config, "build1", "sign nistp256 --armor", Some(0)),
+        (&config, "build1", "sign ed25519 --cleartext", Some(0)),
         (&first, "build1", "sign nistp521", Some(0)),
         (&absent, "build1", "sign", Some(69)),
         (&config, "build1", "certificate", Some(0)),

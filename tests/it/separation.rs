@@ -2,7 +2,8 @@
 //! code, nothing on stdout, a record, in bounded time, and with no process left.
 
 use crate::sandbox::installed;
-use crate::world::{Outcome, Session, calls, changed, faulty, field, finish_child, patient, records, verify, world};
+use crate::world::{CONFIG, Outcome, Session, calls, changed, faulty, field, finish_child, patient, records, verify, world};
+use crate::{trixie, v6};
 use openpgp::crypto::mpi;
 use openpgp::parse::Parse;
 use sequoia_openpgp as openpgp;
@@ -148,6 +149,70 @@ fn an_evil_hasher_gets_nowhere() {
     let good = session(&config, "hasher-good", &request, false);
     verify("ed25519", good.signature(), DATA);
     assert!(calls(&count, "C_SignInit") > 0);
+}
+
+/// One that lies about a text, or about the salt of v6.
+#[test]
+fn an_evil_hasher_of_texts_gets_nowhere() {
+    const NONSENSE: Ending = (70, "internal error", "failed", "the hasher failed: the process sent nonsense");
+    const TOO_LONG: Ending = (70, "internal error", "failed", "more bytes than the limit");
+    const CLEARTEXT: &str = "sign ed25519 --cleartext --size 21";
+    const TEXT: &str = "sign ed25519 --type text --size 21";
+    let carriage = "the text has a carriage return without a line feed, which verifiers read differently";
+    let table = [
+        (CLEARTEXT, "text-unclaimed", NONSENSE),
+        (CLEARTEXT, "text-shorter", NONSENSE),
+        (CLEARTEXT, "text-longer", NONSENSE),
+        (CLEARTEXT, "text-beyond-the-file", NONSENSE),
+        (CLEARTEXT, "text-endless", NONSENSE),
+        (CLEARTEXT, "text-hashes-more", TOO_LONG),
+        ("sign ed25519 --cleartext", "text-hashes-more", NONSENSE),
+        ("sign ed25519 --cleartext", "text-hashes-far-more", TOO_LONG),
+        (CLEARTEXT, "text-claims-more", TOO_LONG),
+        (CLEARTEXT, "text-claims-nothing", NONSENSE),
+        (CLEARTEXT, "text-claims-nonsense", INTERNAL("not a hash state")),
+        (CLEARTEXT, "good", NONSENSE),
+        (CLEARTEXT, "fault-carriage-return", (65, carriage, "failed", "")),
+        (CLEARTEXT, "fault-body", INTERNAL("the text could not be kept: EIO")),
+        (TEXT, "good", NONSENSE),
+        (TEXT, "text-good", NONSENSE),
+        (TEXT, "text-unclaimed", NONSENSE),
+        (TEXT, "text-hashes-more", TOO_LONG),
+        ("sign ed25519", "binary-claims", NONSENSE),
+        ("sign ed25519", "binary-has-a-text", NONSENSE),
+        ("sign ed25519", "text-good", NONSENSE),
+    ];
+    world();
+    let (config, count) = faulty("", &[]);
+    all_of(table, |(request, mode, ending)| {
+        let mode = format!("hasher-{mode}");
+        demand(&mode, &session(&config, &mode, request, false), ending);
+    });
+    for (mode, ending) in [("salt-missing", NONSENSE), ("salt-too-long", NONSENSE), ("good", NONSENSE)] {
+        let mode = format!("hasher-{mode}");
+        demand(&mode, &session(v6::config(), &mode, "sign ed25519", false), ending);
+    }
+    assert_eq!((calls(&count, "C_SignInit"), calls(&count, "C_Login")), (0, 0));
+}
+
+/// What the monitor cannot see, for it reads neither text nor salt: then what leaves is no more than was said, and nobody accepts it.
+#[test]
+fn what_an_evil_hasher_spoils_is_worth_nothing() {
+    world();
+    let head = b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n";
+    for (mode, text) in [
+        ("text-good", [DATA, b"\n"].concat()),
+        ("text-grown", [DATA, b"\n"].concat()),
+        ("text-other", vec![b'x'; DATA.len() + 1]),
+        ("text-unwritten", vec![0; 2 * DATA.len() + 2]),
+    ] {
+        let outcome = session(Path::new(CONFIG), &format!("hasher-{mode}"), "sign ed25519 --cleartext", false);
+        let expected = [&head[..], &text, b"-----BEGIN PGP SIGNATURE-----\n"].concat();
+        assert!(outcome.signature().starts_with(&expected) && outcome.out.len() < expected.len() + 400, "{mode}: {outcome:?}");
+        assert_eq!(trixie::cleartext("/etc/sigsh/ed25519.pgp", &outcome.out).is_some(), text.starts_with(DATA), "{mode}");
+    }
+    let outcome = session(v6::config(), "hasher-salt-other", "sign ed25519", false);
+    assert!(!trixie::accepts(&v6::certificate("ed25519"), outcome.signature(), DATA));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `sigsh-admin certificate`.
 
 use crate::{AdminError, account};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use nix::sys::stat::Mode;
 use openpgp::Cert;
 use openpgp::crypto::{Signer, mpi};
@@ -15,7 +15,7 @@ use sigsh::config::Config;
 use sigsh::hash_state::HashAlgorithm;
 use sigsh::openpgp::certificate::MAX_CERTIFICATE;
 use sigsh::openpgp::public::{from_raw, to_sign};
-use sigsh::openpgp::{OpenpgpError, SigningKey};
+use sigsh::openpgp::{OpenpgpError, SigningKey, Version};
 use sigsh::token::Token;
 use sigsh::trusted;
 use std::io::Write;
@@ -34,6 +34,9 @@ pub(crate) enum Command {
         /// How long it is valid, such as 10y; without it, for ever
         #[arg(long, value_name = "TIME", value_parser = lifetime)]
         expires: Option<Duration>,
+        /// Version 4, which every verifier understands, or 6, that of RFC 9580
+        #[arg(long, value_name = "VERSION", default_value = "v4")]
+        openpgp: Openpgp,
     },
     /// Print the certificate
     Show {
@@ -43,6 +46,21 @@ pub(crate) enum Command {
         #[arg(long)]
         armor: bool,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Openpgp {
+    V4,
+    V6,
+}
+
+impl From<Openpgp> for Version {
+    fn from(openpgp: Openpgp) -> Version {
+        match openpgp {
+            Openpgp::V4 => Version::V4,
+            Openpgp::V6 => Version::V6,
+        }
+    }
 }
 
 /// RFC 9580 §5.2.3.13 counts seconds in 32 bits, and none of them means for ever.
@@ -62,14 +80,14 @@ pub(crate) fn run(command: &Command, config: &Config) -> Result<(), AdminError> 
             let stdout = std::io::stdout().write_all(&certificate.export(*armor)?);
             stdout.map_err(|error| AdminError::File("standard output".into(), error))
         }
-        Command::Create { user_id, expires, .. } => {
+        Command::Create { user_id, expires, openpgp, .. } => {
             if key.certificate.exists() {
                 return Err(AdminError::Exists(key.certificate.to_path_buf()));
             }
             let mut token = account::token(config, key, token_config)?;
             let public = token.open()?.ok_or(AdminError::NoPublic)?;
             let now = SystemTime::now();
-            let bytes = create(&mut token, public.packet(now)?, key.hash, user_id, *expires, now)?;
+            let bytes = create(&mut token, public.packet((*openpgp).into(), now)?, key.hash, user_id, *expires, now)?;
             token.leave();
             token.end();
             // Only what a session would accept is written: a second try would find the file there.
@@ -95,20 +113,26 @@ fn create(
     let failed = |error: openpgp::anyhow::Error| AdminError::Openpgp(OpenpgpError::Library(format!("{error:#}")));
     let mut signer = TokenSigner { token, hash, public: primary.clone().role_into_unspecified(), failure: None };
     let user_id = UserID::from(user_id);
-    let binding = SignatureBuilder::new(SignatureType::PositiveCertification)
-        .set_hash_algo(hash.into())
-        .set_signature_creation_time(now)
-        .and_then(|builder| builder.set_key_flags(KeyFlags::empty().set_certification().set_signing()))
-        .and_then(|builder| builder.set_features(Features::empty()))
-        .and_then(|builder| builder.set_preferred_hash_algorithms(vec![Hash::SHA512, Hash::SHA384, Hash::SHA256]))
-        .and_then(|builder| builder.set_key_validity_period(expires))
-        .map_err(failed)?;
-    let signature = match binding.sign_userid_binding(&mut signer, Some(&primary), &user_id) {
-        Ok(signature) => signature,
-        Err(error) => return Err(signer.failure.take().unwrap_or_else(|| failed(error))),
+    let signature = |kind| SignatureBuilder::new(kind).set_hash_algo(hash.into()).set_signature_creation_time(now);
+    let about_key = |kind| {
+        signature(kind)?
+            .set_key_flags(KeyFlags::empty().set_certification().set_signing())?
+            .set_features(Features::empty())?
+            .set_preferred_hash_algorithms(vec![Hash::SHA512, Hash::SHA384, Hash::SHA256])?
+            .set_key_validity_period(expires)
     };
-    let packets = [openpgp::Packet::from(primary), user_id.into(), signature.into()];
-    Cert::from_packets(packets.into_iter()).and_then(|cert| cert.to_vec()).map_err(failed)
+    let (direct, binding) = match primary.version() {
+        // RFC 9580 §10.1.1: in v6, what concerns the key stands in a signature of the key itself.
+        6 => (Some(about_key(SignatureType::DirectKey)), signature(SignatureType::PositiveCertification)),
+        _ => (None, about_key(SignatureType::PositiveCertification)),
+    };
+    let sign = || -> openpgp::Result<Vec<u8>> {
+        let direct = direct.map(|direct| direct?.sign_direct_key(&mut signer, Some(&primary))).transpose()?;
+        let binding = binding?.sign_userid_binding(&mut signer, Some(&primary), &user_id)?;
+        let packets = [Some(primary.clone().into()), direct.map(Into::into), Some(user_id.into()), Some(binding.into())];
+        Cert::from_packets(packets.into_iter().flatten())?.to_vec()
+    };
+    sign().map_err(|error| signer.failure.take().unwrap_or_else(|| failed(error)))
 }
 
 /// The token as Sequoia wants a signer to be.

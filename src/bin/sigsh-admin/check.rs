@@ -5,7 +5,7 @@ use nix::unistd::{User, geteuid};
 use sigsh::audit::journal::Journal;
 use sigsh::config::values::{Name, SshFingerprint};
 use sigsh::config::{Client, Config, Key, Token};
-use sigsh::hash_state::HashState;
+use sigsh::hash_state::{Form, HashState};
 use sigsh::openpgp::certificate::{MAX_CERTIFICATE, date};
 use sigsh::openpgp::{Draft, OpenpgpError, SigningKey};
 use sigsh::process::Child;
@@ -162,9 +162,10 @@ fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<String,
     if public.as_ref().is_some_and(|public| !public.is_of(certificate.key())) {
         return Err(OpenpgpError::OtherKey.into());
     }
-    let mut state = HashState::new(key.hash);
+    let salt = certificate.salt()?;
+    let mut state = HashState::salted(key.hash, salt.as_ref());
     state.update(b"sigsh-admin check: this signature is thrown away\n");
-    let draft = Draft::new(&certificate, state, now)?;
+    let draft = Draft::new(&certificate, Form::Binary, salt, state, now)?;
     let (scheme, data) = draft.to_sign()?;
     let raw = process.sign(scheme, data)?;
     process.leave();
