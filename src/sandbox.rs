@@ -74,6 +74,7 @@ pub fn enter_hasher(channel: &Channel) -> Result<(), SandboxError> {
 /// Any [`SandboxError`].
 pub fn enter_monitor(children: &[Option<Pid>]) -> Result<(), SandboxError> {
     let children = children.iter().copied().flatten().collect::<Vec<_>>();
+    sys::settle_time_zone();
     paths::restrict_without_scope()?;
     filter(syscalls::MONITOR, Bonds { children: Some(&children), ..Bonds::default() })
 }
