@@ -12,5 +12,6 @@ mod sandbox;
 mod separation;
 mod signs;
 mod sshd;
+mod subkeys;
 mod token;
 mod world;
