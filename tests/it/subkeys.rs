@@ -447,3 +447,45 @@ fn check_tells_of_subkeys_and_warns_in_time() {
         assert_eq!(check(&maker.configure("a").0), (Some(1), vec![format!("error: key 'k': {error}")]));
     }
 }
+
+/// The commands of sigsh-admin(8), on one machine and without a terminal: the passphrases come from here.
+const AROUND: &str = r#"
+set -eux
+umask 022
+cd "$1"
+export GNUPGHOME="$1/home"
+mkdir -m 0700 home
+openssl() { if [ "$1" = pkcs12 ]; then command openssl "$@" -passout pass:x; else command openssl "$@"; fi; }
+gpgsm() { echo x | command gpgsm --batch --pinentry-mode loopback --passphrase-fd 0 "$@"; }
+gpg() { command gpg --no-tty --pinentry-mode loopback --passphrase x "$@"; }
+sigsh-admin() { :; }
+gpg --batch --quick-generate-key 'Offline <offline@example.org>' ed25519 cert 10y
+primary=$(gpg --batch --with-colons --list-keys | awk -F: '$1 == "fpr" { print $10; exit }')
+"#;
+
+#[test]
+fn an_operator_gets_there_with_gpg() {
+    world();
+    softhsm("offline");
+    let page = include_str!("../../docs/man/sigsh-admin.8.md");
+    let section = page.split_once("# AN OFFLINE PRIMARY KEY").unwrap().1.split_once("\n# ").unwrap().0;
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    ")).collect::<Vec<_>>().join("\n");
+    let certificate = "/etc/sigsh/offline.pgp";
+    let here = commands.replace("--token release", "--token offline").replace("/etc/sigsh/release.pgp", certificate);
+    assert!(here.lines().count() > 10 && here.matches("offline").count() == 2, "{here}");
+    let directory = scratch();
+    // dash has no functions with a dash in their names.
+    succeed(Command::new("bash").args(["-c", &format!("{AROUND}\n{here}"), "bash", &directory]));
+    let _ = Command::new("gpgconf").args(["--homedir", &format!("{directory}/home"), "--kill", "all"]).status();
+
+    let path = PathBuf::from("/etc/sigsh/offline.toml");
+    fs::write(&path, configuration("offline", certificate, "release;id=%01")).unwrap();
+    let listing =
+        succeed(Command::new("gpg").args(["--batch", "--homedir", &scratch(), "--with-colons", "--show-keys", certificate]));
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    let subkey = listing.split_once("\nsub:").unwrap().1.lines().find_map(|line| line.strip_prefix("fpr:::::::::")).unwrap();
+    signs("gpg's", &path, certificate, subkey.trim_end_matches(':'));
+    let (code, lines) = check(&path);
+    assert_eq!((code, lines.len()), (Some(0), 1), "{lines:?}");
+    assert!(lines[0].contains(" of Offline <offline@example.org>, until 20"), "{lines:?}");
+}
