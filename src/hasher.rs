@@ -34,7 +34,7 @@ pub struct Start {
 
 /// The one answer.
 #[derive(Debug, Serialize, Deserialize)]
-enum Report {
+pub enum Report {
     /// The input has ended; this is the exported state.
     Done(Vec<u8>),
     /// It was given up.
