@@ -26,8 +26,12 @@ test:
     sh tests/run.sh
 
 # the long tests
-soak:
+soak: (fuzz "600")
     cargo test --locked {{ inside }} -- --ignored
+
+# look for input that breaks something, for so many seconds in each target, or in those named
+fuzz SECONDS="60" *TARGETS:
+    sh tests/fuzz.sh {{ SECONDS }} {{ TARGETS }}
 
 # how fast it is, as ratios
 bench:

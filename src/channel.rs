@@ -72,17 +72,24 @@ impl Channel {
         };
         match packet.get(..length) {
             None | Some([]) => Err(ChannelError::Gone),
-            Some(packet) if packet.len() > MAX_MESSAGE => Err(ChannelError::Nonsense),
-            Some(packet) => match postcard::take_from_bytes(packet) {
-                Ok((message, [])) => Ok(message),
-                _ => Err(ChannelError::Nonsense),
-            },
+            Some(packet) => decode(packet),
         }
     }
 
     /// The descriptor's number, for the filter that binds `write` to it.
     pub fn number(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// Decodes one message, and nothing behind it.
+///
+/// # Errors
+/// [`ChannelError::Nonsense`].
+pub fn decode<M: DeserializeOwned>(packet: &[u8]) -> Result<M, ChannelError> {
+    match postcard::take_from_bytes(packet) {
+        Ok((message, [])) if packet.len() <= MAX_MESSAGE => Ok(message),
+        _ => Err(ChannelError::Nonsense),
     }
 }
 

@@ -152,6 +152,9 @@ impl HashState {
     /// Length in bytes of the longest exported state.
     pub const MAX: usize = 208;
 
+    /// The greatest size in bytes of what a state has taken in: SHA-256 counts bits, in 64 of them, and a trailer is to follow.
+    const LONGEST: u64 = 1 << 60;
+
     /// The state that has taken in the salt, if there is one, and nothing else.
     pub fn salted(algorithm: HashAlgorithm, salt: Option<&Salt>) -> HashState {
         let mut state = HashState::new(algorithm);
@@ -205,7 +208,7 @@ impl HashState {
         };
         let (blocks, _, rest) = state.counts();
         // One bit more than a u64 of bytes is already more than any file.
-        if u64::try_from(blocks).is_err() || state.size().is_none_or(|size| size > limit) {
+        if u64::try_from(blocks).is_err() || state.size().is_none_or(|size| size > limit.min(HashState::LONGEST)) {
             return Err(StateError::TooLong);
         }
         let mut fresh = HashState::new(algorithm);
@@ -288,6 +291,22 @@ mod tests {
         assert_eq!(import(&with(71, 1)), Some(StateError::TooLong), "a count of 2^56 blocks");
         assert_eq!(import(&with(80, 128)), Some(StateError::Malformed), "a rest as long as a block");
         assert_eq!(import(&with(207, 1)), Some(StateError::Malformed), "a tail that is not zero");
+    }
+
+    #[test]
+    fn a_count_of_bits_that_overflows_is_refused() {
+        let mut bytes = HashState::new(HashAlgorithm::Sha256).export(<[u8]>::to_vec);
+        for (blocks, refused) in
+            [(1u64 << 54, None), ((1 << 54) + 1, Some(StateError::TooLong)), (1 << 55, Some(StateError::TooLong))]
+        {
+            bytes[32..40].copy_from_slice(&blocks.to_le_bytes());
+            let state = HashState::import(HashAlgorithm::Sha256, &bytes, u64::MAX);
+            assert_eq!(state.as_ref().err(), refused.as_ref());
+            if let Ok(mut state) = state {
+                state.update(&[0; 1000]);
+                state.finish();
+            }
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ const MAX_BODY: u64 = 2 * Form::MAX_CLEARTEXT + 2;
 
 /// The one answer.
 #[derive(Debug, Serialize, Deserialize)]
-enum Report {
+pub enum Report {
     /// The input has ended; this is the exported state, that of the bytes as they came where it is another, and the length of the text
     /// that was written down.
     Done(Vec<u8>, Option<Vec<u8>>, u64),

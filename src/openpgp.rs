@@ -1,5 +1,6 @@
 //! OpenPGP (RFC 9580): from a grant and a hash state to a signature packet that every verifier accepts.
 
+mod candidates;
 pub mod certificate;
 pub mod public;
 pub mod signature;

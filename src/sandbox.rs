@@ -75,6 +75,7 @@ pub fn enter_hasher(channel: &Channel, body: BorrowedFd<'_>) -> Result<(), Sandb
 /// Any [`SandboxError`].
 pub fn enter_monitor(children: &[Option<Pid>]) -> Result<(), SandboxError> {
     let children = children.iter().copied().flatten().collect::<Vec<_>>();
+    sys::settle_time_zone();
     paths::restrict_without_scope()?;
     filter(syscalls::MONITOR, Bonds { children: Some(&children), ..Bonds::default() })
 }

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::hash_state::{HashAlgorithm, Hashed, Salt};
 use crate::hasher::{self, Hasher};
 use crate::identity::{self, Identity};
-use crate::openpgp::{Draft, OpenpgpError, SigningKey};
+use crate::openpgp::{Draft, SigningKey};
 use crate::policy::{self, Grant, Known};
 use crate::request::{self, Request, Start};
 use crate::token::{Setup, Token};
@@ -116,12 +116,13 @@ fn sign(
     audit.learn(field_of(artifact.state.algorithm()), hex::encode(&artifact.digest));
     output::has_reader()?;
 
-    let draft = Draft::new(&key, artifact.form, salt, artifact.state, SystemTime::now())?;
-    audit.learn(Field::DATE, humantime::format_rfc3339_seconds(draft.created()));
+    let now = SystemTime::now();
+    key.still_alive(now)?;
+    audit.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
     audit.intent()?;
-    if token.open()?.is_some_and(|public| !public.is_of(key.key())) {
-        return Err(OpenpgpError::OtherKey.into());
-    }
+    let key = key.held(token.open()?.as_ref())?;
+    audit.learn(Field::FINGERPRINT, key.fingerprint());
+    let draft = Draft::new(&key, artifact.form, salt, artifact.state, now)?;
     let (scheme, data) = draft.to_sign()?;
     output::has_reader()?;
     let raw = token.sign(scheme, data)?;

@@ -47,6 +47,13 @@ pub(crate) fn replace_environment<'a>(variables: impl Iterator<Item = (&'a str, 
     }
 }
 
+/// Has the C library read the time zone now. It does so once, when a time is first written, as Sequoia does in its errors: in a
+/// sandbox that would be the end.
+pub(crate) fn settle_time_zone() {
+    // SAFETY: all zeros are a value of this structure of numbers, and gmtime_r keeps no pointer to it.
+    unsafe { libc::gmtime_r(&0, &mut std::mem::zeroed()) };
+}
+
 /// Keeps memory out of swap. The kernel may refuse (RLIMIT_MEMLOCK); that is the caller's to judge.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ install_packages() {
 }
 
 missing=
-for package in debian-archive-keyring debootstrap gcc gnupg gpgv iproute2 libc6-dev makepkg man-db opensc \
+for package in debian-archive-keyring debootstrap g++ gcc gnupg gpgv iproute2 libc6-dev makepkg man-db opensc \
     openssh-client openssh-server pacman-package-manager pandoc rpm shellcheck softhsm2 sqv strace systemd; do
     dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
         missing="$missing $package"
@@ -37,6 +37,7 @@ done
 [ -z "$missing" ] || step "missing packages" install_packages $missing
 
 step format cargo fmt --check
+step format cargo fmt --check --manifest-path fuzz/Cargo.toml
 step scripts shellcheck .ci/run sshd/*.sh tests/*.sh
 step lints cargo clippy --quiet --all-targets --locked -- -D warnings
 if command -v cargo-deny >/dev/null; then
@@ -44,6 +45,7 @@ if command -v cargo-deny >/dev/null; then
 else
     echo "== dependencies: skipped, cargo-deny is not installed"
 fi
+step fuzzing sh tests/fuzz.sh 3
 step build cargo build --quiet --release --locked
 
 step "Debian 13" sh tests/trixie.sh

@@ -1,76 +1,85 @@
 //! The certificate: a file of the configuration, and the one key in it that the token must hold.
 
+use super::candidates::{Dead, Live, alive, bad, examine};
 use super::public::{Version, coordinate};
-use super::{OpenpgpError, one_line};
+use super::{OpenpgpError, Public, one_line};
 use crate::hash_state::{HashAlgorithm, Salt};
 use openpgp::cert::Cert;
-use openpgp::cert::amalgamation::ValidAmalgamation;
 use openpgp::crypto::mpi;
 use openpgp::packet::Key;
 use openpgp::packet::key::{PublicParts, UnspecifiedRole};
 use openpgp::parse::Parse;
-use openpgp::policy::{Policy, StandardPolicy};
 use openpgp::serialize::SerializeInto;
-use openpgp::types::RevocationStatus;
 use sequoia_openpgp as openpgp;
+use std::cmp::Reverse;
 use std::time::SystemTime;
 
 /// The largest certificate in bytes.
 pub const MAX_CERTIFICATE: u64 = 1 << 20;
 
-/// The key that signs, according to its certificate at a moment.
+/// The key that signs, according to its certificate at a moment: the primary key or a subkey.
 pub struct SigningKey {
     cert: Cert,
-    key: Key<PublicParts, UnspecifiedRole>,
-    expires: Option<SystemTime>,
+    hash: HashAlgorithm,
+    user_id: String,
+    /// The live ones, newest first: several, until the token has shown which one it holds.
+    key: Live,
+    others: Vec<Live>,
+    dead: Vec<Dead>,
 }
 
 impl SigningKey {
-    /// Reads a certificate and finds its signing key: exactly one that is alive and not revoked at `now`, and that may sign by `hash`.
+    /// Reads a certificate and finds its signing key: alive and not revoked at `now`, and one that may sign by `hash`. When there are
+    /// several, [`SigningKey::held`] decides.
     ///
     /// # Errors
     /// [`OpenpgpError::Certificate`], [`OpenpgpError::Clock`].
     pub fn read(bytes: &[u8], hash: HashAlgorithm, now: SystemTime) -> Result<SigningKey, OpenpgpError> {
-        let bad = OpenpgpError::Certificate;
         let cert = Cert::from_bytes(bytes).map_err(|error| bad(format!("cannot be read: {}", one_line(&error))))?;
         if cert.is_tsk() {
-            return Err(bad("holds a secret key; export the public one alone".to_owned()));
+            return Err(bad("holds a secret key; export the public one alone"));
         }
-        if cert.primary_key().key().creation_time() > now {
-            return Err(OpenpgpError::Clock);
-        }
-        let policy = &StandardPolicy::new() as &dyn Policy;
-        let valid = cert.with_policy(policy, now).map_err(|error| bad(format!("is not valid: {}", one_line(&error))))?;
-        if let RevocationStatus::Revoked(_) = valid.revocation_status() {
-            return Err(bad("is revoked".to_owned()));
-        }
-        if valid.alive().is_err() {
-            let when = valid.primary_key().key_expiration_time().map_or_else(String::new, |when| format!(" on {}", date(when)));
-            return Err(bad(format!("expired{when}")));
-        }
-        let able = valid.keys().for_signing().collect::<Vec<_>>();
-        let live = able.iter().filter(|key| key.alive().is_ok() && !is_revoked(&key.revocation_status())).collect::<Vec<_>>();
-        match (live.as_slice(), able.is_empty()) {
-            ([key], _) => {
-                let expires = [key.key_expiration_time(), valid.primary_key().key_expiration_time()].into_iter().flatten().min();
-                let key = key.key().clone();
-                supported(&key, hash)?;
-                Ok(SigningKey { cert, key, expires })
+        let (user_id, candidates) = examine(&cert, now)?;
+        let (live, dead) = alive(candidates)?;
+        let (mut able, mut unable) = (Vec::new(), None);
+        for live in live {
+            match supported(&live.key, hash) {
+                Ok(()) => able.push(live),
+                Err(error) => unable = Some(error),
             }
-            ([], true) => Err(bad("has no key that may sign".to_owned())),
-            ([], false) => Err(bad("has only signing keys that are expired or revoked".to_owned())),
-            _ => Err(bad("has several signing keys; the token holds one".to_owned())),
+        }
+        able.sort_by_key(|live| Reverse(live.key.creation_time()));
+        let mut able = able.into_iter();
+        let key = able.next().ok_or_else(|| unable.unwrap_or_else(|| bad("has no key that may sign")))?;
+        Ok(SigningKey { cert, hash, user_id, key, others: able.collect(), dead })
+    }
+
+    /// The one signing key that the token holds, as its public half tells. A token that keeps that to itself decides nothing.
+    ///
+    /// # Errors
+    /// [`OpenpgpError::OtherKey`], [`OpenpgpError::Certificate`] when several could be it.
+    pub fn held(self, public: Option<&Public>) -> Result<SigningKey, OpenpgpError> {
+        let SigningKey { cert, hash, user_id, key, others, dead } = self;
+        let is_it = |key: &Key<_, _>| public.is_none_or(|public| public.is_of(key));
+        let mut held = std::iter::once(key).chain(others).filter(|live| is_it(&live.key));
+        match (held.next(), held.next()) {
+            (Some(key), None) => Ok(SigningKey { cert, hash, user_id, key, others: Vec::new(), dead }),
+            (Some(_), Some(_)) => Err(bad("has several signing keys, and the token does not show which one it holds")),
+            (None, _) => match dead.iter().find(|(key, _)| is_it(key)) {
+                Some((_, why)) => Err(bad(format!("has live signing keys, but not the token's: {why}"))),
+                None => Err(OpenpgpError::OtherKey),
+            },
         }
     }
 
-    /// The signing key itself, which is the primary key or a subkey.
+    /// The signing key itself; the newest, where the token has not decided yet.
     pub fn key(&self) -> &Key<PublicParts, UnspecifiedRole> {
-        &self.key
+        &self.key.key
     }
 
     /// Its version.
     pub fn version(&self) -> Version {
-        if self.key.version() == 6 { Version::V6 } else { Version::V4 }
+        if self.key().version() == 6 { Version::V6 } else { Version::V4 }
     }
 
     /// What its next signature hashes first: fresh for each, and nothing in v4.
@@ -82,14 +91,20 @@ impl SigningKey {
         (self.version() == Version::V6).then(draw).transpose()
     }
 
-    /// The signing key's fingerprint, in upper-case hexadecimal digits.
+    /// The signing key's fingerprint, in upper-case hexadecimal digits; all that it could be, where the token has not decided yet.
     pub fn fingerprint(&self) -> String {
-        self.key.fingerprint().to_hex()
+        self.keys().map(|key| key.fingerprint().to_hex()).collect::<Vec<_>>().join(" ")
     }
 
-    /// When it expires, if ever.
+    /// The fingerprint of the primary key, where the signing key is a subkey.
+    pub fn primary(&self) -> Option<String> {
+        let primary = self.cert.fingerprint();
+        (primary != self.key.key.fingerprint()).then(|| primary.to_hex())
+    }
+
+    /// When key, certificate or what binds one to the other expires, if ever.
     pub fn expires(&self) -> Option<SystemTime> {
-        self.expires
+        self.key.expires
     }
 
     /// Whether it may still sign `now`: an upload can outlive a key.
@@ -97,16 +112,18 @@ impl SigningKey {
     /// # Errors
     /// [`OpenpgpError::Certificate`], [`OpenpgpError::Clock`].
     pub fn still_alive(&self, now: SystemTime) -> Result<(), OpenpgpError> {
-        match self.expires {
-            Some(when) if when <= now => Err(OpenpgpError::Certificate(format!("expired on {}", date(when)))),
-            _ if self.key.creation_time() > now => Err(OpenpgpError::Clock),
-            _ => Ok(()),
-        }
+        let (_, mut candidates) = examine(&self.cert, now)?;
+        candidates.retain(|candidate| self.keys().any(|key| *key == candidate.key));
+        alive(candidates).map(drop)
     }
 
-    /// The first user id, for people.
-    pub fn user_id(&self) -> String {
-        self.cert.userids().next().map(|id| String::from_utf8_lossy(id.userid().value()).into_owned()).unwrap_or_default()
+    fn keys(&self) -> impl Iterator<Item = &Key<PublicParts, UnspecifiedRole>> {
+        std::iter::once(&self.key).chain(&self.others).map(|live| &live.key)
+    }
+
+    /// The first user id that is not revoked, for people.
+    pub fn user_id(&self) -> &str {
+        &self.user_id
     }
 
     /// The public certificate, binary or armored.
@@ -137,10 +154,6 @@ fn supported(key: &Key<PublicParts, UnspecifiedRole>, hash: HashAlgorithm) -> Re
         _ => "has a signing key of a kind that is not supported",
     };
     Err(OpenpgpError::Certificate(what.to_owned()))
-}
-
-fn is_revoked(status: &RevocationStatus<'_>) -> bool {
-    matches!(status, RevocationStatus::Revoked(_))
 }
 
 /// A day, as people write it.

@@ -387,7 +387,7 @@ fn certificates_that_cannot_be_used() {
         (file("two", &two), "the certificate "),
         (gpg(&["ed25519", "sign", "0"], "--export-secret-keys"), "the certificate holds a secret key"),
         (gpg(&["ed25519", "cert", "0"], "--export"), "the certificate has no key that may sign"),
-        (gpg(&["ed25519", "sign", "0"], "revoked"), "the certificate is revoked"),
+        (gpg(&["ed25519", "sign", "0"], "revoked"), "the certificate was revoked on 2"),
     ] {
         let (config, count) = faulty("", &[(CERTIFICATE, &path)]);
         let outcome = ended_without_input(session(&config, "ed25519").start());

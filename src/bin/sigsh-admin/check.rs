@@ -7,13 +7,16 @@ use sigsh::config::values::{Name, SshFingerprint};
 use sigsh::config::{Client, Config, Key, Token};
 use sigsh::hash_state::{Form, HashState};
 use sigsh::openpgp::certificate::{MAX_CERTIFICATE, date};
-use sigsh::openpgp::{Draft, OpenpgpError, SigningKey};
+use sigsh::openpgp::{Draft, SigningKey};
 use sigsh::process::Child;
 use sigsh::sandbox::paths;
 use sigsh::trusted;
 use ssh_key::{HashAlg, PublicKey};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How long before a key or certificate expires `check` begins to warn.
+const SOON: Duration = Duration::from_secs(60 * 24 * 3600);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -132,7 +135,10 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
         owned_by_root(findings, &key.certificate);
         if let Some((_, _, token)) = config.key(name) {
             owned_by_root(findings, &token.pin_file);
-            findings.outcome(&format!("key '{name}'"), canary_signature(config, key, token));
+            match canary_signature(config, key, token) {
+                Ok(certificate) => describe(findings, name, &certificate),
+                Err(error) => findings.error(&format!("key '{name}': {error}")),
+            }
         }
     }
     let socket = config.audit.journal();
@@ -154,14 +160,11 @@ fn owned_by_root(findings: &mut Findings, path: &Path) {
 }
 
 /// Signs a fixed text as a session would, checks the signature, and throws it away.
-fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<String, AdminError> {
+fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<SigningKey, AdminError> {
     let now = SystemTime::now();
     let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, key.hash, now)?;
     let mut process = account::token(config, key, token)?;
-    let public = process.open()?;
-    if public.as_ref().is_some_and(|public| !public.is_of(certificate.key())) {
-        return Err(OpenpgpError::OtherKey.into());
-    }
+    let certificate = certificate.held(process.open()?.as_ref())?;
     let salt = certificate.salt()?;
     let mut state = HashState::salted(key.hash, salt.as_ref());
     state.update(b"sigsh-admin check: this signature is thrown away\n");
@@ -171,9 +174,20 @@ fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<String,
     process.leave();
     draft.complete(&raw, false)?;
     process.end();
-    let until = match certificate.expires() {
-        Some(when) => format!("until {}", date(when)),
-        None => "without expiry".to_owned(),
+    Ok(certificate)
+}
+
+/// Says whose signatures they are, and until when.
+fn describe(findings: &Findings, name: &Name, certificate: &SigningKey) {
+    let key = match certificate.primary() {
+        Some(primary) => format!("subkey {} of certificate {primary}", certificate.fingerprint()),
+        None => format!("certificate {}", certificate.fingerprint()),
     };
-    Ok(format!(" signs; certificate {} of {}, {until}", certificate.fingerprint(), certificate.user_id()))
+    let until = certificate.expires().map_or_else(|| "without expiry".to_owned(), |when| format!("until {}", date(when)));
+    findings.ok(&format!("key '{name}' signs; {key} of {}, {until}", certificate.user_id()));
+    let left = certificate.expires().and_then(|when| when.duration_since(SystemTime::now()).ok());
+    if let Some((left, when)) = left.filter(|left| *left <= SOON).zip(certificate.expires()) {
+        let days = left.as_secs() / (24 * 3600);
+        findings.warning(&format!("key '{name}': it expires on {}, in {days} days; extend it, or replace it", date(when)));
+    }
 }

@@ -1,0 +1,30 @@
+//! A certificate: refused in one line, or good for a draft, and the same when exported and read again. The first byte chooses the hash.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sigsh::hash_state::{HashAlgorithm, HashState};
+use sigsh::openpgp::{Draft, SigningKey};
+use std::time::{Duration, SystemTime};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((first, bytes)) = data.split_first() else { return };
+    let hash = [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512][usize::from(first % 3)];
+    // 2027: the examples are from before.
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    match SigningKey::read(bytes, hash, now) {
+        Ok(key) => {
+            for armor in [false, true] {
+                // A signature of a kind that Sequoia reads and does not write is in the way.
+                let Ok(bytes) = key.export(armor) else { continue };
+                let again = SigningKey::read(&bytes, hash, now).unwrap();
+                assert_eq!(again.fingerprint(), key.fingerprint());
+            }
+            let _ = key.still_alive(now + Duration::from_secs(1 << 31));
+            let draft = Draft::new(&key, HashState::new(hash), now).unwrap();
+            assert!(draft.to_sign().unwrap().1.len() <= 128);
+            let _ = draft.complete(bytes, false);
+            let _ = key.held(None);
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    }
+});
