@@ -119,7 +119,7 @@ pub struct Sign {
     /// ASCII armor instead of binary
     #[arg(long)]
     pub armor: bool,
-    /// Sign the bytes, or lines of text, whichever way they end; without it, binary
+    /// Sign the bytes (the default), or lines of text, whichever way they end
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<Type>,
     /// Write the whole text with its signature, as InRelease and .dsc have it; at most 16 MiB
