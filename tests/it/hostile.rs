@@ -365,7 +365,7 @@ fn sessions(number: usize, seed: u64) {
                 request.retain(|byte| *byte != 0);
                 request.truncate(LONGEST);
                 // `sigsh -c sigsh` asks for nothing.
-                let as_shell = session % 4 == 0 && !request.ends_with(b"sigsh");
+                let as_shell = session.is_multiple_of(4) && !request.ends_with(b"sigsh");
                 let (pid, output) = run(&config, &request, as_shell);
                 ended.push((session, pid, End { request, must_sign, output, records: Vec::new() }));
             }
