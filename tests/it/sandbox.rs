@@ -443,6 +443,9 @@ fn every_row_is_needed() {
     secret(fresh, PIN);
     let first =
         changed(&[("/etc/sigsh/hsm.pin", fresh), ("[token.hsm]", "[token.fresh]"), ("token = \"hsm\"", "token = \"fresh\"")]);
+    let list = "/etc/sigsh/revoked_keys";
+    fs::write(list, "# nobody\n").unwrap();
+    let revoking = changed(&[("[token.hsm]", &format!("revoked-keys = \"{list}\"\n[token.hsm]"))]);
     let absent = changed(&[("pkcs11:token=release", "pkcs11:token=absent")]);
     let config = PathBuf::from(CONFIG);
     let sessions = [
@@ -451,6 +454,7 @@ fn every_row_is_needed() {
         (&config, "build1", "sign nistp256 --armor", Some(0)),
         (&first, "build1", "sign nistp521", Some(0)),
         (&absent, "build1", "sign", Some(69)),
+        (&revoking, "build1", "sign ed25519", Some(0)),
         (&config, "build1", "certificate", Some(0)),
         (&config, "build1", "help", Some(0)),
         (&config, "build1", "sign ed25519 --size 1", Some(65)),
