@@ -81,16 +81,15 @@ fn trace(config: &Path, request: &str, key: &str) -> Vec<String> {
     // setpriv becomes sigsh; the hasher is a process of its own.
     let start = "execve(\"/usr/bin/sigsh\"";
     let monitor = traces.into_iter().find(|text| text.contains(start)).unwrap();
-    // What comes before its first filter, the loader's work, depends on addresses.
-    let calls =
-        monitor.lines().skip_while(|line| !line.starts_with("seccomp(")).filter(|line| !line.starts_with("---")).map(|line| {
-            let name = line.split('(').next().unwrap();
-            let path = line
-                .split('"')
-                .nth(1)
-                .filter(|_| ["open", "newfstatat", "readlink", "stat"].iter().any(|call| name.starts_with(call)));
-            format!("{name} {}", path.unwrap_or_default()).replace(key, "KEY")
-        });
+    // What comes before its first filter, the loader's work, depends on addresses; how often it looks whether the hasher is dead, on the
+    // machine's load.
+    let calls = monitor.lines().skip_while(|line| !line.starts_with("seccomp("));
+    let calls = calls.filter(|line| !["---", "ppoll(", "wait4("].iter().any(|word| line.starts_with(word))).map(|line| {
+        let name = line.split('(').next().unwrap();
+        let path =
+            line.split('"').nth(1).filter(|_| ["open", "newfstatat", "readlink", "stat"].iter().any(|call| name.starts_with(call)));
+        format!("{name} {}", path.unwrap_or_default()).replace(key, "KEY")
+    });
     calls.collect()
 }
 

@@ -46,7 +46,7 @@ const MAY: [(&str, &[&[&str]]); 5] = [
         "begin",
         &[
             OPENS,
-            &["ftruncate", "write-other", "write-stdout", "pwrite-other", "kill-child"],
+            &["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "kill-child"],
             // Landlock leaves children alone, where the kernel has signal scopes.
             &["kill-parent", "kill-sibling", "kill-all"],
             &["socket-unix", "socketpair", "connect-decoy", "mmap-exec"],
@@ -54,8 +54,8 @@ const MAY: [(&str, &[&[&str]]); 5] = [
     ),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "kill-child"]]),
-    ("token-load", &[&["ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
-    ("token-sign", &[&["write-other", "write-stdout"]]),
+    ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
+    ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
 
 /// What fails in the token process instead of killing: Landlock's refusals, and a call that libraries try and can do without.
