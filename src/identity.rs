@@ -27,9 +27,11 @@ use std::time::SystemTime;
 /// 55 KiB.
 const MAX_FILE: u64 = 128 * 1024;
 
-/// The longest key id in a record, and the longest list of principals, in bytes after encoding: the other fields need their room.
+/// The longest key id in a record, the longest list of principals and the longest of them, in bytes after encoding: the other fields
+/// need their room.
 const MAX_KEY_ID: usize = 256;
 const MAX_PRINCIPALS: usize = 512;
+const MAX_PRINCIPAL: usize = 128;
 
 /// Why nobody is identified.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -159,11 +161,11 @@ impl Identity {
     }
 }
 
-/// All principals, joined by commas, none of which is one of theirs; as many as there is room for, each of them whole.
+/// All principals, joined by commas, none of which is one of theirs; as many as there is room for, so that the first always fits.
 fn principals(certificate: &Certificate) -> String {
     let mut text = String::new();
     for principal in &certificate.principals {
-        let next = encode(principal, MAX_PRINCIPALS).replace(',', "%2C");
+        let next = encode(principal, MAX_PRINCIPAL).replace(',', "%2C");
         if text.len() + next.len() + 1 > MAX_PRINCIPALS {
             break;
         }
@@ -191,6 +193,23 @@ fn is_sshds(stat: &FileStat) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn principals_cannot_be_mistaken_for_others() {
+        let shown = |list: &[&[u8]]| {
+            let key = || {
+                crate::config::values::SshFingerprint::try_from("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU".to_owned())
+                    .unwrap()
+            };
+            let names = list.iter().map(|name| name.to_vec()).collect();
+            let (key, ca, key_id) = (key(), key(), Vec::new());
+            principals(&Certificate { key, ca, user: true, serial: 0, key_id, principals: names, valid_after: 0, valid_before: 0 })
+        };
+        assert_eq!(shown(&[b"a", b"b,c d", b"\xff\n"]), "a,b%2Cc%20d,%FF%0A");
+        assert_eq!(shown(&[&[b','; 600], b"x"]), format!("{},x", "%2C".repeat(128)));
+        assert_eq!(shown(&[&[b'p'; 600]]), "p".repeat(128));
+        assert_eq!(shown(&[]), "");
+    }
 
     #[test]
     fn the_peer_is_an_address_or_nothing() {

@@ -81,7 +81,8 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     identity.check(SystemTime::now())?;
     let client = policy::recognise(&config, &identity)?;
     audit.learn(Field::CLIENT, client.name);
-    match if Request::is_empty(&text) { client.default_request() } else { request? } {
+    let request = if Request::is_empty(&text) { client.default_request() } else { request? };
+    match request {
         Request::Sign(request) => {
             if let Some(name) = &request.name {
                 audit.learn(Field::NAME, name.as_str());

@@ -596,6 +596,34 @@ fn a_certificate_that_expires_during_an_upload() {
     assert_eq!((calls(&count, "C_SignInit"), calls(&count, "C_Login"), outcome.records.len()), (0, 0, 1));
 }
 
+/// The last look comes after the turn at the token was waited for.
+#[test]
+fn a_certificate_that_expires_while_it_waits_for_the_token() {
+    let (config, count, _) = revoking("");
+    session(&config, &user_auth("build1")).run(b"data").signature();
+    let text = fs::read_to_string(&config).unwrap();
+    let token = text.split_once("[token.").unwrap().1.split_once(']').unwrap().0;
+    let turn = fs::File::open(format!("/var/lib/sigsh/state/pin.{token}")).unwrap();
+    turn.lock().unwrap();
+    let certified = certificate(&["-I", "id", "-n", "build", "-V", "-1m:+5s"]);
+    let mut child = session(&config, &certified.auth).start();
+    let pid = child.id();
+    child.stdin.take().unwrap().write_all(b"data").unwrap();
+    patient(|| !records(&format!("_PID={pid}")).is_empty());
+    sleep(Duration::from_secs(6));
+    turn.unlock().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let records = records(&format!("_PID={pid}"));
+    let events = records.iter().map(|record| field(record, "SIGSH_EVENT")).collect::<Vec<_>>();
+    assert_eq!(
+        (events, output.status.code(), output.stdout.len()),
+        (vec!["intent", "refused"], Some(77), 0),
+        "{output:?} {records:#?}"
+    );
+    assert!(output.stderr.starts_with(format!("sigsh: error: {EXPIRED}\n").as_bytes()), "{output:?}");
+    assert_eq!((calls(&count, "C_Login"), calls(&count, "C_SignInit")), (2, 1));
+}
+
 #[test]
 fn a_connection_outlives_its_certificate() {
     let port = over_ssh();
