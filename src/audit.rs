@@ -56,6 +56,16 @@ impl Field {
     pub const CLIENT: Field = Field("SIGSH_CLIENT");
     /// Fingerprint of the ssh key.
     pub const SSH_KEY: Field = Field("SIGSH_SSH_KEY");
+    /// Fingerprint of the authority that signed the ssh certificate.
+    pub const SSH_CA: Field = Field("SIGSH_SSH_CA");
+    /// The ssh certificate's key id, percent-encoded.
+    pub const CERT_ID: Field = Field("SIGSH_CERT_ID");
+    /// The ssh certificate's serial.
+    pub const CERT_SERIAL: Field = Field("SIGSH_CERT_SERIAL");
+    /// The ssh certificate's principals, percent-encoded.
+    pub const PRINCIPALS: Field = Field("SIGSH_PRINCIPALS");
+    /// The unix user that sigsh runs as.
+    pub const UNIX_USER: Field = Field("SIGSH_UNIX_USER");
     /// The other end's address and port.
     pub const PEER: Field = Field("SIGSH_PEER");
     /// What the client asked, percent-encoded.

@@ -3,13 +3,16 @@
 pub mod audit;
 pub mod client;
 pub mod limits;
+pub mod revoked;
 pub mod token;
 pub mod uri;
 pub mod values;
+pub mod who;
 
 pub use audit::Audit;
-pub use client::{Client, Declaration};
+pub use client::{Client, Declaration, Input};
 pub use limits::Limits;
+pub use revoked::Revoked;
 pub use token::{Key, Token};
 
 use crate::trusted::{self, TrustError};
@@ -18,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
-use values::{Name, SshFingerprint};
+use values::{AbsolutePath, Name, SshFingerprint};
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT: &str = "/etc/sigsh/sigsh.toml";
@@ -76,6 +79,9 @@ impl fmt::Display for Location {
 pub struct Config {
     /// The unix account that sigsh runs as.
     pub account: String,
+    /// The list of revoked ssh keys and certificates.
+    #[serde(default, rename = "revoked-keys")]
+    pub revoked_keys: Option<AbsolutePath>,
     #[serde(default, rename = "token")]
     tokens: BTreeMap<Name, Token>,
     #[serde(default, rename = "key")]
@@ -148,16 +154,26 @@ impl Config {
                 return wrong(token.span().start, format!("there is no [token.{}]", token.get_ref()));
             }
         }
-        let mut seen: Vec<(&SshFingerprint, &Name)> = Vec::new();
-        for (name, client) in self.clients() {
+        let mut seen: Vec<(&SshFingerprint, &Name, &Client)> = Vec::new();
+        for (name, spanned) in &self.clients {
+            let client = spanned.get_ref();
             if let Some(key) = client.keys.iter().find(|key| !self.keys.contains_key(key.get_ref())) {
                 return wrong(key.span().start, format!("there is no [key.{}]", key.get_ref()));
             }
-            for ssh_key in &client.ssh_keys {
-                if let Some((_, other)) = seen.iter().find(|(known, _)| *known == ssh_key.get_ref()) {
+            if let Err(message) = client.check_identity() {
+                return wrong(spanned.span().start, format!("client '{name}': {message}"));
+            }
+            if let Some((place, key)) = client.strange_key() {
+                return wrong(place, format!("the request names key '{key}', which is not the client's"));
+            }
+            for ssh_key in client.ssh_keys.iter().flatten() {
+                let same = |(key, of, other): &&(_, &Name, &Client)| {
+                    *key == ssh_key.get_ref() && (*of == name || !client.is_apart_from(other))
+                };
+                if let Some((_, other, _)) = seen.iter().find(same) {
                     return wrong(ssh_key.span().start, format!("this ssh key is already client '{other}'"));
                 }
-                seen.push((ssh_key.get_ref(), name));
+                seen.push((ssh_key.get_ref(), name, client));
             }
         }
         Ok(())
@@ -170,11 +186,19 @@ impl Config {
         if let Some((name, key)) = self.keys.iter().find(|(name, _)| !used(name)) {
             return wrong(key.span().start, format!("no client may use key '{name}'"));
         }
-        let idle = |client: &Client| client.keys.is_empty() || client.ssh_keys.is_empty();
+        let idle = |client: &Client| client.keys.is_empty() || client.ssh_keys.as_ref().is_some_and(Vec::is_empty);
         match self.clients.iter().find(|(_, client)| idle(client.get_ref())) {
             Some((name, client)) => wrong(client.span().start, format!("client '{name}' needs at least one ssh key and one key")),
             None => Ok(()),
         }
+    }
+
+    /// Reads the list of revoked keys; an empty one where the configuration names none.
+    ///
+    /// # Errors
+    /// Any [`ConfigError`] about the list.
+    pub fn revoked(&self) -> Result<Revoked, ConfigError> {
+        self.revoked_keys.as_ref().map_or_else(|| Ok(Revoked::default()), |path| Revoked::open(path))
     }
 
     /// A key and its token, by the key's name.

@@ -130,21 +130,29 @@ impl From<TrustError> for Failure {
 
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Failure {
-        Failure::new(Exit::NoPermission, "you are not identified", ASK_THE_OPERATOR, &error)
+        let (line, hint) = match &error {
+            IdentityError::Expired(_) => ("your ssh certificate has expired", "log in with a new one"),
+            IdentityError::NotYet(_) => ("your ssh certificate is not valid yet", "wait, or look at the clocks"),
+            IdentityError::Revoked(_) => ("your ssh key or certificate is revoked", ASK_THE_OPERATOR),
+            IdentityError::ListChanged => return Failure::new(Exit::TempFail, error.to_string(), "try again", &error),
+            _ => ("you are not identified", ASK_THE_OPERATOR),
+        };
+        Failure::new(Exit::NoPermission, line, hint, &error)
     }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
         let hint = match refusal {
-            Refusal::Client => ASK_THE_OPERATOR,
+            Refusal::Client(_) | Refusal::Place(_) | Refusal::Two(..) => {
+                return Failure::new(Exit::NoPermission, "you are not identified", ASK_THE_OPERATOR, &refusal);
+            }
             Refusal::Key => "without a key's name you get your default key",
-            Refusal::Size(_) => "",
+            Refusal::Size(_) | Refusal::Input(_) => "",
             Refusal::Undeclared(_) => "declare what you send, so that half a file is never signed",
             Refusal::Hash(_) => return Failure::new(Exit::Usage, refusal.to_string(), "", &refusal),
         };
-        let line = if refusal == Refusal::Client { "you are not identified".to_owned() } else { refusal.to_string() };
-        Failure::new(Exit::NoPermission, line, hint, &refusal)
+        Failure::new(Exit::NoPermission, refusal.to_string(), hint, &refusal)
     }
 }
 

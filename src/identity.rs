@@ -1,23 +1,42 @@
-//! Who asks: the key that authenticated this very session, as sshd hands it over.
+//! Who asks: the key or certificate that authenticated this very session, as sshd hands it over; or a unix user, outside ssh.
 
-use crate::config::values::SshFingerprint;
+pub mod certificate;
+pub mod login;
+pub mod user;
+
+pub use login::Login;
+pub use user::User;
+
+use crate::audit::Field;
+use crate::config::Revoked;
+use crate::request::encode;
+use certificate::Certificate;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::geteuid;
-use ssh_key::{HashAlg, PublicKey};
+use std::env::var_os;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::SystemTime;
 
-/// The longest SSH_USER_AUTH file in bytes: a line with an RSA key of 16384 bits has 2.8 KiB.
-const MAX_FILE: u64 = 16 * 1024;
+/// The longest SSH_USER_AUTH file in bytes. A certificate with RSA keys of 16384 bits on both sides and 256 principals of 128 bytes has
+/// 55 KiB.
+const MAX_FILE: u64 = 128 * 1024;
+
+/// The longest key id in a record, the longest list of principals and the longest of them, in bytes after encoding: the other fields
+/// need their room.
+const MAX_KEY_ID: usize = 256;
+const MAX_PRINCIPALS: usize = 512;
+const MAX_PRINCIPAL: usize = 128;
 
 /// Why nobody is identified.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// SSH_USER_AUTH is not set: not started by sshd, or without `ExposeAuthInfo yes`.
+    /// SSH_USER_AUTH is not set in a session over ssh: without `ExposeAuthInfo yes`.
     #[error("SSH_USER_AUTH is not set (ExposeAuthInfo in sshd_config)")]
     Unset,
     /// The file cannot be opened.
@@ -26,63 +45,144 @@ pub enum IdentityError {
     /// The file is not one that sshd has made for us.
     #[error("the SSH_USER_AUTH file is not a regular file of ours with mode 0600 and one link")]
     NotOurs,
+    /// It is longer than any key or certificate.
+    #[error("the SSH_USER_AUTH file is longer than 128 KiB")]
+    Long,
     /// It does not hold one public key, and nothing else.
     #[error("the SSH_USER_AUTH file does not hold exactly one public key")]
     NotOneKey,
-    /// It holds a certificate.
-    #[error("the client authenticated by an ssh certificate, which no client of this configuration does")]
+    /// It holds a certificate that is none, or an absurd one.
+    #[error("the SSH_USER_AUTH file holds an ssh certificate that is not understood")]
     Certificate,
+    /// It holds a certificate of a host.
+    #[error("the ssh certificate is a host's, not a user's")]
+    Host,
+    /// The certificate is not valid yet.
+    #[error("the ssh certificate is not valid before {0}")]
+    NotYet(String),
+    /// The certificate is no longer valid.
+    #[error("the ssh certificate was valid until {0}")]
+    Expired(String),
+    /// Something of it is in the list of revoked keys.
+    #[error("{0} is revoked")]
+    Revoked(&'static str),
+    /// The list of revoked keys is no longer the one that was read.
+    #[error("the list of revoked keys has changed")]
+    ListChanged,
+}
+
+/// What sshd says in the environment.
+pub struct Environment {
+    user_auth: Option<OsString>,
+    peer: Option<SocketAddr>,
+    over_ssh: bool,
+}
+
+impl Environment {
+    /// Reads it.
+    pub fn read() -> Environment {
+        let marks = ["SSH_CONNECTION", "SSH_CLIENT", "SSH_USER_AUTH", "SSH_ORIGINAL_COMMAND"];
+        Environment {
+            user_auth: var_os("SSH_USER_AUTH"),
+            peer: peer(var_os("SSH_CONNECTION")),
+            over_ssh: marks.iter().any(|name| var_os(name).is_some()),
+        }
+    }
+
+    /// The other end: address and port.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+}
+
+/// Address and port out of SSH_CONNECTION, checked to be such.
+fn peer(connection: Option<OsString>) -> Option<SocketAddr> {
+    let connection = connection?.into_string().ok()?;
+    let mut words = connection.split(' ');
+    let address: IpAddr = words.next()?.split('%').next()?.parse().ok()?;
+    let port: u16 = words.next()?.parse().ok()?;
+    Some(SocketAddr::new(address, port))
 }
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The fingerprint of the ssh key that authenticated.
-    pub ssh_key: SshFingerprint,
-}
-
-/// What the journal learns of the other end: address and port out of SSH_CONNECTION, checked to be such.
-pub fn peer(connection: Option<OsString>) -> Option<String> {
-    let connection = connection?.into_string().ok()?;
-    let mut words = connection.split(' ');
-    let address: std::net::IpAddr = words.next()?.split('%').next()?.parse().ok()?;
-    let port: u16 = words.next()?.parse().ok()?;
-    Some(std::net::SocketAddr::new(address, port).to_string())
+    /// How it has logged in; `None` outside ssh.
+    pub login: Option<Login>,
+    /// As whom it runs.
+    pub user: User,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    revoked: Revoked,
 }
 
 impl Identity {
-    /// Reads the file that SSH_USER_AUTH names.
+    /// Reads what sshd and the system say. Whether it is still good is another question: [`Identity::check`].
     ///
     /// # Errors
-    /// Any [`IdentityError`].
-    pub fn establish(user_auth: Option<OsString>) -> Result<Identity, IdentityError> {
-        let path = user_auth.ok_or(IdentityError::Unset)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = open(Path::new(&path), flags, Mode::empty()).map_err(IdentityError::Open)?;
-        if !fstat(&file).is_ok_and(|stat| is_sshds(&stat)) {
-            return Err(IdentityError::NotOurs);
-        }
-        let mut text = String::new();
-        File::from(file).take(MAX_FILE).read_to_string(&mut text).map_err(|_| IdentityError::NotOneKey)?;
-        Identity::parse(&text)
+    /// Any [`IdentityError`] about the SSH_USER_AUTH file.
+    pub fn establish(environment: Environment, revoked: Revoked) -> Result<Identity, IdentityError> {
+        let login = match environment.user_auth {
+            Some(path) => Some(Login::parse(&read(&path)?)?),
+            None if environment.over_ssh => return Err(IdentityError::Unset),
+            None => None,
+        };
+        Ok(Identity { login, user: User::current(), address: environment.peer.map(|peer| peer.ip()), revoked })
     }
 
-    /// Reads the file's text: one line, `publickey TYPE BASE64`.
+    /// Whether it may be used at this time: neither revoked nor outside its validity. A multiplexed connection starts sessions when its
+    /// certificate has expired long ago, and an upload may outlive it.
     ///
     /// # Errors
-    /// [`IdentityError::NotOneKey`], [`IdentityError::Certificate`].
-    pub fn parse(text: &str) -> Result<Identity, IdentityError> {
-        let key = text.strip_suffix('\n').and_then(|line| line.strip_prefix("publickey ")).ok_or(IdentityError::NotOneKey)?;
-        // The parser below trims: a second, empty line would pass.
-        if key.contains(|c: char| c.is_ascii_control()) {
-            return Err(IdentityError::NotOneKey);
+    /// What has happened to it: any [`IdentityError`] about certificate and list.
+    pub fn check(&self, now: SystemTime) -> Result<(), IdentityError> {
+        let Some(login) = &self.login else { return Ok(()) };
+        if !self.revoked.is_unchanged() {
+            return Err(IdentityError::ListChanged);
         }
-        if key.split(' ').next().is_some_and(|kind| kind.contains("-cert-v0")) {
-            return Err(IdentityError::Certificate);
-        }
-        let key = PublicKey::from_openssh(key).map_err(|_| IdentityError::NotOneKey)?;
-        Ok(Identity { ssh_key: key.fingerprint(HashAlg::Sha256).into() })
+        login.check_time(now)?;
+        self.revoked.of(login).map_or(Ok(()), |what| Err(IdentityError::Revoked(what)))
     }
+
+    /// What the records say of it. The peer stands in them already.
+    pub fn facts(&self) -> Vec<(Field, String)> {
+        let mut facts = vec![(Field::UNIX_USER, self.user.name())];
+        match &self.login {
+            None => {}
+            Some(Login::Key(key)) => facts.push((Field::SSH_KEY, key.to_string())),
+            Some(Login::Certificate(certificate)) => facts.extend([
+                (Field::SSH_KEY, certificate.key.to_string()),
+                (Field::SSH_CA, certificate.ca.to_string()),
+                (Field::CERT_ID, encode(&certificate.key_id, MAX_KEY_ID)),
+                (Field::CERT_SERIAL, certificate.serial.to_string()),
+                (Field::PRINCIPALS, principals(certificate)),
+            ]),
+        }
+        facts
+    }
+}
+
+/// All principals, joined by commas, none of which is one of theirs; as many as there is room for, so that the first always fits.
+fn principals(certificate: &Certificate) -> String {
+    let mut text = String::new();
+    for principal in &certificate.principals {
+        let next = encode(principal, MAX_PRINCIPAL).replace(',', "%2C");
+        if text.len() + next.len() + 1 > MAX_PRINCIPALS {
+            break;
+        }
+        text = if text.is_empty() { next } else { format!("{text},{next}") };
+    }
+    text
+}
+
+fn read(path: &OsString) -> Result<String, IdentityError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = open(Path::new(path), flags, Mode::empty()).map_err(IdentityError::Open)?;
+    if !fstat(&file).is_ok_and(|stat| is_sshds(&stat)) {
+        return Err(IdentityError::NotOurs);
+    }
+    let mut text = String::new();
+    let read = File::from(file).take(MAX_FILE + 1).read_to_string(&mut text).map_err(|_| IdentityError::NotOneKey)?;
+    if u64::try_from(read).map_or(true, |read| read > MAX_FILE) { Err(IdentityError::Long) } else { Ok(text) }
 }
 
 fn is_sshds(stat: &FileStat) -> bool {
@@ -94,53 +194,26 @@ fn is_sshds(stat: &FileStat) -> bool {
 mod tests {
     use super::*;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-
     #[test]
-    fn one_public_key_is_an_identity() {
-        let identity = Identity::parse(&format!("publickey {KEY}\n")).unwrap();
-        assert!(identity.ssh_key.to_string().starts_with("SHA256:"));
-    }
-
-    /// As `ssh-keygen` makes them, hardware keys included.
-    #[test]
-    fn keys_of_every_type_are_identities() {
-        let point = "AAAAIbmlzdHAyNTYAAABBBGsX0fLhLEJH+Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT+NC4v4af5uO5+tKfA+eFivOM1drMV7Oy7ZAaDe/UfU=";
-        for key in [
-            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(),
-            format!("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY{point}"),
-            "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAACQDYAAAAAAAAAQ==".to_owned(),
-            "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABHNzaDo=".to_owned(),
-        ] {
-            assert!(Identity::parse(&format!("publickey {key}\n")).is_ok(), "{key}");
-        }
-    }
-
-    #[test]
-    fn anything_else_is_not() {
-        let line = format!("publickey {KEY}\n");
-        for text in [
-            String::new(),
-            format!("publickey {KEY}"),
-            format!("{line}{line}"),
-            format!("password\n{line}"),
-            format!("{line}password\n"),
-            format!("{line}\n"),
-            line.replace('\n', "\r\n"),
-            format!("hostbased {KEY}\n"),
-            line.replace("AAAA\n", "\n"),
-            line.replace("ssh-ed25519", "ssh-rsa"),
-            "publickey \n".to_owned(),
-        ] {
-            assert_eq!(Identity::parse(&text), Err(IdentityError::NotOneKey), "{text}");
-        }
-        let certificate = "publickey ssh-ed25519-cert-v01@openssh.com AAAA\n";
-        assert_eq!(Identity::parse(certificate), Err(IdentityError::Certificate));
+    fn principals_cannot_be_mistaken_for_others() {
+        let shown = |list: &[&[u8]]| {
+            let key = || {
+                crate::config::values::SshFingerprint::try_from("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU".to_owned())
+                    .unwrap()
+            };
+            let names = list.iter().map(|name| name.to_vec()).collect();
+            let (key, ca, key_id) = (key(), key(), Vec::new());
+            principals(&Certificate { key, ca, user: true, serial: 0, key_id, principals: names, valid_after: 0, valid_before: 0 })
+        };
+        assert_eq!(shown(&[b"a", b"b,c d", b"\xff\n"]), "a,b%2Cc%20d,%FF%0A");
+        assert_eq!(shown(&[&[b','; 600], b"x"]), format!("{},x", "%2C".repeat(128)));
+        assert_eq!(shown(&[&[b'p'; 600]]), "p".repeat(128));
+        assert_eq!(shown(&[]), "");
     }
 
     #[test]
     fn the_peer_is_an_address_or_nothing() {
-        let peer = |text: &str| peer(Some(text.into()));
+        let peer = |text: &str| peer(Some(text.into())).map(|peer| peer.to_string());
         assert_eq!(peer("192.0.2.7 4711 192.0.2.1 22").as_deref(), Some("192.0.2.7:4711"));
         assert_eq!(peer("fe80::1%eth0 4711 fe80::2%eth0 22").as_deref(), Some("[fe80::1]:4711"));
         assert_eq!(peer("x\ny 1 2 3"), None);

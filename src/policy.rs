@@ -2,17 +2,26 @@
 //! this module makes one.
 
 use crate::config::values::Name;
-use crate::config::{Client, Config, Declaration, Key, Token};
+use crate::config::{Client, Config, Declaration, Input, Key, Token};
 use crate::hash_state::{Body, Form, HashState, Hashed};
-use crate::identity::Identity;
-use crate::request::{Digest, Sign};
+use crate::identity::{Identity, Login};
+use crate::request::{Digest, Request, Sign};
 
 /// Why a request is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No client has this ssh key.
-    #[error("no client has this ssh key")]
-    Client,
+    /// No client is this one. Says by what it was known.
+    #[error("no client {0}")]
+    Client(&'static str),
+    /// A client is this one, but not from there.
+    #[error("client '{0}' must not come from this address")]
+    Place(Name),
+    /// Two clients are this one.
+    #[error("two clients are this one: '{0}' and '{1}'")]
+    Two(Name, Name),
+    /// The client may not send single artifacts.
+    #[error("this client may not send {0} input")]
+    Input(Input),
     /// The key does not exist, or is not for this client: nobody is told which.
     #[error("key not permitted")]
     Key,
@@ -85,16 +94,34 @@ pub struct Accepted {
     pub body: Option<Body>,
 }
 
-/// Recognises a client: exactly one has the key (the configuration refuses a second).
+/// Recognises a client: exactly one.
 ///
 /// # Errors
-/// [`Refusal::Client`].
+/// [`Refusal::Client`], [`Refusal::Place`], [`Refusal::Two`].
 pub fn recognise<'a>(config: &'a Config, identity: &Identity) -> Result<Known<'a>, Refusal> {
-    let (name, client) = config.clients().find(|(_, client)| client.has_key(&identity.ssh_key)).ok_or(Refusal::Client)?;
-    Ok(Known { config, name, client })
+    let is = |client: &Client| client.logs_in_by(identity.login.as_ref()) && client.runs_as(&identity.user);
+    let comes = |client: &Client| client.comes_from(identity.address);
+    let mut found = config.clients().filter(|(_, client)| is(client) && comes(client));
+    match (found.next(), found.next()) {
+        (Some((name, client)), None) => Ok(Known { config, name, client }),
+        (Some((one, _)), Some((other, _))) => Err(Refusal::Two(one.clone(), other.clone())),
+        (None, _) => match config.clients().find(|(_, client)| is(client)) {
+            Some((name, _)) => Err(Refusal::Place(name.clone())),
+            None => Err(Refusal::Client(match identity.login {
+                Some(Login::Key(_)) => "has this ssh key",
+                Some(Login::Certificate(_)) => "has this ssh certificate",
+                None => "is this unix user outside ssh",
+            })),
+        },
+    }
 }
 
 impl<'a> Known<'a> {
+    /// What an empty request of this client means.
+    pub fn default_request(self) -> Request {
+        self.client.request().request
+    }
+
     /// The key that a client means: the one it names, or its first.
     ///
     /// # Errors
@@ -111,9 +138,12 @@ impl<'a> Known<'a> {
     /// Decides whether an artifact may be signed, before any of it is read.
     ///
     /// # Errors
-    /// Any [`Refusal`] but [`Refusal::Client`].
+    /// Any [`Refusal`] but those of [`recognise`].
     pub fn may_sign(self, request: Sign) -> Result<Grant<'a>, Refusal> {
         let (name, key, token) = self.key(request.key.as_deref())?;
+        if !self.client.inputs.contains(&Input::Artifact) {
+            return Err(Refusal::Input(Input::Artifact));
+        }
         for required in &self.client.require {
             let declared = match required {
                 Declaration::Size => request.size.is_some(),

@@ -77,12 +77,25 @@ impl Start {
         if text.len() > MAX_REQUEST {
             return Err(RequestError::Long);
         }
-        text.into_string().ok().filter(|text| text.bytes().all(|b| (b' '..=b'~').contains(&b))).ok_or(RequestError::Unprintable)
+        let text = text.into_string().map_err(|_| RequestError::Unprintable)?;
+        check(&text).map(|()| text)
     }
 
     /// What the client asked, for the journal: percent-encoded and cut.
     pub fn raw(&self) -> String {
-        self.text.as_ref().map(|text| encode(text)).unwrap_or_default()
+        self.text.as_ref().map(|text| encode(text.as_bytes(), MAX_NAME)).unwrap_or_default()
+    }
+}
+
+/// Checks a text for length and characters.
+///
+/// # Errors
+/// [`RequestError::Long`], [`RequestError::Unprintable`].
+pub fn check(text: &str) -> Result<(), RequestError> {
+    match text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        _ if text.len() > MAX_REQUEST => Err(RequestError::Long),
+        true => Ok(()),
+        false => Err(RequestError::Unprintable),
     }
 }
 
@@ -184,7 +197,7 @@ pub struct LogName(String);
 
 impl LogName {
     fn new(text: &str) -> LogName {
-        LogName(encode(OsStr::new(text)))
+        LogName(encode(text.as_bytes(), MAX_NAME))
     }
 
     /// The encoded name.
@@ -193,13 +206,13 @@ impl LogName {
     }
 }
 
-/// Percent-encodes all but what cannot be mistaken for anything else in a log.
-fn encode(text: &OsStr) -> String {
+/// Percent-encodes all but what cannot be mistaken for anything else in a log, and cuts it to `limit` bytes.
+pub(crate) fn encode(bytes: &[u8], limit: usize) -> String {
     const SET: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'\'').add(b'<').add(b'>').add(b'\\').add(b'`');
-    let bytes = text.as_bytes().get(..MAX_NAME).unwrap_or(text.as_bytes());
+    let bytes = bytes.get(..limit).unwrap_or(bytes);
     let mut encoded = percent_encoding::percent_encode(bytes, SET).to_string();
     // Not within the three characters of an escape.
-    let end = (MAX_NAME - 2..=MAX_NAME).find(|end| encoded.get(*end..=*end) == Some("%")).unwrap_or(MAX_NAME);
+    let end = (limit.saturating_sub(2)..=limit).find(|end| encoded.get(*end..=*end) == Some("%")).unwrap_or(limit);
     encoded.truncate(end);
     encoded
 }
@@ -223,6 +236,11 @@ struct Words {
 }
 
 impl Request {
+    /// Whether a text asks nothing: then the client's table says what is meant.
+    pub fn is_empty(text: &str) -> bool {
+        shlex::split(text).is_some_and(|words| words.is_empty())
+    }
+
     /// Reads a request. The empty text is `sign`.
     ///
     /// # Errors

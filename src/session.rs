@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::failure::Failure;
 use crate::hash_state::{HashAlgorithm, Hashed, Salt};
 use crate::hasher::{self, Hasher};
-use crate::identity::{self, Identity};
+use crate::identity::{Environment, Identity};
 use crate::openpgp::{Draft, SigningKey};
 use crate::policy::{self, Grant, Known};
 use crate::request::{self, Request, Start};
@@ -61,7 +61,8 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     let config = Config::for_session(start.config.as_deref().unwrap_or(Path::new(config::DEFAULT)));
     audit.open(config.as_ref().map_or(Path::new(config::JOURNAL), |config| config.audit.journal()));
     audit.learn(Field::REQUEST, start.raw());
-    if let Some(peer) = identity::peer(var_os("SSH_CONNECTION")) {
+    let environment = Environment::read();
+    if let Some(peer) = environment.peer() {
         audit.learn(Field::PEER, peer);
     }
 
@@ -73,25 +74,31 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
         _ => {}
     }
     let config = config?;
-    let identity = Identity::establish(var_os("SSH_USER_AUTH"))?;
-    audit.learn(Field::SSH_KEY, identity.ssh_key);
+    let identity = Identity::establish(environment, config.revoked()?)?;
+    for (field, value) in identity.facts() {
+        audit.learn(field, value);
+    }
+    identity.check(SystemTime::now())?;
     let client = policy::recognise(&config, &identity)?;
     audit.learn(Field::CLIENT, client.name);
-    match request? {
+    let request = if Request::is_empty(&text) { client.default_request() } else { request? };
+    match request {
         Request::Sign(request) => {
             if let Some(name) = &request.name {
                 audit.learn(Field::NAME, name.as_str());
             }
-            sign(&config, client.may_sign(request)?, hasher, processes.token, audit)
+            sign(&config, &identity, client.may_sign(request)?, hasher, processes.token, audit)
         }
         Request::Certificate { key, armor } => certificate(client, key.as_deref(), armor, &hasher),
-        Request::Help | Request::Version => Ok(()),
+        Request::Help => output::deliver(Request::help().as_bytes()),
+        Request::Version => output::deliver(request::version().as_bytes()),
     }
 }
 
 /// From permission to signature.
 fn sign(
     config: &Config,
+    identity: &Identity,
     grant: Grant<'_>,
     hasher: Hasher,
     token_run: fn(Channel, Setup<'_>),
@@ -117,6 +124,7 @@ fn sign(
     output::has_reader()?;
 
     let now = SystemTime::now();
+    identity.check(now)?;
     key.still_alive(now)?;
     audit.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
     audit.intent()?;
@@ -125,6 +133,7 @@ fn sign(
     let draft = Draft::new(&key, artifact.form, salt, artifact.state, now)?;
     let (scheme, data) = draft.to_sign()?;
     output::has_reader()?;
+    identity.check(SystemTime::now())?;
     let raw = token.sign(scheme, data)?;
     token.leave();
 

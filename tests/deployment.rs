@@ -63,7 +63,7 @@ fn the_commands_of_the_readme_end_with_a_good_signature() {
     let checkout = env!("CARGO_MANIFEST_DIR");
     let readme = std::fs::read_to_string(format!("{checkout}/README.md")).unwrap();
     let blocks = blocks(&readme);
-    assert_eq!(blocks.len(), 9, "README has other blocks than expected: {blocks:#?}");
+    assert_eq!(blocks.len(), 12, "README has other blocks than expected: {blocks:#?}");
     for command in ["install.sh", "key generate", "certificate create", "sigsh-admin check", "gpgv", "journalctl"] {
         assert!(blocks.iter().any(|block| block.contains(command)), "{command}");
     }
@@ -81,6 +81,7 @@ fn the_commands_of_the_readme_end_with_a_good_signature() {
     let wrong = findings.iter().filter(|line| !line.starts_with("ok: ") && !line.contains("Storage=volatile")).collect::<Vec<_>>();
     assert!(findings.len() > 5 && wrong.is_empty(), "{out}");
     assert!(out.contains("signed an artifact of 21 bytes for client build1 with key release"), "{out}");
+    assert!(out.contains("ok: ssh certificate of key SHA256:") && out.contains(": client 'ci'"), "{out}");
 }
 
 /// The fenced blocks that follow the mark.

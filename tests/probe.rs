@@ -133,6 +133,10 @@ type Action = (&'static str, fn(&Ready) -> c_long);
 const ACTIONS: &[Action] = &[
     // Files: to read.
     ("open-read", |_| open(c"/etc/passwd", libc::O_RDONLY)),
+    ("stat-path", |_| {
+        let mut stat: libc::stat = unsafe { mem::zeroed() };
+        call!(SYS_newfstatat, libc::AT_FDCWD, c"/etc/passwd".as_ptr(), ptr::from_mut(&mut stat), 0)
+    }),
     ("open-pin", |_| open(c"/etc/sigsh/hsm.pin", libc::O_RDONLY)),
     ("open-directory", |_| open(c"/", libc::O_RDONLY | libc::O_DIRECTORY)),
     ("open-at-descriptor", |r| call!(SYS_openat, r.root, c"etc/passwd".as_ptr(), libc::O_RDONLY)),

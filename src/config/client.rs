@@ -1,8 +1,12 @@
 //! `[client.NAME]`.
 
-use super::values::{Name, Size, SshFingerprint};
+use super::values::{Name, Size, SshFingerprint, from_text};
+use super::who::{Network, Pattern, Principal, UnixUser};
+use crate::identity::{Login, User};
+use crate::request::Request;
 use serde::Deserialize;
 use std::fmt;
+use std::net::IpAddr;
 use toml::Spanned;
 
 /// `[client.NAME]`: who may ask for what.
@@ -10,9 +14,23 @@ use toml::Spanned;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Client {
     /// The ssh keys that are this client.
-    pub ssh_keys: Vec<Spanned<SshFingerprint>>,
+    pub ssh_keys: Option<Vec<Spanned<SshFingerprint>>>,
+    /// Or the authority whose certificates are,
+    pub ssh_ca: Option<SshFingerprint>,
+    /// with one of these principals,
+    pub principals: Option<Vec<Principal>>,
+    /// and with a key id that fits one of these.
+    pub key_ids: Option<Vec<Pattern>>,
+    /// The unix user that sigsh runs as, beside either, or alone and outside ssh.
+    pub unix_user: Option<UnixUser>,
+    /// Where it comes from; anywhere where there is none.
+    pub from: Option<Vec<Network>>,
     /// The keys it may use; the first is its default.
     pub keys: Vec<Spanned<Name>>,
+    request: Option<Spanned<DefaultRequest>>,
+    /// What it may send.
+    #[serde(default = "Input::default_list")]
+    pub inputs: Vec<Input>,
     /// What a request must declare.
     #[serde(default)]
     pub require: Vec<Declaration>,
@@ -25,14 +43,142 @@ impl Client {
         Size(16 << 30)
     }
 
-    /// Whether this ssh key is one of the client's.
-    pub fn has_key(&self, ssh_key: &SshFingerprint) -> bool {
-        self.ssh_keys.iter().any(|key| key.get_ref() == ssh_key)
+    /// Whether it is known by exactly one kind of identity.
+    ///
+    /// # Errors
+    /// What is wrong, in one line.
+    pub(super) fn check_identity(&self) -> Result<(), &'static str> {
+        let empty = |length: Option<usize>| length == Some(0);
+        let by_certificate = self.principals.is_some() || self.key_ids.is_some();
+        match (&self.ssh_keys, &self.ssh_ca) {
+            _ if empty(self.principals.as_ref().map(Vec::len)) => Err("a list of principals must not be empty"),
+            _ if empty(self.key_ids.as_ref().map(Vec::len)) => Err("a list of key-ids must not be empty"),
+            _ if empty(self.from.as_ref().map(Vec::len)) => Err("from names no network, so nobody would match"),
+            _ if self.inputs.is_empty() => Err("inputs names nothing that it may send"),
+            (Some(_), Some(_)) => Err("a client has either ssh-keys or ssh-ca"),
+            (None, Some(_)) if !by_certificate => Err("beside ssh-ca stand principals, key-ids or both"),
+            (_, None) if by_certificate => Err("principals and key-ids need an ssh-ca beside them"),
+            (None, None) if self.unix_user.is_none() => Err("a client is known by ssh-keys, ssh-ca or unix-user"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this is how it logs in; `None` is outside ssh.
+    pub fn logs_in_by(&self, login: Option<&Login>) -> bool {
+        match login {
+            Some(Login::Key(key)) => self.ssh_keys.iter().flatten().any(|own| own.get_ref() == key),
+            Some(Login::Certificate(certificate)) => {
+                let principal = |it: &Vec<u8>| self.principals.as_ref().is_none_or(|own| own.iter().any(|own| own.is(it)));
+                self.ssh_ca == Some(certificate.ca)
+                    && (self.principals.is_some() || self.key_ids.is_some())
+                    // Not even a key id helps one without principals: sshd may take it for anybody's.
+                    && certificate.principals.iter().any(principal)
+                    && self.key_ids.as_ref().is_none_or(|own| own.iter().any(|own| own.fits(&certificate.key_id)))
+            }
+            None => self.ssh_keys.is_none() && self.ssh_ca.is_none() && self.unix_user.is_some(),
+        }
+    }
+
+    /// Whether it runs under this user.
+    pub fn runs_as(&self, user: &User) -> bool {
+        self.unix_user.as_ref().is_none_or(|own| user.is(own))
+    }
+
+    /// Whether it comes from there. One that must come from somewhere does not come from an unknown place.
+    pub fn comes_from(&self, address: Option<IpAddr>) -> bool {
+        let within = |address: IpAddr| self.from.iter().flatten().any(|network| network.contains(address));
+        self.from.is_none() || address.is_some_and(within)
+    }
+
+    /// Whether nobody can be both this client and the other one, with the same ssh key. Where both have networks, the peer decides.
+    pub(super) fn is_apart_from(&self, other: &Client) -> bool {
+        let users = self.unix_user.as_ref().zip(other.unix_user.as_ref());
+        self.from.is_some() && other.from.is_some() || users.is_some_and(|(own, theirs)| own != theirs)
+    }
+
+    /// What an empty request means.
+    pub fn request(&self) -> DefaultRequest {
+        self.request.as_ref().map_or_else(DefaultRequest::default, |request| request.get_ref().clone())
+    }
+
+    /// A key that its own request names, without being one of its keys; and where that stands.
+    pub(super) fn strange_key(&self) -> Option<(usize, &str)> {
+        let request = self.request.as_ref()?;
+        let name = match &request.get_ref().request {
+            Request::Sign(sign) => sign.key.as_deref()?,
+            Request::Certificate { key, .. } => key.as_deref()?,
+            Request::Help | Request::Version => return None,
+        };
+        let own = self.keys.iter().any(|key| **key.get_ref() == *name);
+        (!own).then_some((request.span().start, name))
     }
 
     /// The size in bytes of the largest artifact.
     pub fn max_size(&self) -> u64 {
         self.max_size.0
+    }
+}
+
+/// A request that was parsed when the configuration was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultRequest {
+    text: String,
+    /// What it asks.
+    pub request: Request,
+}
+
+from_text!(DefaultRequest);
+
+impl Default for DefaultRequest {
+    fn default() -> DefaultRequest {
+        DefaultRequest { text: "sign".to_owned(), request: Request::Sign(crate::request::Sign::default()) }
+    }
+}
+
+impl TryFrom<String> for DefaultRequest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<DefaultRequest, String> {
+        crate::request::check(&text).map_err(|error| error.to_string())?;
+        if Request::is_empty(&text) {
+            return Err("a request that is empty cannot say what an empty one means".to_owned());
+        }
+        let request = Request::parse(&text).map_err(|error| error.to_string())?;
+        Ok(DefaultRequest { text, request })
+    }
+}
+
+impl fmt::Display for DefaultRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What a client can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Input {
+    /// One artifact, to `sign`.
+    Artifact,
+    /// A tar of artifacts.
+    Tar,
+    /// Hash states.
+    State,
+}
+
+impl Input {
+    fn default_list() -> Vec<Input> {
+        vec![Input::Artifact, Input::Tar]
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Input::Artifact => "artifact",
+            Input::Tar => "tar",
+            Input::State => "state",
+        })
     }
 }
 

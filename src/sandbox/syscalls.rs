@@ -98,6 +98,8 @@ pub const MONITOR: &[Row] = &[
         "the text of a cleartext-signed message, which the monitor never reads, to standard output"
     ),
     rare!(SYS_getrandom, "the salt of a v6 signature; seeds of hash maps, where none was needed before"),
+    rare!(SYS_newfstatat, When::Is(3, libc::AT_EMPTY_PATH), "whether the list of revoked keys has changed, where there is one"),
+    rare!(SYS_fstat, "the same, in C libraries that do not use newfstatat for it"),
     row!(SYS_brk, "memory"),
     rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory: pieces of 128 KiB and more, when a certificate is that large"),
     rare!(SYS_munmap, "memory: gives them back"),
@@ -197,6 +199,7 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_landlock_add_rule, "the same"),
     row!(SYS_landlock_restrict_self, "the same"),
     row!(SYS_geteuid, "who owns the files that are trusted"),
+    row!(SYS_getuid, "the unix user that a client may be"),
     row!(SYS_statx, "files that are trusted"),
     row!(SYS_readlinkat, "links on the way to them"),
     row!(SYS_mlock, "the PIN stays out of swap"),

@@ -278,18 +278,93 @@ fn a_good_host_is_all_good() {
 fn check_says_what_a_client_may_do() {
     world();
     let asked = |option: &str, value: &str| admin(CONFIG, &["check", "--sshd-config", &sshd_config(), option, value]);
-    let careful =
-        "client 'careful' signs up to 17179869184 bytes with ed25519 (the first is its default); must declare --size and --digest";
-    for report in [asked("--client", "careful"), asked("--ssh-key", &format!("{}.pub", ssh_key("careful")))] {
+    let own = [
+        format!("client 'careful' is known by ssh key {}", fingerprint("careful")),
+        "client 'careful' comes from anywhere".to_owned(),
+        "client 'careful' signs with ed25519 (Ed25519, its default)".to_owned(),
+        "client 'careful' sends artifact, tar of up to 17179869184 bytes".to_owned(),
+        "client 'careful' must declare --size and --digest".to_owned(),
+        "client 'careful' asks 'sign' when it asks nothing".to_owned(),
+    ];
+    let is = format!("ssh key {}: client 'careful'", fingerprint("careful"));
+    for (report, lines) in [
+        (asked("--client", "careful"), own.to_vec()),
+        (asked("--ssh-key", &format!("{}.pub", ssh_key("careful"))), [&[is][..], &own].concat()),
+    ] {
         assert_eq!(report.code, Some(0), "{}", report.out);
-        assert!(report.findings("ok: ").iter().any(|line| line.ends_with(careful)), "{}", report.out);
+        let told = report.findings("ok: ");
+        assert_eq!(told[told.len() - lines.len()..], lines, "{}", report.out);
     }
     asked("--client", "nobody").finds(&["client 'nobody': no client of the configuration"]);
     let stranger = format!("ssh key {}: no client of the configuration", fingerprint("stranger"));
     asked("--ssh-key", &format!("{}.pub", ssh_key("stranger"))).finds(&[&stranger]);
     let report = asked("--ssh-key", CONFIG);
     assert_eq!(report.code, Some(1));
-    assert!(report.err.contains("is not a public ssh key"), "{}", report.err);
+    assert!(report.err.contains("is not a public ssh key or certificate"), "{}", report.err);
+}
+
+#[test]
+fn check_says_who_a_certificate_is() {
+    world();
+    let directory = scratch();
+    let keygen = |arguments: &[&str]| succeed(Command::new("ssh-keygen").arg("-q").args(arguments));
+    let ca = format!("{directory}/ca");
+    keygen(&["-t", "ed25519", "-N", "", "-f", &ca]);
+    let print = |path: &str| {
+        let output = succeed(Command::new("ssh-keygen").args(["-l", "-f", path]));
+        String::from_utf8(output.stdout).unwrap().split(' ').nth(1).unwrap().to_owned()
+    };
+    let (authority, own) = (print(&format!("{ca}.pub")), fingerprint("build1"));
+    let list = "/etc/sigsh/check-revoked";
+    fs::write(list, format!("serial: 7\nhash: {}\n", fingerprint("small"))).unwrap();
+    let ci = format!(
+        "[client.ci]\nssh-ca = \"{authority}\"\nprincipals = [\"build\"]\nkey-ids = [\"ci-*\"]\nkeys = [\"rsa2048\", \"nistp256\"]\n\
+         from = [\"192.0.2.0/24\", \"0.0.0.0/0\"]\nunix-user = \"signer\"\nrequest = \"sign --armor\"\ninputs = [\"artifact\"]\n[limits]"
+    );
+    let config = changed(&[("[token.hsm]", &format!("revoked-keys = \"{list}\"\n[token.hsm]")), ("[limits]", &ci)]);
+    let asked = |arguments: &[&str]| {
+        fs::copy(format!("{}.pub", ssh_key("build1")), format!("{directory}/id.pub")).unwrap();
+        keygen(&[&["-s", &ca][..], arguments, &[&format!("{directory}/id.pub")]].concat());
+        let file = format!("{directory}/id-cert.pub");
+        admin(config.to_str().unwrap(), &["check", "--sshd-config", &sshd_config(), "--ssh-key", &file])
+    };
+    let report = asked(&["-I", "ci-1", "-n", "build,other", "-z", "5", "-V", "20200101:20991231"]);
+    let lines = [
+        format!("ssh certificate 'ci-1', serial 5, of {authority}"),
+        "ssh certificate is valid from 2020-01-01T00:00:00Z until 2099-12-31T00:00:00Z".to_owned(),
+        "ssh certificate has principals build, other".to_owned(),
+        format!("ssh certificate of key {own}: client 'ci', if it comes from 192.0.2.0/24 or 0.0.0.0/0 and sigsh runs as signer"),
+        format!(
+            "client 'ci' is known by an ssh certificate of {authority} with principal build with key id ci-* with unix user signer"
+        ),
+        "client 'ci' comes from 192.0.2.0/24 or 0.0.0.0/0".to_owned(),
+        "client 'ci' signs with rsa2048 (RSA, 2048 bits, its default), nistp256 (NIST P-256)".to_owned(),
+        "client 'ci' sends artifact of up to 17179869184 bytes".to_owned(),
+        "client 'ci' must declare nothing".to_owned(),
+        "client 'ci' asks 'sign --armor' when it asks nothing".to_owned(),
+    ];
+    let told = report.findings("ok: ");
+    assert_eq!(told[told.len() - lines.len()..], lines, "{}", report.out);
+    assert!(told.iter().any(|line| line.contains(&format!("revoked keys {list}: 2 entries"))), "{}", report.out);
+    let warnings = [
+        "sshd: TrustedUserCAKeys is not set for 'signer': no ssh certificate logs in by it",
+        "client 'ci': 0.0.0.0/0 is everywhere; leave 'from' out, or say where it comes from",
+        "client 'small': all that it is known by is revoked",
+    ];
+    assert_eq!((report.code, report.findings("warning: ")), (Some(0), warnings.to_vec()), "{}", report.out);
+
+    let nobody = "no client of the configuration";
+    asked(&["-I", "ci-1", "-n", "build", "-z", "7"]).finds(&["the serial of the ssh certificate is revoked"]);
+    asked(&["-I", "ci-1", "-n", "build", "-V", "20200101:20200102"]).finds(&["was valid until 2020-01-02T00:00:00Z"]);
+    asked(&["-I", "ci-1", "-n", "build", "-h"]).finds(&["is a host's"]);
+    asked(&["-I", "ci-1", "-n", "other"]).finds(&[nobody]);
+    asked(&["-I", "ci-1"]).finds(&["no principals", nobody]);
+    let small = format!("{}.pub", ssh_key("small"));
+    let arguments = ["check", "--sshd-config", &sshd_config(), "--ssh-key", &small];
+    admin(config.to_str().unwrap(), &arguments).finds(&["the ssh key is revoked"]);
+    fs::write(list, "serials: 7\n").unwrap();
+    admin(config.to_str().unwrap(), &arguments[..3])
+        .finds(&[&format!("{list}:1:1: this is neither a public ssh key nor a known directive")]);
 }
 
 #[test]
@@ -358,6 +433,12 @@ fn check_finds_what_sshd_leaves_open() {
     let loader = sshd("loader", "Match User signer\nAcceptEnv LD_*\nMatch all");
     let report = check(&config, &loader);
     report.finds(&["sshd: AcceptEnv LD_* lets clients choose libraries"]);
+    let principals = "sshd: AuthorizedPrincipalsFile is not set: ssh certificates need the principal 'signer'";
+    for (more, warned) in [("", true), ("AuthorizedPrincipalsFile /etc/sigsh/authorized_principals\n", false)] {
+        let trusting = format!("Match User signer\nTrustedUserCAKeys /etc/sigsh/user_ca.pub\n{more}Match all");
+        let report = check(&config, &sshd("trusting", &trusting));
+        assert_eq!((report.code, report.findings("warning: ").contains(&principals)), (Some(0), warned), "{}", report.out);
+    }
     let bare = check(&config, &sshd("bare", ""));
     assert_eq!(bare.code, Some(1));
     assert!(bare.findings("error: ").len() > 8, "{}", bare.out);

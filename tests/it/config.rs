@@ -43,9 +43,11 @@ journal = "/run/systemd/journal/socket"
 "#;
 
 /// What every field of each table is called in an error about another one.
-const TOP: &str = "expected one of `account`, `token`, `key`, `client`, `limits`, `audit`";
+const TOP: &str = "expected one of `account`, `revoked-keys`, `token`, `key`, `client`, `limits`, `audit`";
 const TOKEN: &str = "expected one of `module`, `uri`, `pin-file`, `sandbox`, `read`, `write`, `environment`, `timeout`";
-const CLIENT: &str = "expected one of `ssh-keys`, `keys`, `require`, `max-size`";
+const CLIENT: &str = "expected one of `ssh-keys`, `ssh-ca`, `principals`, `key-ids`, `unix-user`, `from`, `keys`, `request`, \
+    `inputs`, `require`, `max-size`";
+const OWN: &str = "ssh-keys = [\"SHA256:GZrb2FPjIoMDtrSADUKZ6YSZIvClvCmQN9l9MpR8ZJE\"]\n";
 const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 const NOBODY: u32 = 65534;
 
@@ -71,11 +73,68 @@ fn a_mistake_is_told_with_its_place() {
         ("[limits]\n", "[limits]\nsessions = 64\n", "25:1: unknown field `sessions`, expected `idle` or `total`"),
         ("[audit]\n", "[audit]\nledger = false\n", "28:1: unknown field `ledger`, expected `journal` or `state`"),
         ("max-size =", "rate = \"1/h\"\nmax-size =", "22:1: unknown field `rate`, {CLIENT}"),
-        ("max-size =", "from = []\nmax-size =", "22:1: unknown field `from`, {CLIENT}"),
-        ("max-size =", "request = \"sign\"\nmax-size =", "22:1: unknown field `request`, {CLIENT}"),
-        ("max-size =", "inputs = []\nmax-size =", "22:1: unknown field `inputs`, {CLIENT}"),
+        ("max-size =", "from = []\nmax-size =", "18:1: client 'build1': from names no network, so nobody would match"),
+        (
+            "max-size =",
+            "from = [\"192.0.2.1/24\"]\nmax-size =",
+            "22:9: bits behind the prefix are set; \"192.0.2.0/24\" is meant, perhaps",
+        ),
+        (
+            "max-size =",
+            "from = [\"2001:db8::1/32\"]\nmax-size =",
+            "22:9: bits behind the prefix are set; \"2001:db8::/32\" is meant, perhaps",
+        ),
+        (
+            "max-size =",
+            "from = [\"::1\", \"home\"]\nmax-size =",
+            "22:16: a network is such as \"192.0.2.0/24\" or \"2001:db8::/32\"",
+        ),
+        (
+            "max-size =",
+            "from = [\"::ffff:192.0.2.1\"]\nmax-size =",
+            "22:9: write an IPv4 address as such: peers that are mapped into IPv6 count as IPv4",
+        ),
+        ("max-size =", "request = \"\"\nmax-size =", "22:11: a request that is empty cannot say what an empty one means"),
+        ("max-size =", "request = \"# x\"\nmax-size =", "22:11: a request that is empty cannot say what an empty one means"),
+        ("max-size =", "request = \"sing\"\nmax-size =", "22:11: this is not a request"),
+        ("max-size =", "request = \"sign --size x\"\nmax-size =", "22:11: an option of the request has a wrong value"),
+        ("max-size =", "request = \"sign \u{fc}\"\nmax-size =", "22:11: the request holds a character that is not printable ASCII"),
+        ("max-size =", "request = \"sign other\"\nmax-size =", "22:11: the request names key 'other', which is not the client's"),
+        (
+            "max-size =",
+            "request = \"certificate other\"\nmax-size =",
+            "22:11: the request names key 'other', which is not the client's",
+        ),
+        ("max-size =", "inputs = []\nmax-size =", "18:1: client 'build1': inputs names nothing that it may send"),
+        (
+            "max-size =",
+            "inputs = [\"text\"]\nmax-size =",
+            "22:11: unknown variant `text`, expected one of `artifact`, `tar`, `state`",
+        ),
+        ("max-size =", "ssh-ca = \"{FP}\"\nmax-size =", "18:1: client 'build1': a client has either ssh-keys or ssh-ca"),
+        (
+            "max-size =",
+            "principals = [\"a\"]\nmax-size =",
+            "18:1: client 'build1': principals and key-ids need an ssh-ca beside them",
+        ),
+        ("max-size =", "key-ids = [\"a\"]\nmax-size =", "18:1: client 'build1': principals and key-ids need an ssh-ca beside them"),
+        ("max-size =", "unix-user = \"\"\nmax-size =", "22:13: a unix user is a name in /etc/passwd or a number"),
+        ("max-size =", "unix-user = \"a:b\"\nmax-size =", "22:13: a unix user is a name in /etc/passwd or a number"),
+        ("max-size =", "unix-user = 1000\nmax-size =", "22:13: invalid type: integer `1000`, expected a string"),
+        (OWN, "", "18:1: client 'build1': a client is known by ssh-keys, ssh-ca or unix-user"),
+        (OWN, "from = [\"::1\"]\n", "18:1: client 'build1': a client is known by ssh-keys, ssh-ca or unix-user"),
+        (OWN, "ssh-ca = \"{FP}\"\n", "18:1: client 'build1': beside ssh-ca stand principals, key-ids or both"),
+        (OWN, "ssh-ca = \"x\"\n", "19:10: an ssh key is named by its fingerprint \"SHA256:…\", as ssh-keygen -l prints it"),
+        (OWN, "ssh-ca = \"{FP}\"\nprincipals = []\n", "18:1: client 'build1': a list of principals must not be empty"),
+        (
+            OWN,
+            "ssh-ca = \"{FP}\"\nprincipals = [\"a\"]\nkey-ids = []\n",
+            "18:1: client 'build1': a list of key-ids must not be empty",
+        ),
+        (OWN, "ssh-ca = \"{FP}\"\nprincipals = [\"a\", \"\"]\n", "20:20: a principal is 1 to 255 bytes of text"),
+        (OWN, "ssh-ca = \"{FP}\"\nkey-ids = [\"\"]\n", "20:12: a pattern is 1 to 255 bytes of text"),
+        ("account = \"signer\"", "account = \"signer\"\nrevoked-keys = \"list\"", "2:16: a path begins with '/'"),
         ("max-size =", "max_size =", "22:1: unknown field `max_size`, {CLIENT}"),
-        ("max-size =", "ssh-ca = \"x\"\nmax-size =", "22:1: unknown field `ssh-ca`, {CLIENT}"),
         ("timeout =", "sessions = 1\ntimeout =", "10:1: unknown field `sessions`, {TOKEN}"),
         ("timeout =", "connect = []\ntimeout =", "10:1: unknown field `connect`, {TOKEN}"),
         ("timeout =", "server = \"/x\"\ntimeout =", "10:1: unknown field `server`, {TOKEN}"),
@@ -142,8 +201,26 @@ fn a_mistake_is_told_with_its_place() {
         ("\"/run/systemd/journal/socket\"", "\"socket\"", "28:11: a path begins with '/'"),
     ] {
         assert_eq!(GOOD.matches(from).count(), 1, "{from}");
+        let to = to.replace("{FP}", fingerprint);
         let message = message.replace("{TOP}", TOP).replace("{TOKEN}", TOKEN).replace("{CLIENT}", CLIENT);
-        assert_eq!(parse(&GOOD.replace(from, to)), Err(format!("/etc/sigsh.toml:{message}")), "{to}");
+        assert_eq!(parse(&GOOD.replace(from, &to)), Err(format!("/etc/sigsh.toml:{message}")), "{to}");
+    }
+}
+
+#[test]
+fn clients_may_share_a_key_where_something_tells_them_apart() {
+    let two = |one: &str, other: &str| {
+        let other = format!("[client.two]\n{OWN}keys = [\"release\"]\n{other}\n[limits]");
+        parse(&GOOD.replace("require = [\"size\"]", one).replace("[limits]", &other))
+    };
+    let (here, there) = ("from = [\"192.0.2.0/24\"]", "from = [\"2001:db8::/32\"]");
+    let (ci, dev) = ("unix-user = \"ci\"", "unix-user = \"dev\"");
+    for (one, other) in [(here, there), (here, here), (ci, dev)] {
+        assert_eq!(two(one, other), Ok(()), "{one} {other}");
+    }
+    for (one, other) in [("", ""), (here, ""), ("", there), (ci, ""), ("", dev), (ci, ci), (ci, there)] {
+        let error = two(one, other).unwrap_err();
+        assert!(error.ends_with(": this ssh key is already client 'build1'"), "{one} {other}: {error}");
     }
 }
 
@@ -194,14 +271,26 @@ fn the_shipped_example_is_right() {
     let config = Config::for_admin(&path, true).unwrap();
     assert_eq!(config.account, "signer");
     assert_eq!(config.keys().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["release"]);
-    assert_eq!(config.clients().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["build1"]);
+    assert_eq!(config.clients().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["build1", "ci", "cron"]);
     assert_eq!(fs::read_to_string("/usr/share/doc/sigsh/sigsh.toml").unwrap(), source);
     assert_eq!(DEFAULT, CONFIG);
     // What is left out has the value that stands there: the example tells the defaults.
     let bare = source.lines().filter(|line| {
-        !["require =", "max-size =", "idle =", "total =", "journal =", "state =", "timeout =", "hash =", "write ="]
-            .iter()
-            .any(|field| line.starts_with(field))
+        ![
+            "require =",
+            "max-size =",
+            "inputs =",
+            "request =",
+            "idle =",
+            "total =",
+            "journal =",
+            "state =",
+            "timeout =",
+            "hash =",
+            "write =",
+        ]
+        .iter()
+        .any(|field| line.starts_with(field))
     });
     let bare = bare.collect::<Vec<_>>().join("\n");
     let bare = Config::parse(Path::new("bare"), &bare).unwrap();
@@ -209,7 +298,9 @@ fn the_shipped_example_is_right() {
 }
 
 fn values(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
-    let clients = config.clients().map(|(_, client)| (client.max_size(), client.require.clone())).collect::<Vec<_>>();
+    let rights =
+        |client: &sigsh::config::Client| (client.max_size(), client.require.clone(), client.inputs.clone(), client.request());
+    let clients = config.clients().map(|(_, client)| rights(client)).collect::<Vec<_>>();
     let token = |name: &str| config.key(name).map(|(_, _, token)| (token.timeout(), token.write.clone()));
     let tokens = config.keys().map(|(name, _)| token(name)).collect::<Vec<_>>();
     let keys = config.keys().map(|(_, key)| key.hash).collect::<Vec<_>>();

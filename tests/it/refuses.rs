@@ -66,10 +66,53 @@ impl End<'_> {
     }
 }
 
+/// What the monitor of a session calls, and which files it names: every name of a key alike.
+fn trace(config: &Path, request: &str, key: &str) -> Vec<String> {
+    let directory = scratch();
+    let mut session = Session::new(config).client("limited").request(request);
+    let mut command = Command::new("strace");
+    command.args(["-ff", "-qq", "-o", &format!("{directory}/trace")]);
+    command.arg(session.command.get_program()).args(session.command.get_args());
+    command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    session.command = command;
+    let outcome = session.run(b"data");
+    assert_eq!(outcome.code, Some(77), "{outcome:#?}");
+    let traces = fs::read_dir(&directory).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    // setpriv becomes sigsh; the hasher is a process of its own.
+    let start = "execve(\"/usr/bin/sigsh\"";
+    let monitor = traces.into_iter().find(|text| text.contains(start)).unwrap();
+    // What comes before its first filter, the loader's work, depends on addresses; how often it looks whether the hasher is dead, on the
+    // machine's load.
+    let calls = monitor.lines().skip_while(|line| !line.starts_with("seccomp("));
+    let calls = calls.filter(|line| !["---", "ppoll(", "wait4("].iter().any(|word| line.starts_with(word))).map(|line| {
+        let name = line.split('(').next().unwrap();
+        let path =
+            line.split('"').nth(1).filter(|_| ["open", "newfstatat", "readlink", "stat"].iter().any(|call| name.starts_with(call)));
+        format!("{name} {}", path.unwrap_or_default()).replace(key, "KEY")
+    });
+    calls.collect()
+}
+
+#[test]
+fn a_forbidden_key_costs_what_an_unknown_one_does() {
+    world();
+    // Of our own: other tests make the host's longer while they run.
+    let config = changed(&[]);
+    for asked in ["sign", "certificate"] {
+        let forbidden = trace(&config, &format!("{asked} rsa2048"), "rsa2048");
+        let unknown = trace(&config, &format!("{asked} nosuch7"), "nosuch7");
+        assert!(forbidden.len() > 30 && forbidden.iter().any(|call| call == "openat passwd"), "{forbidden:#?}");
+        assert_eq!(forbidden, unknown, "{asked}");
+        for touched in [".pgp", "pin", "softhsm", "tokens"] {
+            assert!(!forbidden.iter().any(|call| call.contains(touched)), "{touched}: {forbidden:#?}");
+        }
+    }
+}
+
 /// Every record has the known fields, each once and in text, and a message of the operator's names and our words alone.
 #[track_caller]
 fn well_formed(outcome: &Outcome) {
-    const KNOWN: [&str; 20] = [
+    const KNOWN: [&str; 25] = [
         "SYSLOG_IDENTIFIER",
         "MESSAGE",
         "MESSAGE_ID",
@@ -78,6 +121,11 @@ fn well_formed(outcome: &Outcome) {
         "SIGSH_SESSION",
         "SIGSH_CLIENT",
         "SIGSH_SSH_KEY",
+        "SIGSH_SSH_CA",
+        "SIGSH_CERT_ID",
+        "SIGSH_CERT_SERIAL",
+        "SIGSH_PRINCIPALS",
+        "SIGSH_UNIX_USER",
         "SIGSH_PEER",
         "SIGSH_REQUEST",
         "SIGSH_KEY",
@@ -398,7 +446,7 @@ fn who_is_not_identified() {
     let other = fs::read_to_string(user_auth("limited")).unwrap();
     let not_ours = "the SSH_USER_AUTH file is not a regular file of ours with mode 0600 and one link";
     let not_one = "the SSH_USER_AUTH file does not hold exactly one public key";
-    let certificate = "the client authenticated by an ssh certificate, which no client of this configuration does";
+    let certificate = "no client has this ssh certificate";
 
     // A real certificate, of a key that is a client's, by an authority of our own.
     let ca = format!("{directory}/ca");
@@ -437,6 +485,7 @@ fn who_is_not_identified() {
     make("after", &format!("{good}password\n"));
     make("windows", &good.replace('\n', "\r\n"));
     make("binary", "publickey \u{1}\u{2}\n");
+    make("huge", &"publickey ssh-ed25519 ".repeat(6000));
     make("large", &"publickey ssh-ed25519 ".repeat(1000));
 
     let missing = "cannot open the SSH_USER_AUTH file: no such file or directory";
@@ -462,6 +511,7 @@ fn who_is_not_identified() {
         ("windows", not_one),
         ("binary", not_one),
         ("large", not_one),
+        ("huge", "the SSH_USER_AUTH file is longer than 128 KiB"),
     ] {
         let mut session = Session::new(CONFIG).request("sign");
         session.command.env("SSH_USER_AUTH", path(name));

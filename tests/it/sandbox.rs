@@ -46,7 +46,7 @@ const MAY: [(&str, &[&[&str]]); 5] = [
         "begin",
         &[
             OPENS,
-            &["ftruncate", "write-other", "write-stdout", "pwrite-other", "sendfile-stdout", "kill-child"],
+            &["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "sendfile-stdout", "kill-child"],
             // Landlock leaves children alone, where the kernel has signal scopes.
             &["kill-parent", "kill-sibling", "kill-all"],
             &["socket-unix", "socketpair", "connect-decoy", "mmap-exec"],
@@ -54,8 +54,8 @@ const MAY: [(&str, &[&[&str]]); 5] = [
     ),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "kill-child"]]),
-    ("token-load", &[&["ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
-    ("token-sign", &[&["write-other", "write-stdout"]]),
+    ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
+    ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
 
 /// What fails in the token process instead of killing: Landlock's refusals, and a call that libraries try and can do without.
@@ -443,6 +443,9 @@ fn every_row_is_needed() {
     secret(fresh, PIN);
     let first =
         changed(&[("/etc/sigsh/hsm.pin", fresh), ("[token.hsm]", "[token.fresh]"), ("token = \"hsm\"", "token = \"fresh\"")]);
+    let list = "/etc/sigsh/revoked_keys";
+    fs::write(list, "# nobody\n").unwrap();
+    let revoking = changed(&[("[token.hsm]", &format!("revoked-keys = \"{list}\"\n[token.hsm]"))]);
     let absent = changed(&[("pkcs11:token=release", "pkcs11:token=absent")]);
     let config = PathBuf::from(CONFIG);
     let sessions = [
@@ -452,6 +455,7 @@ fn every_row_is_needed() {
         (&config, "build1", "sign ed25519 --cleartext", Some(0)),
         (&first, "build1", "sign nistp521", Some(0)),
         (&absent, "build1", "sign", Some(69)),
+        (&revoking, "build1", "sign ed25519", Some(0)),
         (&config, "build1", "certificate", Some(0)),
         (&config, "build1", "help", Some(0)),
         (&config, "build1", "sign ed25519 --size 1", Some(65)),

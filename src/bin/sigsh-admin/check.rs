@@ -1,17 +1,16 @@
 //! `sigsh-admin check`: one line a finding. Everything that a session does is tried, as the account, in the same way.
 
-use crate::{AdminError, account, journald, sshd};
+use crate::{AdminError, account, client, journald, sshd};
 use nix::unistd::{User, geteuid};
 use sigsh::audit::journal::Journal;
-use sigsh::config::values::{Name, SshFingerprint};
-use sigsh::config::{Client, Config, Key, Token};
+use sigsh::config::values::Name;
+use sigsh::config::{Config, Key, Revoked, Token};
 use sigsh::hash_state::{Form, HashState};
 use sigsh::openpgp::certificate::{MAX_CERTIFICATE, date};
 use sigsh::openpgp::{Draft, SigningKey};
 use sigsh::process::Child;
 use sigsh::sandbox::paths;
 use sigsh::trusted;
-use ssh_key::{HashAlg, PublicKey};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +22,7 @@ pub(crate) struct Options {
     /// Tell also what this client may do
     #[arg(long, value_name = "NAME", conflicts_with = "ssh_key")]
     client: Option<String>,
-    /// Tell also who the holder of this public ssh key is, and what it may do
+    /// Tell also who the holder of this public ssh key or certificate is, and what it may do
     #[arg(long, value_name = "FILE")]
     ssh_key: Option<PathBuf>,
     /// sshd's configuration
@@ -72,31 +71,22 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
         journald::read_back(&mut findings, config.audit.journal(), &canary, user.as_ref().map_or(geteuid(), |user| user.uid));
     }
     journald::settings(&mut findings);
-    sshd::settings(&mut findings, &config.account, &options.sshd_config);
-    match (&options.client, &options.ssh_key) {
-        (Some(name), _) => rights(&mut findings, &config, &format!("client '{name}'"), |other, _| **other == **name),
-        (None, Some(file)) => {
-            let key = PublicKey::read_openssh_file(file).map_err(|error| AdminError::SshKey(file.clone(), error))?;
-            let fingerprint = SshFingerprint::from(key.fingerprint(HashAlg::Sha256));
-            rights(&mut findings, &config, &format!("ssh key {fingerprint}"), |_, client| client.has_key(&fingerprint));
+    let certificates = config.clients().any(|(_, client)| client.ssh_ca.is_some());
+    sshd::settings(&mut findings, &config.account, &options.sshd_config, certificates);
+    // What is wrong with the list was found above.
+    let revoked = config.revoked().unwrap_or_default();
+    client::warnings(&mut findings, &config, &revoked);
+    if let Some(name) = &options.client {
+        match config.clients().find(|(other, _)| ***other == **name) {
+            Some((name, known)) => client::explain(&mut findings, &config, name, known),
+            None => findings.error(&format!("client '{name}': no client of the configuration")),
         }
-        (None, None) => {}
+    }
+    if let Some(file) = &options.ssh_key {
+        let login = client::read(file).map_err(|error| AdminError::SshKey(file.clone(), error))?;
+        client::who(&mut findings, &config, &revoked, &login);
     }
     Ok(!findings.errors)
-}
-
-/// Says in a line what a client may do.
-fn rights(findings: &mut Findings, config: &Config, who: &str, is: impl Fn(&Name, &Client) -> bool) {
-    let Some((name, client)) = config.clients().find(|(name, client)| is(name, client)) else {
-        return findings.error(&format!("{who}: no client of the configuration"));
-    };
-    let keys = client.keys.iter().map(|key| key.get_ref().to_string()).collect::<Vec<_>>().join(", ");
-    let declares = client.require.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-    let declares = if declares.is_empty() { "nothing".to_owned() } else { declares };
-    let size = client.max_size();
-    findings.ok(&format!(
-        "{who}: client '{name}' signs up to {size} bytes with {keys} (the first is its default); must declare {declares}"
-    ));
 }
 
 /// The part that a session does, in a child that has become the account. Tells whether it found no error, and whether the journal took
@@ -131,6 +121,11 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
     owned_by_root(findings, path);
     let state = config.audit.state();
     findings.outcome(&format!("state directory {}", state.display()), trusted::private_directory(state).map(|_| String::new()));
+    if let Some(list) = &config.revoked_keys {
+        owned_by_root(findings, list);
+        let entries = |revoked: Revoked| format!(": {} entries", revoked.entries());
+        findings.outcome(&format!("revoked keys {}", list.display()), config.revoked().map(entries));
+    }
     for (name, key) in config.keys() {
         owned_by_root(findings, &key.certificate);
         if let Some((_, _, token)) = config.key(name) {

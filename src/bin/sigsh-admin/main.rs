@@ -4,6 +4,7 @@
 mod account;
 mod certificate;
 mod check;
+mod client;
 mod journald;
 mod key;
 mod sshd;
@@ -61,8 +62,8 @@ enum AdminError {
     File(PathBuf, std::io::Error),
     #[error("cannot become the account '{0}': {1}")]
     Account(String, String),
-    #[error("{0} is not a public ssh key: {1}")]
-    SshKey(PathBuf, ssh_key::Error),
+    #[error("{0} is not a public ssh key or certificate: {1}")]
+    SshKey(PathBuf, String),
     #[error("cannot start a process: {0}")]
     Process(#[from] nix::errno::Errno),
     #[error("the token does not show the public half of its key")]

@@ -24,8 +24,8 @@ const SETTINGS: [(&str, &str, &str); 16] = [
     ("banner", "none", "a banner stands before every error message"),
 ];
 
-/// Compares.
-pub(crate) fn settings(findings: &mut Findings, account: &str, config: &Path) {
+/// Compares. `certificates` is whether a client is known by them.
+pub(crate) fn settings(findings: &mut Findings, account: &str, config: &Path, certificates: bool) {
     let connection = format!("user={account},host=localhost,addr=127.0.0.1");
     let sshd = ["/usr/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd"].into_iter().find(|path| Path::new(path).exists());
     let Some(sshd) = sshd else { return findings.warning("sshd: not installed here, so its settings were not looked at") };
@@ -69,6 +69,14 @@ pub(crate) fn settings(findings: &mut Findings, account: &str, config: &Path) {
     if let Some(open) = values("acceptenv").into_iter().flat_map(|line| line.split(' ')).find(fits) {
         findings.error(&format!("sshd: AcceptEnv {open} lets clients choose libraries that the loader puts into sigsh"));
         wrong += 1;
+    }
+    let trusted = values("trustedusercakeys").iter().any(|file| *file != "none");
+    if certificates && !trusted {
+        findings.warning(&format!("sshd: TrustedUserCAKeys is not set for '{account}': no ssh certificate logs in by it"));
+    }
+    let listed = |name| values(name).iter().any(|value| *value != "none");
+    if trusted && !listed("authorizedprincipalsfile") && !listed("authorizedprincipalscommand") {
+        findings.warning(&format!("sshd: AuthorizedPrincipalsFile is not set: ssh certificates need the principal '{account}'"));
     }
     if values("maxstartups").first().is_some_and(|value| *value == "10:30:100") {
         findings.warning("sshd: MaxStartups is at its default: parallel builds will be refused");

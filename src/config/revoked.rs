@@ -1,0 +1,230 @@
+//! The list of revoked keys and certificates: the text that `ssh-keygen -k` makes a KRL of (KEY REVOCATION LISTS in ssh-keygen(1)),
+//! or the bare public keys that sshd's RevokedKeys takes.
+
+use super::values::SshFingerprint;
+use super::{ConfigError, Location};
+use crate::identity::Login;
+use crate::identity::certificate::Certificate;
+use crate::trusted::{self, TrustError};
+use nix::sys::stat::{FileStat, fstat};
+use ssh_key::{HashAlg, PublicKey};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The longest list in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What a binary KRL begins with.
+const BINARY: &[u8] = b"SSHKRL\n\0";
+
+/// Who is revoked. Without a file nobody is.
+#[derive(Debug, Default)]
+pub struct Revoked {
+    keys: Vec<SshFingerprint>,
+    serials: Vec<(u64, u64)>,
+    ids: Vec<Vec<u8>>,
+    source: Option<Source>,
+}
+
+/// The file, and what it was when it was opened.
+#[derive(Debug)]
+struct Source(File, FileStat);
+
+impl Revoked {
+    /// Reads the list, and keeps its file open.
+    ///
+    /// # Errors
+    /// [`ConfigError::Trust`], [`ConfigError::Wrong`].
+    pub fn open(path: &Path) -> Result<Revoked, ConfigError> {
+        let opened = trusted::open(path)?;
+        let mut bytes = Vec::new();
+        let read = (&opened.file).take(MAX_FILE + 1).read_to_end(&mut bytes);
+        read.map_err(|error| TrustError::Read(path.to_owned(), error))?;
+        let wrong = |line, message| ConfigError::Wrong { at: Location { file: path.to_owned(), line, column: 1 }, message };
+        if u64::try_from(bytes.len()).map_or(true, |length| length > MAX_FILE) {
+            return Err(wrong(1, format!("the list is larger than {MAX_FILE} bytes")));
+        }
+        let mut revoked = Revoked::parse(&bytes).map_err(|(line, message)| wrong(line, message.to_owned()))?;
+        revoked.source = Some(Source(opened.file, opened.stat));
+        Ok(revoked)
+    }
+
+    /// Reads the text of a list.
+    ///
+    /// # Errors
+    /// The number of a line that is not understood, and why.
+    pub fn parse(bytes: &[u8]) -> Result<Revoked, (usize, &'static str)> {
+        if bytes.starts_with(BINARY) {
+            return Err((1, "this is a binary KRL; name the specification that ssh-keygen -k made it of"));
+        }
+        let mut revoked = Revoked::default();
+        for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+            let line = std::str::from_utf8(line).map_err(|_| (number + 1, "the line is not UTF-8"))?;
+            let line = line.trim_matches([' ', '\t', '\r']);
+            if !line.is_empty() {
+                revoked.add(line).map_err(|message| (number + 1, message))?;
+            }
+        }
+        Ok(revoked)
+    }
+
+    fn add(&mut self, line: &str) -> Result<(), &'static str> {
+        let (directive, rest) =
+            line.split_once(':').map_or(("", line), |(word, rest)| (word, rest.trim_start_matches([' ', '\t'])));
+        match directive.to_ascii_lowercase().as_str() {
+            "serial" => self.serials.push(serials(rest).ok_or("serials are N or N-M, from 1 to 18446744073709551615")?),
+            "id" if !rest.is_empty() => self.ids.push(rest.as_bytes().to_vec()),
+            "id" => return Err("an id is missing"),
+            "hash" => self.keys.push(rest.to_owned().try_into()?),
+            "key" | "sha1" | "sha256" if Certificate::is_one(rest) => {
+                // As ssh-keygen does: its key is meant.
+                self.keys.push(Certificate::parse(&two_words(rest)).ok_or("this is no ssh certificate")?.key);
+            }
+            "key" | "sha1" | "sha256" => self.keys.push(key(rest)?),
+            _ if Certificate::is_one(line) => {
+                return Err("this is a certificate; revoke it by 'serial:' or 'id:', or its key by 'key:'");
+            }
+            _ => self.keys.push(key(line)?),
+        }
+        Ok(())
+    }
+
+    /// What of a login is revoked, if anything.
+    pub fn of(&self, login: &Login) -> Option<&'static str> {
+        let revoked = |key: &SshFingerprint| self.keys.contains(key);
+        match login {
+            Login::Key(key) => revoked(key).then_some("the ssh key"),
+            Login::Certificate(certificate) => {
+                let by_serial = |(first, last): &(u64, u64)| (*first..=*last).contains(&certificate.serial);
+                [
+                    (revoked(&certificate.key), "the key of the ssh certificate"),
+                    (revoked(&certificate.ca), "the key of the certificate authority"),
+                    (self.serials.iter().any(by_serial), "the serial of the ssh certificate"),
+                    (self.ids.contains(&certificate.key_id), "the key id of the ssh certificate"),
+                ]
+                .into_iter()
+                .find_map(|(is, what)| is.then_some(what))
+            }
+        }
+    }
+
+    /// Whether a key is revoked.
+    pub fn has(&self, key: &SshFingerprint) -> bool {
+        self.keys.contains(key)
+    }
+
+    /// How many lines say something.
+    pub fn entries(&self) -> usize {
+        self.keys.len() + self.serials.len() + self.ids.len()
+    }
+
+    /// Whether the file is still what was read: nobody has written to it, nor put another one in its place.
+    pub fn is_unchanged(&self) -> bool {
+        let what = |stat: &FileStat| {
+            let times = (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
+            (stat.st_dev, stat.st_ino, stat.st_size, stat.st_nlink, times)
+        };
+        self.source.as_ref().is_none_or(|Source(file, then)| fstat(file).is_ok_and(|now| what(&now) == what(then)))
+    }
+}
+
+/// `N` or `N-M`; decimal, hexadecimal or octal as strtoull(3) reads them.
+fn serials(text: &str) -> Option<(u64, u64)> {
+    let number = |text: &str| match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None if text.starts_with('0') => u64::from_str_radix(text, 8).ok(),
+        None if text.starts_with('+') => None,
+        None => text.parse().ok(),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (number(first)?, number(last)?);
+    (1..=last).contains(&first).then_some((first, last))
+}
+
+fn key(text: &str) -> Result<SshFingerprint, &'static str> {
+    let key = PublicKey::from_openssh(&two_words(text)).map_err(|_| "this is neither a public ssh key nor a known directive")?;
+    Ok(key.fingerprint(HashAlg::Sha256).into())
+}
+
+/// A key without its comment.
+fn two_words(text: &str) -> String {
+    text.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    const OTHER: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+
+    fn certificate(serial: u64, key_id: &str) -> Login {
+        let fingerprint = |text: &str| SshFingerprint::try_from(text.to_owned()).unwrap();
+        let (key, ca) = (fingerprint(&OTHER.replace("47", "48")), fingerprint(OTHER));
+        let (user, key_id, principals) = (true, key_id.as_bytes().to_vec(), vec![]);
+        Login::Certificate(Certificate { key, ca, user, serial, key_id, principals, valid_after: 0, valid_before: u64::MAX })
+    }
+
+    #[test]
+    fn every_directive_revokes_what_it_names() {
+        let key = Login::Key(super::key(KEY).unwrap());
+        for line in [KEY, &format!("key: {KEY} a comment"), &format!("sha256:\t{KEY}"), &format!("  SHA1: {KEY} # why")] {
+            let revoked = Revoked::parse(format!("# a comment\n\n{line}\r\n").as_bytes()).unwrap();
+            assert_eq!((revoked.of(&key), revoked.entries()), (Some("the ssh key"), 1), "{line}");
+            assert_eq!(revoked.of(&certificate(1, "a")), None);
+        }
+        let what = |line: &str, serial, id: &str| Revoked::parse(line.as_bytes()).unwrap().of(&certificate(serial, id));
+        let (by_serial, by_id) = (Some("the serial of the ssh certificate"), Some("the key id of the ssh certificate"));
+        for (line, serial, id, result) in [
+            ("serial: 7", 7, "a", by_serial),
+            ("serial: 7", 8, "a", None),
+            ("Serial:5-7", 5, "a", by_serial),
+            ("serial: 5-7", 7, "a", by_serial),
+            ("serial: 5-7", 4, "a", None),
+            ("serial: 0x10", 16, "a", by_serial),
+            ("serial: 010", 8, "a", by_serial),
+            ("serial: 1-18446744073709551615", u64::MAX, "a", by_serial),
+            ("id: a b", 0, "a b", by_id),
+            ("id: a b", 0, "a", None),
+            ("id: a # not b", 0, "a", by_id),
+            (&format!("hash: {OTHER}"), 0, "a", Some("the key of the certificate authority")),
+            (&format!("hash: {}", OTHER.replace("47", "48")), 0, "a", Some("the key of the ssh certificate")),
+        ] {
+            assert_eq!(what(line, serial, id), result, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_with_its_line() {
+        for line in [
+            "serial: 0",
+            "serial: 7-5",
+            "serial: 18446744073709551616",
+            "serial: -1",
+            "serial: +1",
+            "serial: 1 2",
+            "serial:",
+            "serial: 09",
+            "id:",
+            "hash: MD5:00",
+            "hash:",
+            "key: x",
+            "key:",
+            "serials: 1",
+            "x",
+            "ssh-ed25519 AAAA",
+            "ssh-ed25519-cert-v01@openssh.com AAAA",
+            "key: ssh-ed25519-cert-v01@openssh.com AAAA",
+            "\u{fc}",
+        ] {
+            let error = Revoked::parse(format!("# one\n{KEY}\n{line}\n").as_bytes()).unwrap_err();
+            assert_eq!(error.0, 3, "{line}: {error:?}");
+        }
+        assert_eq!(Revoked::parse(b"a\xff").unwrap_err(), (1, "the line is not UTF-8"));
+        let binary = Revoked::parse(b"SSHKRL\n\0\0\0\0\x01").unwrap_err();
+        assert_eq!(binary, (1, "this is a binary KRL; name the specification that ssh-keygen -k made it of"));
+        assert_eq!(Revoked::parse(b"").unwrap().entries(), 0);
+    }
+}
