@@ -153,6 +153,9 @@ impl Config {
             if let Some(key) = client.keys.iter().find(|key| !self.keys.contains_key(key.get_ref())) {
                 return wrong(key.span().start, format!("there is no [key.{}]", key.get_ref()));
             }
+            if let (None, Some(burst)) = (client.rate(), &client.burst) {
+                return wrong(burst.span().start, "a burst needs a rate".to_owned());
+            }
             for ssh_key in &client.ssh_keys {
                 if let Some((_, other)) = seen.iter().find(|(known, _)| *known == ssh_key.get_ref()) {
                     return wrong(ssh_key.span().start, format!("this ssh key is already client '{other}'"));

@@ -2,6 +2,8 @@
 //!
 //! The first half of this file runs in the monitor, [`run`] is the process itself.
 
+mod pace;
+
 use crate::channel::{self, Channel, ChannelError, after};
 use crate::hash_state::{HashAlgorithm, HashState, StateError};
 use crate::process::{Child, Ending};
@@ -11,9 +13,10 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
+use pace::Pace;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a read takes at most, in bytes. Larger ones gain nothing: sshd's channel hands over 32 KiB at a time.
 const READ: usize = 64 * 1024;
@@ -30,6 +33,8 @@ pub struct Start {
     pub limit: u64,
     /// How long to wait for the next byte.
     pub idle: Duration,
+    /// How many bytes must come in a second, on the whole.
+    pub throughput: u64,
 }
 
 /// The one answer.
@@ -54,6 +59,9 @@ pub enum Fault {
     /// No byte arrived for the time allowed.
     #[error("it stopped coming")]
     Idle,
+    /// Fewer bytes arrived than the least throughput.
+    #[error("it comes too slowly")]
+    Slow,
     /// More bytes than the limit.
     #[error("it is too long")]
     Overlong,
@@ -158,13 +166,17 @@ pub fn run(channel: Channel) {
 fn hash(start: Start, stdin: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<HashState, Fault> {
     let mut state = HashState::new(start.algorithm);
     let mut left = start.limit;
+    let mut last = Instant::now();
+    let mut pace = Pace::new(start.idle, start.throughput, last);
     loop {
-        if channel::wait([(stdin, PollFlags::POLLIN)], after(start.idle)) == Ok([false]) {
-            return Err(Fault::Idle);
+        if channel::wait([(stdin, PollFlags::POLLIN)], pace.deadline()) == Ok([false]) {
+            return Err(pace.fault(last));
         }
         match nix::unistd::read(stdin, buffer) {
             Ok(0) => return Ok(state),
             Ok(length) => {
+                last = Instant::now();
+                pace.received(length, last);
                 left = u64::try_from(length).ok().and_then(|length| left.checked_sub(length)).ok_or(Fault::Overlong)?;
                 state.update(buffer.get(..length).unwrap_or_default());
             }

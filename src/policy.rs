@@ -1,7 +1,7 @@
 //! Who may sign what. Permission is a value: whoever holds a [`Grant`] may have the artifact signed that it describes, and only
 //! this module makes one.
 
-use crate::config::values::Name;
+use crate::config::values::{Name, Rate};
 use crate::config::{Client, Config, Declaration, Key, Token};
 use crate::hash_state::HashState;
 use crate::identity::Identity;
@@ -52,6 +52,8 @@ pub struct Known<'a> {
 
 /// Permission to sign one artifact with one key.
 pub struct Grant<'a> {
+    /// Who has it.
+    pub client: Known<'a>,
     /// The key's name.
     pub name: &'a Name,
     /// The key.
@@ -87,6 +89,11 @@ pub fn recognise<'a>(config: &'a Config, identity: &Identity) -> Result<Known<'a
 }
 
 impl<'a> Known<'a> {
+    /// How many signatures it gets in a time, and how many of them at once.
+    pub fn rate(self) -> Option<(Rate, u64)> {
+        self.client.rate()
+    }
+
     /// The key that a client means: the one it names, or its first.
     ///
     /// # Errors
@@ -123,6 +130,7 @@ impl<'a> Known<'a> {
             return Err(Refusal::Hash(key.hash.name()));
         }
         Ok(Grant {
+            client: self,
             name,
             key,
             token,

@@ -3,6 +3,7 @@
 //! Three processes: the hasher sees the artifact and no secret, the token process has the secrets and sees no artifact, and this one,
 //! the monitor, sees neither: it decides and records.
 
+use crate::audit::refusals::Refusals;
 use crate::audit::{Audit, Field};
 use crate::channel::{self, Channel, after};
 use crate::config::{self, Config};
@@ -10,9 +11,13 @@ use crate::failure::Failure;
 use crate::hash_state::{HashAlgorithm, HashState};
 use crate::hasher::{self, Hasher};
 use crate::identity::{self, Identity};
+use crate::limits::slots::Slots;
+use crate::limits::{self, Signatures};
 use crate::openpgp::{Draft, OpenpgpError, SigningKey};
-use crate::policy::{self, Grant, Known};
+use crate::policy::{self, Grant};
 use crate::request::{self, Request, Start};
+use crate::state::State;
+use crate::token::queue::Queue;
 use crate::token::{Setup, Token};
 use crate::{openpgp, output, sandbox, sys, trusted};
 use nix::poll::PollFlags;
@@ -60,6 +65,9 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     let start = Start::read(args_os(), var_os("SSH_ORIGINAL_COMMAND"));
     let config = Config::for_session(start.config.as_deref().unwrap_or(Path::new(config::DEFAULT)));
     audit.open(config.as_ref().map_or(Path::new(config::JOURNAL), |config| config.audit.journal()));
+    if let Ok(config) = &config {
+        audit.refusals = Refusals::Strangers(config.audit.state().to_owned(), config.limits.refusals());
+    }
     audit.learn(Field::REQUEST, start.raw());
     if let Some(peer) = identity::peer(var_os("SSH_CONNECTION")) {
         audit.learn(Field::PEER, peer);
@@ -77,14 +85,21 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     audit.learn(Field::SSH_KEY, identity.ssh_key);
     let client = policy::recognise(&config, &identity)?;
     audit.learn(Field::CLIENT, client.name);
+    let state = State::open(config.audit.state());
+    audit.refusals = Refusals::of_client(state.as_ref().ok(), client.name, config.limits.refusals());
     match request? {
         Request::Sign(request) => {
             if let Some(name) = &request.name {
                 audit.learn(Field::NAME, name.as_str());
             }
-            sign(&config, client.may_sign(request)?, hasher, processes.token, audit)
+            let grant = client.may_sign(request)?;
+            sign(&config, state?, grant, hasher, processes.token, audit)
         }
-        Request::Certificate { key, armor } => certificate(client, key.as_deref(), armor, &hasher),
+        Request::Certificate { key, armor } => {
+            let (_, key, _) = client.key(key.as_deref())?;
+            let _seat = limits::seat(&state?, client.name, config.limits.sessions())?;
+            certificate(key, armor, &hasher)
+        }
         Request::Help | Request::Version => Ok(()),
     }
 }
@@ -92,6 +107,7 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
 /// From permission to signature.
 fn sign(
     config: &Config,
+    state: State,
     grant: Grant<'_>,
     hasher: Hasher,
     token_run: fn(Channel, Setup<'_>),
@@ -100,9 +116,11 @@ fn sign(
     audit.learn(Field::KEY, grant.name);
     audit.ready()?;
     output::exists()?;
+    let (_seat, queue) = admit(state, config, &grant)?;
     let certificate = trusted::read(&grant.key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
-    let (name, state) = (config.token_name(grant.key), config.audit.state());
-    let mut token = Token::fork(Setup { name, token: grant.token, key: &grant.key.uri, state }, token_run)?;
+    let name = config.token_name(grant.key);
+    let setup = Setup { name, token: grant.token, key: &grant.key.uri, state: config.audit.state() };
+    let mut token = Token::fork(setup, token_run)?;
     sandbox::enter_monitor(&[hasher.pid(), token.pid()])?;
     let key = SigningKey::read(&certificate, grant.key.hash, SystemTime::now())?;
     audit.learn(Field::FINGERPRINT, key.fingerprint());
@@ -113,9 +131,11 @@ fn sign(
     audit.learn(Field::SIZE, artifact.size);
     audit.learn(field_of(artifact.state.algorithm()), hex::encode(&artifact.digest));
     output::has_reader()?;
+    token.take_turn(queue, output::has_reader)?;
 
     let draft = Draft::new(&key, artifact.state, SystemTime::now())?;
     audit.learn(Field::DATE, humantime::format_rfc3339_seconds(draft.created()));
+    audit.refusals = Refusals::Unlimited;
     audit.intent()?;
     if token.open()?.is_some_and(|public| !public.is_of(key.key())) {
         return Err(OpenpgpError::OtherKey.into());
@@ -133,9 +153,23 @@ fn sign(
     Ok(())
 }
 
+/// Its place among the client's sessions, and the way to its turn at the token; the signature counts from here, whatever becomes of it.
+fn admit(state: State, config: &Config, grant: &Grant<'_>) -> Result<(Slots, Option<Queue>), Failure> {
+    let client = grant.client;
+    let queue = Queue::open(&state, config.token_name(grant.key), grant.token)?;
+    let seat = limits::seat(&state, client.name, config.limits.sessions())?;
+    Signatures::open(&state, client.name, client.rate())?.take()?;
+    Ok((seat, queue))
+}
+
 /// Lets the hasher read, while the token process loads its module. Whichever fails first ends the session.
 fn hash(mut hasher: Hasher, token: &mut Token, grant: &Grant<'_>, limits: &config::Limits) -> Result<HashState, Failure> {
-    hasher.start(hasher::Start { algorithm: grant.key.hash, limit: grant.limit, idle: limits.idle() })?;
+    hasher.start(hasher::Start {
+        algorithm: grant.key.hash,
+        limit: grant.limit,
+        idle: limits.idle(),
+        throughput: limits.throughput(),
+    })?;
     let total = after(limits.total());
     loop {
         let deadline = token.load_deadline().map_or(total, |loading| loading.min(total));
@@ -150,8 +184,7 @@ fn hash(mut hasher: Hasher, token: &mut Token, grant: &Grant<'_>, limits: &confi
 }
 
 /// From permission to the public certificate.
-fn certificate(client: Known<'_>, key: Option<&str>, armor: bool, hasher: &Hasher) -> Result<(), Failure> {
-    let (_, key, _) = client.key(key)?;
+fn certificate(key: &config::Key, armor: bool, hasher: &Hasher) -> Result<(), Failure> {
     output::exists()?;
     let bytes = trusted::read(&key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
     sandbox::enter_monitor(&[hasher.pid()])?;

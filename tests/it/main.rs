@@ -5,6 +5,7 @@ mod admin;
 mod audit;
 mod config;
 mod docs;
+mod limits;
 mod load;
 mod packagers;
 mod refuses;

@@ -1,6 +1,6 @@
 //! `sigsh-admin check`: one line a finding. Everything that a session does is tried, as the account, in the same way.
 
-use crate::{AdminError, account, journald, sshd};
+use crate::{AdminError, account, journald, limits, sshd};
 use nix::unistd::{User, geteuid};
 use sigsh::audit::journal::Journal;
 use sigsh::config::values::{Name, SshFingerprint};
@@ -71,11 +71,13 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
     journald::settings(&mut findings);
     sshd::settings(&mut findings, &config.account, &options.sshd_config);
     match (&options.client, &options.ssh_key) {
-        (Some(name), _) => rights(&mut findings, &config, &format!("client '{name}'"), |other, _| **other == **name),
+        (Some(name), _) => rights(&mut findings, &config, user.as_ref(), &format!("client '{name}'"), |other, _| **other == **name),
         (None, Some(file)) => {
             let key = PublicKey::read_openssh_file(file).map_err(|error| AdminError::SshKey(file.clone(), error))?;
             let fingerprint = SshFingerprint::from(key.fingerprint(HashAlg::Sha256));
-            rights(&mut findings, &config, &format!("ssh key {fingerprint}"), |_, client| client.has_key(&fingerprint));
+            rights(&mut findings, &config, user.as_ref(), &format!("ssh key {fingerprint}"), |_, client| {
+                client.has_key(&fingerprint)
+            });
         }
         (None, None) => {}
     }
@@ -83,7 +85,7 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
 }
 
 /// Says in a line what a client may do.
-fn rights(findings: &mut Findings, config: &Config, who: &str, is: impl Fn(&Name, &Client) -> bool) {
+fn rights(findings: &mut Findings, config: &Config, user: Option<&User>, who: &str, is: impl Fn(&Name, &Client) -> bool) {
     let Some((name, client)) = config.clients().find(|(name, client)| is(name, client)) else {
         return findings.error(&format!("{who}: no client of the configuration"));
     };
@@ -94,6 +96,7 @@ fn rights(findings: &mut Findings, config: &Config, who: &str, is: impl Fn(&Name
     findings.ok(&format!(
         "{who}: client '{name}' signs up to {size} bytes with {keys} (the first is its default); must declare {declares}"
     ));
+    limits::tell(findings, config, user, name, client);
 }
 
 /// The part that a session does, in a child that has become the account. Tells whether it found no error, and whether the journal took

@@ -6,6 +6,7 @@ mod certificate;
 mod check;
 mod journald;
 mod key;
+mod limits;
 mod sshd;
 
 use clap::{Parser, Subcommand};
