@@ -3,7 +3,6 @@
 pub mod journal;
 pub mod refusals;
 
-use crate::config;
 use journal::{Journal, JournalError};
 use refusals::Refusals;
 use std::time::SystemTime;
@@ -104,7 +103,7 @@ pub struct Audit {
 impl Audit {
     /// Begins a trail.
     pub fn begin() -> Audit {
-        let refusals = Refusals::Strangers(config::Audit::default().state().to_owned(), config::Limits::default().refusals());
+        let refusals = Refusals::unconfigured();
         Audit { journal: Err(JournalError::Unopened), session: String::new(), facts: Vec::new(), refusals }
     }
 
@@ -160,8 +159,8 @@ impl Audit {
         self.record(Event::Signed, &format!("signed an artifact of {size} bytes for {}", self.who()), &[])
     }
 
-    /// Records how a session ended without a signature, as far as the journal can be reached, and unless its kind has left too many such
-    /// records: what the client was told, the whole
+    /// Records how a session ended without a signature, as far as the journal can be reached, and unless its kind has left too
+    /// many such records: what the client was told, the whole
     /// reason, and the exit code.
     pub fn ended(&self, event: Event, line: &str, reason: &str, code: u8) {
         let Some(left_out) = self.refusals.admit() else { return };

@@ -111,9 +111,7 @@ const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Failure {
         match &error {
-            RequestError::Start(_) => {
-                Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error)
-            }
+            RequestError::Start(_) => Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error),
             RequestError::Long | RequestError::Unprintable => Failure::new(Exit::Usage, error.to_string(), "", &error),
             RequestError::Syntax(_) => {
                 Failure::new(Exit::Usage, error.to_string(), "'ssh signer@host help' shows what can be asked", &error)
@@ -124,7 +122,7 @@ impl From<RequestError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
-        Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error)
+        Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error)
     }
 }
 
@@ -219,7 +217,7 @@ impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Failure {
         let line = match &error {
             TokenError::Fault(Fault::Trust(_) | Fault::Sandbox(_)) => {
-                return Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error);
+                return Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error);
             }
             TokenError::Fault(Fault::Busy) | TokenError::Busy(_) => {
                 return Failure::new(Exit::TempFail, "the token is busy", "try again later", &error);

@@ -1,5 +1,5 @@
-//! What a client may take: so many sessions at once, and so many signatures in a time. And so may all of them a token, and the journal.
-//! What sessions must know of each other for this lies in the state directory.
+//! What a client may take: so many sessions at once, and so many signatures in a time. And so may all of them a token, and the
+//! journal. What sessions must know of each other for this lies in the state directory.
 
 pub mod bucket;
 pub mod gcra;
@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
     /// So many sessions of the client run already.
-    #[error("{0} sessions of this client run already")]
+    #[error("as many sessions of this client run as may: {0}")]
     Sessions(u64),
     /// Its rate is used up for so long.
     #[error("the rate of {rate} with burst {burst} is used up for {} more seconds", seconds(.wait))]
@@ -44,7 +44,8 @@ pub fn seconds(wait: &Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
-/// Takes a place for one session among those of its client, without waiting. It is held until what is returned is dropped, or its process ends.
+/// Takes a place for one session among those of its client, without waiting. It is held until what is returned is dropped, or its
+/// process ends.
 ///
 /// # Errors
 /// [`LimitError::Sessions`]; or [`LimitError::State`] and [`LimitError::Io`].

@@ -66,7 +66,7 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     let config = Config::for_session(start.config.as_deref().unwrap_or(Path::new(config::DEFAULT)));
     audit.open(config.as_ref().map_or(Path::new(config::JOURNAL), |config| config.audit.journal()));
     if let Ok(config) = &config {
-        audit.refusals = Refusals::Strangers(config.audit.state().to_owned(), config.limits.refusals());
+        audit.refusals = Refusals::of_strangers(config);
     }
     audit.learn(Field::REQUEST, start.raw());
     if let Some(peer) = identity::peer(var_os("SSH_CONNECTION")) {
@@ -153,7 +153,8 @@ fn sign(
     Ok(())
 }
 
-/// Its place among the client's sessions, and the way to its turn at the token; the signature counts from here, whatever becomes of it.
+/// Its place among the client's sessions, and the way to its turn at the token; the signature counts from here, whatever becomes
+/// of it.
 fn admit(state: State, config: &Config, grant: &Grant<'_>) -> Result<(Slots, Option<Queue>), Failure> {
     let client = grant.client;
     let queue = Queue::open(&state, config.token_name(grant.key), grant.token)?;

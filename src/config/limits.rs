@@ -22,8 +22,8 @@ impl Default for Limits {
             total: Time(Duration::from_secs(2 * 3600)),
             throughput: Size(1024),
             sessions: Count(64),
-            // A thousand builds may fail at once and each leaves its record. Day after day it is 25,000 of them, at most 4 KiB each: with
-            // the 4 GiB that journald keeps, nobody washes out a month.
+            // A thousand builds may fail at once and each leaves its record. Day after day it is 25,000 of them, at most 4 KiB
+            // each: with the 4 GiB that journald keeps, nobody washes out a month.
             refusals: Rate::per_hour(1000),
         }
     }

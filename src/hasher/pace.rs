@@ -1,5 +1,5 @@
-//! How fast bytes must come: never a pause of `idle`, and from the first byte on a least throughput, or somebody sends a byte every 29
-//! seconds and keeps a session for ever.
+//! How fast bytes must come: never a pause of `idle`, and from the first byte on a least throughput, or somebody sends a byte
+//! every 29 seconds and keeps a session for ever.
 
 use super::Fault;
 use std::time::{Duration, Instant};

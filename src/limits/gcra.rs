@@ -1,5 +1,5 @@
-//! The generic cell rate algorithm (ITU-T I.371): a bucket of `burst` drops that fills by one drop an interval, kept as a single moment: when
-//! it would be full. In whole nanoseconds; 128 bits hold any product here.
+//! The generic cell rate algorithm (ITU-T I.371): a bucket of `burst` drops that fills by one drop an interval, kept as a single
+//! moment: when it would be full. In whole nanoseconds; 128 bits hold any product here.
 
 use crate::config::values::Rate;
 use std::time::Duration;
@@ -29,8 +29,8 @@ impl Gcra {
         Gcra { interval, window: interval.saturating_mul(burst.max(1).into()) }
     }
 
-    /// Takes a drop at `now` out of a bucket that will be full at `full`. A moment beyond all that this rate can bring about, from a lower rate or a
-    /// file that was meddled with, is an empty bucket.
+    /// Takes a drop at `now` out of a bucket that will be full at `full`. A moment beyond all that this rate can bring about,
+    /// from a lower rate or a file that was meddled with, is an empty bucket.
     pub fn take(self, full: u128, now: u128) -> Decision {
         let full = self.sane(full, now);
         let next = full.saturating_add(self.interval);

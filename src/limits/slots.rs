@@ -1,5 +1,5 @@
-//! So many places, and no more: a file of which each byte is one. Whoever has locked a byte has its place, until the file is closed; the kernel
-//! does that for a process that dies, however it dies.
+//! So many places, and no more: a file of which each byte is one. Whoever has locked a byte has its place, until the file is
+//! closed; the kernel does that for a process that dies, however it dies.
 
 use super::LimitError;
 use crate::state::State;
@@ -26,8 +26,8 @@ impl Slots {
 
     /// Takes a place, without waiting. `false` when all are taken.
     ///
-    /// The locks are those of the open file (F_OFD_SETLK): closing another descriptor of the file does not lose them, and a child that has closed
-    /// ours does not keep them.
+    /// The locks are those of the open file (F_OFD_SETLK): closing another descriptor of the file does not lose them, and a child
+    /// that has closed ours does not keep them.
     ///
     /// # Errors
     /// [`LimitError::Io`].

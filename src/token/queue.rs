@@ -1,5 +1,5 @@
-//! Turns at a token that bears only so many sessions at once, as most smartcards do. Taken after the last byte of the artifact, so that no upload
-//! holds a card; kept until the token process has ended.
+//! Turns at a token that bears only so many sessions at once, as most smartcards do. Taken after the last byte of the artifact,
+//! so that no upload holds a card; kept until the token process has ended.
 
 use crate::channel::after;
 use crate::config;
@@ -29,7 +29,8 @@ impl Queue {
         token.sessions().map(open).transpose()
     }
 
-    /// Takes a place within this time, and makes a pause between two looks. `false` when there was none. The place is kept until this is dropped.
+    /// Takes a place within this time, and makes a pause between two looks. `false` when there was none. The place is kept until
+    /// this is dropped.
     ///
     /// # Errors
     /// What `pause` says; [`LimitError::Io`].

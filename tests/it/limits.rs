@@ -1,8 +1,8 @@
 //! How much of anything a client gets: signatures, sessions, turns at a token, time, records. And that nothing hangs.
 
 use crate::world::{
-    CONFIG, Outcome, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient, records,
-    succeed, verify, world,
+    CONFIG, Outcome, Session, account, account_file, as_account, calls, changed, faulty, field, finish, finish_child, patient,
+    records, succeed, verify, world,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -248,13 +248,41 @@ fn a_state_directory_that_is_broken() {
     }
 }
 
+/// The clock counts from the boot of the machine, asleep or not; here it is moved by a time namespace.
+#[test]
+fn a_day_later_by_the_boot_clock() {
+    world();
+    let config = changed(&[(LIMITED, &with("rate = \"1/d\"\nburst = 2")), ("[audit]\n", &state().1)]);
+    let later = |seconds: i64| {
+        let command = limited(&config, "sign").command;
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--time", "--fork", "--boottime", &seconds.to_string()]).arg(command.get_program()).args(command.get_args());
+        unshare.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let outcome = finish(unshare, b"artifact");
+        let hint = outcome.err.lines().nth(1).unwrap_or_default().to_owned();
+        (outcome.code, hint)
+    };
+    const DAY: i64 = 24 * 3600;
+    let signed = (Some(0), String::new());
+    assert_eq!([later(10), later(10)], [signed.clone(), signed.clone()]);
+    let (code, hint) = later(10 + DAY / 2);
+    let seconds: i64 = hint.strip_prefix("sigsh: hint: try again in ").unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(code == Some(75) && (DAY / 2 - 100..=DAY / 2).contains(&seconds), "{hint}");
+    assert_eq!(later(10 + DAY).0, Some(0));
+    assert_eq!(later(10 + DAY).0, Some(75));
+    // Before it was: the count is not of this boot, whatever the boot id says. It is an empty one, and no further away.
+    let (code, hint) = later(10 - 60);
+    assert!(code == Some(75) && hint == format!("sigsh: hint: try again in {DAY} seconds"), "{hint}");
+    assert_eq!(later(10 - 60 + DAY).0, Some(0));
+}
+
 #[test]
 fn so_many_sessions_at_once() {
     world();
     let config = changed(&[("sessions = 4096", "sessions = 3"), ("[audit]\n", &state().1)]);
     let mut open = (0..3).map(|_| waiting(&config, b"arti")).collect::<Vec<_>>();
     let refused = sign(&config);
-    refused.fails(75, "too many sessions at once", "refused", "3 sessions of this client run already");
+    refused.fails(75, "too many sessions at once", "refused", "as many sessions of this client run as may: 3");
     assert_eq!(hint(&refused), "try again when one of them has ended");
     assert_eq!(limited(&config, "certificate").run(b"").code, Some(75));
     Session::new(&config).client("build1").request("sign ed25519").run(b"artifact").signature();
@@ -276,7 +304,7 @@ fn sessions_are_refused_before_the_rate_counts() {
     let config =
         changed(&[("sessions = 4096", "sessions = 1"), (LIMITED, &with("rate = \"1/d\"\nburst = 2")), ("[audit]\n", &state().1)]);
     let open = waiting(&config, b"arti");
-    sign(&config).fails(75, "too many sessions at once", "refused", "1 sessions of this client run already");
+    sign(&config).fails(75, "too many sessions at once", "refused", "as many sessions of this client run as may: 1");
     finish_child(open, b"fact").signature();
     sign(&config).signature();
     sign(&config).fails(75, "too many signatures", "refused", "used up");

@@ -70,8 +70,8 @@ fn fork(config: &Config, key: &Key, token: &TokenConfig, run: impl FnOnce(Channe
     })?)
 }
 
-/// Waits for the turn at a token that bears only so many sessions: this process keeps it until it ends, and nobody waits here for longer than
-/// its parent waits for it.
+/// Waits for the turn at a token that bears only so many sessions: this process keeps it until it ends, and nobody waits here for
+/// longer than its parent waits for it.
 fn turn(setup: &Setup<'_>) -> Result<Option<Queue>, Fault> {
     let Some(queue) = Queue::open(&State::open(setup.state)?, setup.name, setup.token)? else { return Ok(None) };
     let pause = || -> Result<(), Fault> {
