@@ -165,6 +165,22 @@ mod tests {
     }
 
     #[test]
+    fn many_at_once_get_exactly_what_there_is() {
+        let path = bucket("at-once", "1/d", 1500).0;
+        // A bucket for each, as sessions have: the lock is that of the open file.
+        let take = || {
+            let bucket = bucket("at-once", "1/d", 1500).1;
+            (0..1000).filter(|_| granted(&bucket).is_some()).count()
+        };
+        let taken = std::thread::scope(|scope| {
+            let threads = (0..4).map(|_| scope.spawn(take)).collect::<Vec<_>>();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!(taken, 1500);
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn what_is_not_a_count_is_an_empty_bucket_that_fills() {
         let (path, bucket) = bucket("garbage", "1000/s", 1);
         assert_eq!(granted(&bucket), Some(0));
