@@ -1,8 +1,10 @@
 //! The audit trail: what is recorded when, and with which facts. No signature leaves without its records accepted.
 
 pub mod journal;
+pub mod refusals;
 
 use journal::{Journal, JournalError};
+use refusals::Refusals;
 use std::time::SystemTime;
 
 /// What happened. The codes are journald's MESSAGE_IDs, 128-bit, chosen once at random.
@@ -106,12 +108,15 @@ pub struct Audit {
     journal: Result<Journal, JournalError>,
     session: String,
     facts: Vec<(Field, String)>,
+    /// Whether its end is recorded, if it ends badly.
+    pub refusals: Refusals,
 }
 
 impl Audit {
     /// Begins a trail.
     pub fn begin() -> Audit {
-        Audit { journal: Err(JournalError::Unopened), session: String::new(), facts: Vec::new() }
+        let refusals = Refusals::unconfigured();
+        Audit { journal: Err(JournalError::Unopened), session: String::new(), facts: Vec::new(), refusals }
     }
 
     /// Gives the session a random name of 128 bits: after the fork, so that no two processes draw the same.
@@ -166,12 +171,15 @@ impl Audit {
         self.record(Event::Signed, &format!("signed an artifact of {size} bytes for {}", self.who()), &[])
     }
 
-    /// Records how a session ended without a signature, as far as the journal can be reached: what the client was told, the whole
+    /// Records how a session ended without a signature, as far as the journal can be reached, and unless its kind has left too
+    /// many such records: what the client was told, the whole
     /// reason, and the exit code.
     pub fn ended(&self, event: Event, line: &str, reason: &str, code: u8) {
-        let reason = cut(reason);
+        let Some(left_out) = self.refusals.admit() else { return };
+        let (reason, code, left_out) = (cut(reason), code.to_string(), left_out.to_string());
         let message = format!("{} {}: {line}", event.name(), self.who());
-        let _ = self.record(event, &message, &[("SIGSH_REASON", &reason), ("SIGSH_CODE", &code.to_string())]);
+        let more = [("SIGSH_REASON", reason.as_str()), ("SIGSH_CODE", &code), ("SIGSH_SUPPRESSED", &left_out)];
+        let _ = self.record(event, &message, if left_out == "0" { &more[..2] } else { &more });
     }
 
     fn record(&self, event: Event, message: &str, more: &[(&str, &str)]) -> Result<(), JournalError> {

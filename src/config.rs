@@ -160,6 +160,9 @@ impl Config {
             if let Some(key) = client.keys.iter().find(|key| !self.keys.contains_key(key.get_ref())) {
                 return wrong(key.span().start, format!("there is no [key.{}]", key.get_ref()));
             }
+            if let (None, Some(burst)) = (client.rate(), &client.burst) {
+                return wrong(burst.span().start, "a burst needs a rate".to_owned());
+            }
             if let Err(message) = client.check_identity() {
                 return wrong(spanned.span().start, format!("client '{name}': {message}"));
             }

@@ -5,10 +5,12 @@ use crate::audit::journal::JournalError;
 use crate::config::ConfigError;
 use crate::hasher::{Fault as Input, HasherError, MAX_LINE};
 use crate::identity::IdentityError;
+use crate::limits::{LimitError, seconds};
 use crate::openpgp::OpenpgpError;
 use crate::policy::{Mismatch, Refusal};
 use crate::request::RequestError;
 use crate::sandbox::SandboxError;
+use crate::state::StateError;
 use crate::token::{Fault, TokenError};
 use crate::trusted::TrustError;
 use nix::errno::Errno;
@@ -81,6 +83,10 @@ impl Failure {
         Failure::new(Exit::Data, "the input took longer than a session may", "", &"total time is over")
     }
 
+    fn busy(reason: &impl ToString) -> Failure {
+        Failure::new(Exit::TempFail, "this host is busy", "try again later", reason)
+    }
+
     /// How it is recorded: sigsh said no, or something broke.
     pub fn event(&self) -> Event {
         match self.exit {
@@ -100,14 +106,13 @@ impl Failure {
 }
 
 const ASK_THE_OPERATOR: &str = "the operator of this host finds the reason in the journal";
+const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 const SIGN_ITS_BYTES: &str = "sign its bytes instead: --type binary";
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Failure {
         match &error {
-            RequestError::Start(_) => {
-                Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error)
-            }
+            RequestError::Start(_) => Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error),
             RequestError::Long | RequestError::Unprintable => Failure::new(Exit::Usage, error.to_string(), "", &error),
             RequestError::Syntax(_) => {
                 Failure::new(Exit::Usage, error.to_string(), "'ssh signer@host help' shows what can be asked", &error)
@@ -118,7 +123,7 @@ impl From<RequestError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
-        Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error)
+        Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error)
     }
 }
 
@@ -166,6 +171,34 @@ impl From<Mismatch> for Failure {
     }
 }
 
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Failure {
+        match error {
+            StateError::Busy => Failure::busy(&error),
+            error => Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error),
+        }
+    }
+}
+
+impl From<LimitError> for Failure {
+    fn from(error: LimitError) -> Failure {
+        match &error {
+            LimitError::Sessions(_) => {
+                Failure::new(Exit::TempFail, "too many sessions at once", "try again when one of them has ended", &error)
+            }
+            LimitError::Rate { wait, .. } => {
+                let (seconds, plural) = (seconds(wait), if seconds(wait) == 1 { "" } else { "s" });
+                let hint = format!("try again in {seconds} second{plural}");
+                Failure::new(Exit::TempFail, "too many signatures", &hint, &error)
+            }
+            LimitError::State(_, StateError::Busy) => Failure::busy(&error),
+            LimitError::State(..) | LimitError::Io(..) | LimitError::Garbage(_) => {
+                Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error)
+            }
+        }
+    }
+}
+
 impl From<SandboxError> for Failure {
     fn from(error: SandboxError) -> Failure {
         Failure::new(Exit::Configuration, "this host cannot confine sigsh", ASK_THE_OPERATOR, &error)
@@ -177,6 +210,9 @@ impl From<HasherError> for Failure {
         let (line, hint) = match &error {
             HasherError::Input(Input::Idle) => {
                 ("the input stopped coming", "send it without pauses, or ask for a longer idle limit")
+            }
+            HasherError::Input(Input::Slow) => {
+                ("the input comes too slowly", "send it faster, or ask for a lower throughput limit")
             }
             HasherError::Input(Input::Overlong) => ("the input is longer than declared or allowed", ""),
             HasherError::Input(Input::LongCleartext) => {
@@ -203,9 +239,9 @@ impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Failure {
         let line = match &error {
             TokenError::Fault(Fault::Trust(_) | Fault::Sandbox(_)) => {
-                return Failure::new(Exit::Configuration, "sigsh is not set up properly on this host", ASK_THE_OPERATOR, &error);
+                return Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error);
             }
-            TokenError::Fault(Fault::Busy) => {
+            TokenError::Fault(Fault::Busy) | TokenError::Busy(_) => {
                 return Failure::new(Exit::TempFail, "the token is busy", "try again later", &error);
             }
             TokenError::Fault(Fault::Tokens(_) | Fault::Keys(_)) => "the signing key is not in the token, or not alone",
@@ -240,7 +276,7 @@ impl From<JournalError> for Failure {
 impl From<Errno> for Failure {
     fn from(error: Errno) -> Failure {
         match error {
-            Errno::EAGAIN | Errno::ENOMEM => Failure::new(Exit::TempFail, "this host is busy", "try again later", &error),
+            Errno::EAGAIN | Errno::ENOMEM => Failure::busy(&error),
             _ => Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! The first half of this file runs in the monitor, [`run`] is the process itself.
 
+mod pace;
 mod text;
 
 pub use text::MAX_LINE;
@@ -19,11 +20,12 @@ use nix::poll::PollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, ftruncate};
+use pace::Pace;
 use serde::{Deserialize, Serialize};
 use std::io::{BufWriter, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use text::{Lines, Memory, Text};
 
 /// What a read takes at most, in bytes. Larger ones gain nothing: sshd's channel hands over 32 KiB at a time.
@@ -45,6 +47,8 @@ pub struct Start {
     pub limit: u64,
     /// How long to wait for the next byte.
     pub idle: Duration,
+    /// How many bytes must come in a second, on the whole.
+    pub throughput: u64,
 }
 
 impl Start {
@@ -100,6 +104,9 @@ pub enum Fault {
     /// No byte arrived for the time allowed.
     #[error("it stopped coming")]
     Idle,
+    /// Fewer bytes arrived than the least throughput.
+    #[error("it comes too slowly")]
+    Slow,
     /// More bytes than the limit.
     #[error("it is too long")]
     Overlong,
@@ -258,9 +265,11 @@ fn hash<W: Write>(start: Start, stdin: BorrowedFd<'_>, buffer: &mut [u8], text: 
     let mut state = HashState::salted(start.algorithm, start.salt.as_ref());
     let mut claimed = start.is_claimed().then(|| HashState::new(start.algorithm));
     let mut left = start.limit;
+    let mut last = Instant::now();
+    let mut pace = Pace::new(start.idle, start.throughput, last);
     loop {
-        if channel::wait([(stdin, PollFlags::POLLIN)], after(start.idle)) == Ok([false]) {
-            return Err(Fault::Idle);
+        if channel::wait([(stdin, PollFlags::POLLIN)], pace.deadline()) == Ok([false]) {
+            return Err(pace.fault(last));
         }
         match nix::unistd::read(stdin, buffer) {
             Ok(0) => {
@@ -268,6 +277,8 @@ fn hash<W: Write>(start: Start, stdin: BorrowedFd<'_>, buffer: &mut [u8], text: 
                 return Ok((state, claimed, length));
             }
             Ok(length) => {
+                last = Instant::now();
+                pace.received(length, last);
                 left = u64::try_from(length).ok().and_then(|length| left.checked_sub(length)).ok_or(overlong)?;
                 let bytes = buffer.get(..length).unwrap_or_default();
                 if let Some(claimed) = &mut claimed {

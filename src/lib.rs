@@ -10,7 +10,8 @@
 //! [`identity`] who asks, [`config`] what the operator has written, [`policy`] whether it may be. [`hasher`] turns bytes into a
 //! [`hash_state`], [`openpgp`] puts the trailer on it, [`token`] has it signed, [`openpgp`] checks the result, [`audit`] records it,
 //! [`output`] lets it go. [`failure`] translates whatever goes wrong. Beneath: [`process`] and [`channel`] between the three,
-//! [`sandbox`] around each, [`trusted`] for the files that all rests on, [`state`] for what sessions share.
+//! [`sandbox`] around each, [`trusted`] for the files that all rests on, [`state`] for what sessions share, [`limits`]
+//! for how much of anything they get.
 
 pub mod audit;
 pub mod channel;
@@ -19,6 +20,7 @@ pub mod failure;
 pub mod hash_state;
 pub mod hasher;
 pub mod identity;
+pub mod limits;
 pub mod openpgp;
 pub mod output;
 pub mod policy;

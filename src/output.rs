@@ -81,9 +81,15 @@ pub fn deliver_cleartext(head: &str, body: &Body, signature: &[u8]) -> Result<()
     written.map_err(Failure::undelivered)
 }
 
-/// Writes to standard error. That nobody reads there changes nothing.
+/// How long standard error may be full.
+const ERROR_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Writes to standard error, a line that a pipe takes at once or not at all. That nobody reads there changes nothing.
 pub fn error(text: &str) {
-    let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
+    let stderr = std::io::stderr();
+    if channel::wait([(stderr.as_fd(), PollFlags::POLLOUT)], channel::after(ERROR_PATIENCE)) == Ok([true]) {
+        let _ = nix::unistd::write(stderr, text.as_bytes());
+    }
 }
 
 /// A panic is a bug: one line, no trace, and the code for it.

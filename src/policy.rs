@@ -1,7 +1,7 @@
 //! Who may sign what. Permission is a value: whoever holds a [`Grant`] may have the artifact signed that it describes, and only
 //! this module makes one.
 
-use crate::config::values::Name;
+use crate::config::values::{Name, Rate};
 use crate::config::{Client, Config, Declaration, Input, Key, Token};
 use crate::hash_state::{Body, Form, HashState, Hashed};
 use crate::identity::{Identity, Login};
@@ -61,6 +61,8 @@ pub struct Known<'a> {
 
 /// Permission to sign one artifact with one key.
 pub struct Grant<'a> {
+    /// Who has it.
+    pub client: Known<'a>,
     /// The key's name.
     pub name: &'a Name,
     /// The key.
@@ -122,6 +124,11 @@ impl<'a> Known<'a> {
         self.client.request().request
     }
 
+    /// How many signatures it gets in a time, and how many of them at once.
+    pub fn rate(self) -> Option<(Rate, u64)> {
+        self.client.rate()
+    }
+
     /// The key that a client means: the one it names, or its first.
     ///
     /// # Errors
@@ -162,6 +169,7 @@ impl<'a> Known<'a> {
             return Err(Refusal::Hash(key.hash.name()));
         }
         Ok(Grant {
+            client: self,
             name,
             key,
             token,

@@ -3,6 +3,7 @@
 //! Three processes: the hasher sees the artifact and no secret, the token process has the secrets and sees no artifact, and this one,
 //! the monitor, sees neither: it decides and records.
 
+use crate::audit::refusals::Refusals;
 use crate::audit::{Audit, Field};
 use crate::channel::{self, Channel, after};
 use crate::config::{self, Config};
@@ -10,9 +11,13 @@ use crate::failure::Failure;
 use crate::hash_state::{HashAlgorithm, Hashed, Salt};
 use crate::hasher::{self, Hasher};
 use crate::identity::{Environment, Identity};
+use crate::limits::slots::Slots;
+use crate::limits::{self, Signatures};
 use crate::openpgp::{Draft, SigningKey};
-use crate::policy::{self, Grant, Known};
+use crate::policy::{self, Grant};
 use crate::request::{self, Request, Start};
+use crate::state::State;
+use crate::token::queue::Queue;
 use crate::token::{Setup, Token};
 use crate::{openpgp, output, sandbox, sys, trusted};
 use nix::poll::PollFlags;
@@ -60,6 +65,9 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     let start = Start::read(args_os(), var_os("SSH_ORIGINAL_COMMAND"));
     let config = Config::for_session(start.config.as_deref().unwrap_or(Path::new(config::DEFAULT)));
     audit.open(config.as_ref().map_or(Path::new(config::JOURNAL), |config| config.audit.journal()));
+    if let Ok(config) = &config {
+        audit.refusals = Refusals::of_strangers(config);
+    }
     audit.learn(Field::REQUEST, start.raw());
     let environment = Environment::read();
     if let Some(peer) = environment.peer() {
@@ -81,15 +89,22 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     identity.check(SystemTime::now())?;
     let client = policy::recognise(&config, &identity)?;
     audit.learn(Field::CLIENT, client.name);
+    let state = State::open(config.audit.state());
+    audit.refusals = Refusals::of_client(state.as_ref().ok(), client.name, config.limits.refusals());
     let request = if Request::is_empty(&text) { client.default_request() } else { request? };
     match request {
         Request::Sign(request) => {
             if let Some(name) = &request.name {
                 audit.learn(Field::NAME, name.as_str());
             }
-            sign(&config, &identity, client.may_sign(request)?, hasher, processes.token, audit)
+            let grant = client.may_sign(request)?;
+            sign(&config, &identity, state?, grant, hasher, processes.token, audit)
         }
-        Request::Certificate { key, armor } => certificate(client, key.as_deref(), armor, &hasher),
+        Request::Certificate { key, armor } => {
+            let (_, key, _) = client.key(key.as_deref())?;
+            let _seat = limits::seat(&state?, client.name, config.limits.sessions())?;
+            certificate(key, armor, &hasher)
+        }
         Request::Help => output::deliver(Request::help().as_bytes()),
         Request::Version => output::deliver(request::version().as_bytes()),
     }
@@ -99,6 +114,7 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
 fn sign(
     config: &Config,
     identity: &Identity,
+    state: State,
     grant: Grant<'_>,
     hasher: Hasher,
     token_run: fn(Channel, Setup<'_>),
@@ -107,9 +123,11 @@ fn sign(
     audit.learn(Field::KEY, grant.name);
     audit.ready()?;
     output::exists()?;
+    let (_seat, queue) = admit(state, config, &grant)?;
     let certificate = trusted::read(&grant.key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
-    let (name, state) = (config.token_name(grant.key), config.audit.state());
-    let mut token = Token::fork(Setup { name, token: grant.token, key: &grant.key.uri, state }, token_run)?;
+    let name = config.token_name(grant.key);
+    let setup = Setup { name, token: grant.token, key: &grant.key.uri, state: config.audit.state() };
+    let mut token = Token::fork(setup, token_run)?;
     sandbox::enter_monitor(&[hasher.pid(), token.pid()])?;
     let key = SigningKey::read(&certificate, grant.key.hash, SystemTime::now())?;
     audit.learn(Field::FINGERPRINT, key.fingerprint());
@@ -122,11 +140,13 @@ fn sign(
     audit.learn(Field::SIZE, artifact.size);
     audit.learn(field_of(artifact.state.algorithm()), hex::encode(&artifact.digest));
     output::has_reader()?;
+    token.take_turn(queue, output::has_reader)?;
 
     let now = SystemTime::now();
     identity.check(now)?;
     key.still_alive(now)?;
     audit.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
+    audit.refusals = Refusals::Unlimited;
     audit.intent()?;
     let key = key.held(token.open()?.as_ref())?;
     audit.learn(Field::FINGERPRINT, key.fingerprint());
@@ -148,6 +168,16 @@ fn sign(
     Ok(())
 }
 
+/// Its place among the client's sessions, and the way to its turn at the token; the signature counts from here, whatever becomes
+/// of it.
+fn admit(state: State, config: &Config, grant: &Grant<'_>) -> Result<(Slots, Option<Queue>), Failure> {
+    let client = grant.client;
+    let queue = Queue::open(&state, config.token_name(grant.key), grant.token)?;
+    let seat = limits::seat(&state, client.name, config.limits.sessions())?;
+    Signatures::open(&state, client.name, client.rate())?.take()?;
+    Ok((seat, queue))
+}
+
 /// Lets the hasher read, while the token process loads its module. Whichever fails first ends the session.
 fn hash(
     mut hasher: Hasher,
@@ -157,7 +187,14 @@ fn hash(
     limits: &config::Limits,
 ) -> Result<Hashed, Failure> {
     let (algorithm, form) = (grant.key.hash, grant.form);
-    hasher.start(hasher::Start { algorithm, form, salt, limit: grant.limit, idle: limits.idle() })?;
+    hasher.start(hasher::Start {
+        algorithm,
+        form,
+        salt,
+        limit: grant.limit,
+        idle: limits.idle(),
+        throughput: limits.throughput(),
+    })?;
     let total = after(limits.total());
     loop {
         let deadline = token.load_deadline().map_or(total, |loading| loading.min(total));
@@ -172,8 +209,7 @@ fn hash(
 }
 
 /// From permission to the public certificate.
-fn certificate(client: Known<'_>, key: Option<&str>, armor: bool, hasher: &Hasher) -> Result<(), Failure> {
-    let (_, key, _) = client.key(key)?;
+fn certificate(key: &config::Key, armor: bool, hasher: &Hasher) -> Result<(), Failure> {
     output::exists()?;
     let bytes = trusted::read(&key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
     sandbox::enter_monitor(&[hasher.pid()])?;

@@ -5,11 +5,13 @@
 pub mod generate;
 pub mod module;
 pub mod pin;
+pub mod queue;
 
 use crate::channel::{self, Channel, ChannelError, after};
 use crate::config;
 use crate::config::uri::KeyUri;
 use crate::config::values::Name;
+use crate::limits::LimitError;
 use crate::openpgp::{Public, Scheme};
 use crate::process::{Child, Ending};
 use crate::sandbox::{self, SandboxError, Surroundings};
@@ -20,6 +22,7 @@ use cryptoki::context::Pkcs11;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
+use queue::Queue;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -127,6 +130,12 @@ impl From<StateError> for Fault {
     }
 }
 
+impl From<LimitError> for Fault {
+    fn from(error: LimitError) -> Fault {
+        Fault::Files(printable(&error))
+    }
+}
+
 impl From<SandboxError> for Fault {
     fn from(error: SandboxError) -> Fault {
         Fault::Sandbox(printable(&error))
@@ -164,6 +173,9 @@ pub enum TokenError {
     /// It did not answer in time, and was killed.
     #[error("the token did not answer within its timeout")]
     Hung,
+    /// Other sessions had their turns at the token for as long as this one may wait.
+    #[error("the sessions that the token bears were taken for {}", humantime::format_duration(*.0))]
+    Busy(Duration),
     /// It died.
     #[error("the token process died: {0}")]
     Died(Ending),
@@ -181,6 +193,8 @@ pub struct Token {
     timeout: Duration,
     deadline: Instant,
     loaded: bool,
+    // Behind the child: when both are dropped, it has ended before others get its turn.
+    queue: Option<Queue>,
 }
 
 impl Token {
@@ -191,7 +205,7 @@ impl Token {
     pub fn fork(setup: Setup<'_>, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, Errno> {
         let timeout = setup.token.timeout();
         let child = Child::fork(c"sigsh-token", &[], |channel| run(channel, setup))?;
-        Ok(Token { child, timeout, deadline: after(timeout), loaded: false })
+        Ok(Token { child, timeout, deadline: after(timeout), loaded: false, queue: None })
     }
 
     /// Its process id.
@@ -223,14 +237,41 @@ impl Token {
         }
     }
 
+    /// Waits for the turn at the token, where it bears only so many sessions; `go_on` tells whether that still makes sense.
+    ///
+    /// # Errors
+    /// What `go_on` says; a [`LimitError`]; or any [`TokenError`], be it that the process ends meanwhile.
+    pub fn take_turn<E>(&mut self, queue: Option<Queue>, go_on: impl Fn() -> Result<(), E>) -> Result<(), E>
+    where
+        E: From<TokenError> + From<LimitError>,
+    {
+        let Some(queue) = queue else { return Ok(()) };
+        self.loaded()?;
+        let taken = queue.wait(queue.patience, || {
+            if channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], after(queue::PAUSE)).map_err(TokenError::from)?
+                == [true]
+            {
+                self.hear()?;
+            }
+            go_on()
+        })?;
+        if !taken {
+            return Err(TokenError::Busy(queue.patience).into());
+        }
+        self.queue = Some(queue);
+        Ok(())
+    }
+
+    fn loaded(&mut self) -> Result<(), TokenError> {
+        if self.loaded { Ok(()) } else { self.hear() }
+    }
+
     /// Has it log in and find the key.
     ///
     /// # Errors
     /// Any [`TokenError`].
     pub fn open(&mut self) -> Result<Option<Public>, TokenError> {
-        if !self.loaded {
-            self.hear()?;
-        }
+        self.loaded()?;
         // Once for the turn of others, once for its own.
         match self.ask(&Request::Open, self.timeout.saturating_mul(2))? {
             Answer::Open(public) => Ok(public),
@@ -261,16 +302,25 @@ impl Token {
         }
     }
 
-    /// Tells it to log out; it does so while the monitor goes on.
+    /// Tells it to log out; it does so while the monitor goes on, but where others wait for the turn: no client that is slow to take its
+    /// signature keeps them waiting.
     pub fn leave(&mut self) {
         let _ = self.channel().send(&Request::Leave);
         self.deadline = after(LEAVE);
+        if self.queue.is_some() {
+            self.see_off();
+        }
     }
 
     /// Gives it the time to do so, and ends it.
     pub fn end(mut self) {
+        self.see_off();
+    }
+
+    fn see_off(&mut self) {
         let _ = channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], self.deadline);
         self.child.end();
+        self.queue = None;
     }
 
     fn ask(&mut self, request: &Request, time: Duration) -> Result<Answer, TokenError> {

@@ -25,6 +25,7 @@
 //! | `garbage-info` | `C_GetTokenInfo` fills its texts with 0xff |
 //! | `no-slots` | `C_GetSlotList` finds none |
 //! | `no-public` | a search for `CKO_PUBLIC_KEY` finds none |
+//! | `one-session` | `C_OpenSession`: `CKR_SESSION_COUNT`, and the line `REFUSED`, while another process has one |
 //! | `removed` | `C_SignInit`: `CKR_DEVICE_REMOVED` |
 //! | `wrong-signature` | the last bit of the signature is flipped |
 //! | `zero-signature` | the signature is all zero |
@@ -75,6 +76,7 @@ const FAULTS: &[&str] = &[
     "pin-locked", "removed", "fail-sign", "hang-sign", "crash-sign", "exit-sign",
     "wrong-signature", "zero-signature", "short-signature", "empty-signature", "long-signature",
     "other-digest", "no-slots", "garbage-info", "no-public", "print", "hang-finalize", "crash-finalize",
+    "one-session",
 ];
 #[rustfmt::skip]
 const TRIALS: &[&str] =
@@ -319,7 +321,20 @@ unsafe extern "C" fn open_session(
     session: *mut CK_SESSION_HANDLE,
 ) -> CK_RV {
     note("C_OpenSession");
+    if fault() == "one-session" && !alone() {
+        note("REFUSED");
+        return CKR_SESSION_COUNT;
+    }
     real!(C_OpenSession(slot, flags, application, notify, session))
+}
+
+/// Whether no other process has a session: a lock on the count that lasts as long as the process.
+fn alone() -> bool {
+    let Some(path) = &SWITCHES.count else { return false };
+    unsafe {
+        let descriptor = libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        descriptor >= 0 && libc::flock(descriptor, libc::LOCK_EX | libc::LOCK_NB) == 0
+    }
 }
 
 unsafe extern "C" fn login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: *mut CK_UTF8CHAR, length: CK_ULONG) -> CK_RV {

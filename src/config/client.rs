@@ -1,6 +1,6 @@
 //! `[client.NAME]`.
 
-use super::values::{Name, Size, SshFingerprint, from_text};
+use super::values::{Count, Name, Rate, Size, SshFingerprint, from_text};
 use super::who::{Network, Pattern, Principal, UnixUser};
 use crate::identity::{Login, User};
 use crate::request::Request;
@@ -36,6 +36,8 @@ pub struct Client {
     pub require: Vec<Declaration>,
     #[serde(default = "Client::default_max_size")]
     max_size: Size,
+    rate: Option<Rate>,
+    pub(super) burst: Option<Spanned<Count>>,
 }
 
 impl Client {
@@ -116,6 +118,12 @@ impl Client {
     /// The size in bytes of the largest artifact.
     pub fn max_size(&self) -> u64 {
         self.max_size.0
+    }
+
+    /// How many signatures it gets, and how many of them at once; `None` is no limit.
+    pub fn rate(&self) -> Option<(Rate, u64)> {
+        let rate = self.rate?;
+        Some((rate, self.burst.as_ref().map_or(rate.number, |burst| burst.get_ref().0)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `[limits]`.
 
-use super::values::Time;
+use super::values::{Count, Rate, Size, Time};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -10,11 +10,22 @@ use std::time::Duration;
 pub struct Limits {
     idle: Time,
     total: Time,
+    throughput: Size,
+    sessions: Count,
+    refusals: Rate,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { idle: Time(Duration::from_secs(30)), total: Time(Duration::from_secs(2 * 3600)) }
+        Limits {
+            idle: Time(Duration::from_secs(30)),
+            total: Time(Duration::from_secs(2 * 3600)),
+            throughput: Size(1024),
+            sessions: Count(64),
+            // A thousand builds may fail at once and each leaves its record. Day after day it is 25,000 of them, at most 4 KiB
+            // each: with the 4 GiB that journald keeps, nobody washes out a month.
+            refusals: Rate::per_hour(1000),
+        }
     }
 }
 
@@ -27,5 +38,20 @@ impl Limits {
     /// How long the whole input may take.
     pub fn total(&self) -> Duration {
         self.total.0
+    }
+
+    /// How many bytes must come in a second.
+    pub fn throughput(&self) -> u64 {
+        self.throughput.0
+    }
+
+    /// How many sessions of one client may run at once.
+    pub fn sessions(&self) -> u64 {
+        self.sessions.0
+    }
+
+    /// How many refusals and failures of one client are recorded.
+    pub fn refusals(&self) -> Rate {
+        self.refusals
     }
 }

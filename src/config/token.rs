@@ -1,7 +1,7 @@
 //! `[token.NAME]` and `[key.NAME]`.
 
 use super::uri::{KeyUri, TokenUri};
-use super::values::{AbsolutePath, Name, Time, Variable, VariableValue};
+use super::values::{AbsolutePath, Count, Name, Time, Variable, VariableValue};
 use crate::hash_state::HashAlgorithm;
 use crate::sandbox::Profile;
 use serde::Deserialize;
@@ -32,9 +32,16 @@ pub struct Token {
     pub environment: BTreeMap<Variable, VariableValue>,
     #[serde(default = "Token::default_timeout")]
     timeout: Time,
+    sessions: Option<Count>,
+    #[serde(default = "Token::default_queue")]
+    queue: Time,
 }
 
 impl Token {
+    fn default_queue() -> Time {
+        Time(Duration::from_secs(120))
+    }
+
     fn default_timeout() -> Time {
         Time(Duration::from_secs(30))
     }
@@ -42,6 +49,16 @@ impl Token {
     /// How long loading the module, and then a signature, may take each.
     pub fn timeout(&self) -> Duration {
         self.timeout.0
+    }
+
+    /// How many sessions may use it at once; `None` is as many as come.
+    pub fn sessions(&self) -> Option<u64> {
+        self.sessions.map(|sessions| sessions.0)
+    }
+
+    /// How long a session waits for its turn at a token that bears only so many.
+    pub fn queue(&self) -> Duration {
+        self.queue.0
     }
 }
 

@@ -190,6 +190,67 @@ impl TryFrom<String> for Time {
     }
 }
 
+/// The greatest [`Count`], and the greatest number in a [`Rate`].
+const MAX_COUNT: u64 = 1_000_000;
+
+/// A number between 1 and a million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u64);
+
+impl<'de> serde::Deserialize<'de> for Count {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Count, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        let count = u64::try_from(number).ok().filter(|number| (1..=MAX_COUNT).contains(number));
+        count.map(Count).ok_or_else(|| serde::de::Error::custom("a number between 1 and 1000000 belongs here"))
+    }
+}
+
+/// So many in a time: `600/h`; between 1 and a million in a second, a minute, an hour or a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub number: u64,
+    unit: char,
+}
+
+from_text!(Rate);
+
+impl Rate {
+    pub(super) const fn per_hour(number: u64) -> Rate {
+        Rate { number, unit: 'h' }
+    }
+
+    /// In which time.
+    pub fn period(self) -> Duration {
+        Duration::from_secs(match self.unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => 24 * 3600,
+        })
+    }
+}
+
+impl TryFrom<String> for Rate {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Rate, Self::Error> {
+        let parse = || {
+            let (number, unit) = text.split_once('/')?;
+            let number = Some(number).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?;
+            let unit = Some(unit).filter(|unit| ["s", "m", "h", "d"].contains(unit))?.chars().next()?;
+            (1..=MAX_COUNT).contains(&number).then_some(Rate { number, unit })
+        };
+        parse().ok_or("a rate is a number, at most 1000000, and s, m, h or d, such as \"600/h\"")
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.unit)
+    }
+}
+
 /// The SHA-256 fingerprint of an ssh key, as `ssh-keygen -l` prints it: `SHA256:` and 43 characters of base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SshFingerprint(ssh_key::Fingerprint);
@@ -236,6 +297,12 @@ mod tests {
         assert_eq!(["30s", "1h 30m", "0s", "1ms", "31days", "soon"].map(time), [Some(30), Some(5400), None, None, None, None]);
         let key = |text: &str| SshFingerprint::try_from(text.to_owned()).is_ok();
         assert!(key("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU") && !key("SHA256:x") && !key("MD5:00"));
+        let rate = |text: &str| Rate::try_from(text.to_owned()).ok().map(|rate| (rate.number, rate.period().as_secs()));
+        assert_eq!(["600/h", "1/s", "2/m"].map(rate), [Some((600, 3600)), Some((1, 1)), Some((2, 60))]);
+        assert_eq!(rate("1000000/d"), Some((1_000_000, 24 * 3600)));
+        for text in ["", "/", "600", "600/", "/h", "0/h", "1000001/s", "-1/h", "+1/h", "1 /h", "1/H", "1/hh", "1/h/h", "1.5/h"] {
+            assert_eq!(rate(text), None, "{text}");
+        }
         let path = |text: &str| AbsolutePath::try_from(text.to_owned()).is_ok();
         assert!(path("/etc") && !path("etc") && !path("/a\0b"));
         let variable = |text: &str| Variable::try_from(text.to_owned()).is_ok();

@@ -92,6 +92,10 @@ pub const MONITOR: &[Row] = &[
     row!(SYS_kill, When::EndsChild, "ends the two other processes; sshd's and those of other sessions have our uid"),
     row!(SYS_wait4, "learns how they ended"),
     row!(SYS_close, "their channels, when they are done"),
+    rare!(SYS_fcntl, When::Is(1, libc::F_OFD_SETLK), "the turn at a token that bears only so many sessions"),
+    rare!(SYS_flock, "the count of refusals: one session at a time changes it"),
+    rare!(SYS_pread64, "the same: reads it"),
+    rare!(SYS_pwrite64, "the same: writes it"),
     rare!(
         SYS_sendfile,
         When::Is(0, 1),
@@ -203,6 +207,7 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_statx, "files that are trusted"),
     row!(SYS_readlinkat, "links on the way to them"),
     row!(SYS_mlock, "the PIN stays out of swap"),
+    row!(SYS_fcntl, When::Is(1, libc::F_OFD_SETLK), "a place among the sessions of a client"),
 ];
 
 /// What rows may be bound to, as far as it is known yet.

@@ -44,10 +44,14 @@ journal = "/run/systemd/journal/socket"
 
 /// What every field of each table is called in an error about another one.
 const TOP: &str = "expected one of `account`, `revoked-keys`, `token`, `key`, `client`, `limits`, `audit`";
-const TOKEN: &str = "expected one of `module`, `uri`, `pin-file`, `sandbox`, `read`, `write`, `environment`, `timeout`";
+const TOKEN: &str =
+    "expected one of `module`, `uri`, `pin-file`, `sandbox`, `read`, `write`, `environment`, `timeout`, `sessions`, `queue`";
 const CLIENT: &str = "expected one of `ssh-keys`, `ssh-ca`, `principals`, `key-ids`, `unix-user`, `from`, `keys`, `request`, \
-    `inputs`, `require`, `max-size`";
+    `inputs`, `require`, `max-size`, `rate`, `burst`";
 const OWN: &str = "ssh-keys = [\"SHA256:GZrb2FPjIoMDtrSADUKZ6YSZIvClvCmQN9l9MpR8ZJE\"]\n";
+const LIMITS: &str = "expected one of `idle`, `total`, `throughput`, `sessions`, `refusals`";
+const COUNT: &str = "a number between 1 and 1000000 belongs here";
+const RATE: &str = "a rate is a number, at most 1000000, and s, m, h or d, such as \"600/h\"";
 const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 const NOBODY: u32 = 65534;
 
@@ -70,9 +74,14 @@ fn a_mistake_is_told_with_its_place() {
         ("account = \"signer\"", "account = \"signer", "1:18: invalid basic string, expected `\"`"),
         ("[limits]", "[limit]", "24:2: unknown field `limit`, {TOP}"),
         ("[limits]", "[ledger]\nfile = 1\n[limits]", "24:2: unknown field `ledger`, {TOP}"),
-        ("[limits]\n", "[limits]\nsessions = 64\n", "25:1: unknown field `sessions`, expected `idle` or `total`"),
+        ("[limits]\n", "[limits]\nseats = 64\n", "25:1: unknown field `seats`, {LIMITS}"),
+        ("[limits]\n", "[limits]\nsessions = 0\n", "25:12: {COUNT}"),
+        ("[limits]\n", "[limits]\nsessions = 1000001\n", "25:12: {COUNT}"),
+        ("[limits]\n", "[limits]\nsessions = \"64\"\n", "25:12: invalid type: string \"64\", expected i64"),
+        ("[limits]\n", "[limits]\nthroughput = \"0\"\n", "25:14: a size is a number of bytes with a unit, such as \"16GiB\""),
+        ("[limits]\n", "[limits]\nrefusals = \"0/s\"\n", "25:12: {RATE}"),
+        ("[limits]\n", "[limits]\nrefusals = false\n", "25:12: invalid type: boolean `false`, expected a string"),
         ("[audit]\n", "[audit]\nledger = false\n", "28:1: unknown field `ledger`, expected `journal` or `state`"),
-        ("max-size =", "rate = \"1/h\"\nmax-size =", "22:1: unknown field `rate`, {CLIENT}"),
         ("max-size =", "from = []\nmax-size =", "18:1: client 'build1': from names no network, so nobody would match"),
         (
             "max-size =",
@@ -135,7 +144,15 @@ fn a_mistake_is_told_with_its_place() {
         (OWN, "ssh-ca = \"{FP}\"\nkey-ids = [\"\"]\n", "20:12: a pattern is 1 to 255 bytes of text"),
         ("account = \"signer\"", "account = \"signer\"\nrevoked-keys = \"list\"", "2:16: a path begins with '/'"),
         ("max-size =", "max_size =", "22:1: unknown field `max_size`, {CLIENT}"),
-        ("timeout =", "sessions = 1\ntimeout =", "10:1: unknown field `sessions`, {TOKEN}"),
+        ("max-size =", "rate = \"lots\"\nmax-size =", "22:8: {RATE}"),
+        ("max-size =", "rate = \"0/h\"\nmax-size =", "22:8: {RATE}"),
+        ("max-size =", "rate = \"1000001/h\"\nmax-size =", "22:8: {RATE}"),
+        ("max-size =", "rate = 600\nmax-size =", "22:8: invalid type: integer `600`, expected a string"),
+        ("max-size =", "rate = \"1/h\"\nburst = 0\nmax-size =", "23:9: {COUNT}"),
+        ("max-size =", "rate = \"1/h\"\nburst = -1\nmax-size =", "23:9: {COUNT}"),
+        ("max-size =", "burst = 1\nmax-size =", "22:9: a burst needs a rate"),
+        ("timeout =", "sessions = 0\ntimeout =", "10:12: {COUNT}"),
+        ("timeout =", "queue = \"0s\"\ntimeout =", "10:9: a time is between \"1s\" and \"30days\""),
         ("timeout =", "connect = []\ntimeout =", "10:1: unknown field `connect`, {TOKEN}"),
         ("timeout =", "server = \"/x\"\ntimeout =", "10:1: unknown field `server`, {TOKEN}"),
         ("hash =", "algorithm =", "16:1: unknown field `algorithm`, expected one of `token`, `uri`, `certificate`, `hash`"),
@@ -203,6 +220,7 @@ fn a_mistake_is_told_with_its_place() {
         assert_eq!(GOOD.matches(from).count(), 1, "{from}");
         let to = to.replace("{FP}", fingerprint);
         let message = message.replace("{TOP}", TOP).replace("{TOKEN}", TOKEN).replace("{CLIENT}", CLIENT);
+        let message = message.replace("{LIMITS}", LIMITS).replace("{COUNT}", COUNT).replace("{RATE}", RATE);
         assert_eq!(parse(&GOOD.replace(from, &to)), Err(format!("/etc/sigsh.toml:{message}")), "{to}");
     }
 }
@@ -301,11 +319,13 @@ fn values(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
     let rights =
         |client: &sigsh::config::Client| (client.max_size(), client.require.clone(), client.inputs.clone(), client.request());
     let clients = config.clients().map(|(_, client)| rights(client)).collect::<Vec<_>>();
-    let token = |name: &str| config.key(name).map(|(_, _, token)| (token.timeout(), token.write.clone()));
+    let token = |name: &str| config.key(name).map(|(_, _, token)| (token.timeout(), token.queue(), token.write.clone()));
     let tokens = config.keys().map(|(name, _)| token(name)).collect::<Vec<_>>();
     let keys = config.keys().map(|(_, key)| key.hash).collect::<Vec<_>>();
     let paths = (config.audit.journal().to_owned(), config.audit.state().to_owned());
-    (clients, tokens, keys, paths, config.limits.idle(), config.limits.total())
+    let limits = &config.limits;
+    let times = (limits.idle(), limits.total(), limits.throughput(), limits.sessions(), limits.refusals());
+    (clients, tokens, keys, paths, times)
 }
 
 /// A path in a fresh directory of root's.

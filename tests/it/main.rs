@@ -7,6 +7,7 @@ mod config;
 mod docs;
 mod hostile;
 mod identity;
+mod limits;
 mod load;
 mod packagers;
 mod policy;

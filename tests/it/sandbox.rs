@@ -53,7 +53,7 @@ const MAY: [(&str, &[&[&str]]); 5] = [
         ],
     ),
     ("hasher", &[]),
-    ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "kill-child"]]),
+    ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
@@ -327,7 +327,12 @@ fn a_waiting_session_is_confined() {
     let (null, text) = ("/dev/null", "/memfd:sigsh-text (deleted)");
     assert_eq!(kinds(1), ["pipe", text, "socket"], "the hasher");
     assert_eq!(kinds(2), [null, null, null, "/var/lib/sigsh/state/pin.hsm", "socket"], "the token process");
-    assert_eq!(kinds(0), [null, "pipe", "pipe", text, "socket", "socket", "socket"], "the monitor: two channels and the journal");
+    let state = |name: &str| format!("/var/lib/sigsh/state/{name}.build1");
+    let mut monitor = kinds(0);
+    monitor.sort();
+    let mut expected = ["pipe", "pipe", text, "socket", "socket", "socket"].map(str::to_owned).to_vec();
+    expected.splice(0..0, [null.to_owned(), state("refusals"), state("sessions")]);
+    assert_eq!(monitor, expected, "the monitor: two channels, the journal, and what it shares with other sessions");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();
 }
@@ -448,7 +453,12 @@ fn every_row_is_needed() {
     let revoking = changed(&[("[token.hsm]", &format!("revoked-keys = \"{list}\"\n[token.hsm]"))]);
     let absent = changed(&[("pkcs11:token=release", "pkcs11:token=absent")]);
     let config = PathBuf::from(CONFIG);
+    let limited = changed(&[
+        ("[token.hsm]\n", "[token.hsm]\nsessions = 1\n"),
+        ("keys = [\"rsa2048\"", "rate = \"1000000/s\"\nkeys = [\"rsa2048\""),
+    ]);
     let sessions = [
+        (&limited, "build1", "sign ed25519", Some(0)),
         (&config, "build1", "sign rsa4096", Some(0)),
         (&config, "build1", "sign ed25519", Some(0)),
         (&config, "build1", "sign nistp256 --armor", Some(0)),

@@ -180,7 +180,8 @@ pub fn configuration() -> String {
     ] {
         text += &format!("[client.{client}]\nssh-keys = [\"{}\"]\n{more}\n", fingerprint(client));
     }
-    text + "[limits]\nidle = \"10s\"\n[audit]\njournal = \"/run/systemd/journal/socket\"\n"
+    // So many tests at once are one client, and refused on purpose.
+    text + "[limits]\nidle = \"10s\"\nsessions = 4096\nrefusals = \"1000000/s\"\n[audit]\njournal = \"/run/systemd/journal/socket\"\n"
 }
 
 /// Writes a configuration that differs from the host's in these texts, and returns its path.

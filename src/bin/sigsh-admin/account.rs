@@ -7,8 +7,11 @@ use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use sigsh::channel::Channel;
 use sigsh::config::values::Name;
 use sigsh::config::{Config, Key, Token as TokenConfig};
-use sigsh::token::{Setup, Token, generate, run};
+use sigsh::state::State;
+use sigsh::token::queue::{PAUSE, Queue};
+use sigsh::token::{Answer, Fault, Setup, Token, generate, run};
 use std::ffi::CString;
+use std::thread::sleep;
 
 /// The account, where this process is root and can become it; `None` where it runs as an ordinary user.
 pub(crate) fn find(config: &Config) -> Result<Option<User>, AdminError> {
@@ -57,8 +60,23 @@ fn fork(config: &Config, key: &Key, token: &TokenConfig, run: impl FnOnce(Channe
     let setup = Setup { name: config.token_name(key), token, key: &key.uri, state: config.audit.state() };
     Ok(Token::fork(setup, |channel, setup| {
         // The monitor learns of a failure by the process being gone.
-        if enter(user.as_ref()).is_ok() {
-            run(channel, setup);
+        if enter(user.as_ref()).is_err() {
+            return;
+        }
+        match turn(&setup) {
+            Ok(_turn) => run(channel, setup),
+            Err(fault) => drop(channel.send(&Answer::Failed(fault))),
         }
     })?)
+}
+
+/// Waits for the turn at a token that bears only so many sessions: this process keeps it until it ends, and nobody waits here for
+/// longer than its parent waits for it.
+fn turn(setup: &Setup<'_>) -> Result<Option<Queue>, Fault> {
+    let Some(queue) = Queue::open(&State::open(setup.state)?, setup.name, setup.token)? else { return Ok(None) };
+    let pause = || -> Result<(), Fault> {
+        sleep(PAUSE);
+        Ok(())
+    };
+    if queue.wait(setup.token.timeout() / 2, pause)? { Ok(Some(queue)) } else { Err(Fault::Busy) }
 }

@@ -78,13 +78,13 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
     client::warnings(&mut findings, &config, &revoked);
     if let Some(name) = &options.client {
         match config.clients().find(|(other, _)| ***other == **name) {
-            Some((name, known)) => client::explain(&mut findings, &config, name, known),
+            Some((name, known)) => client::explain(&mut findings, &config, user.as_ref(), name, known),
             None => findings.error(&format!("client '{name}': no client of the configuration")),
         }
     }
     if let Some(file) = &options.ssh_key {
         let login = client::read(file).map_err(|error| AdminError::SshKey(file.clone(), error))?;
-        client::who(&mut findings, &config, &revoked, &login);
+        client::who(&mut findings, &config, user.as_ref(), &revoked, &login);
     }
     Ok(!findings.errors)
 }

@@ -1,6 +1,8 @@
 //! What `sigsh-admin check` tells of clients: who they are, what they may do, and who the holder of an ssh key would be.
 
 use crate::check::Findings;
+use crate::limits;
+use nix::unistd::User;
 use sequoia_openpgp::crypto::mpi::PublicKey as Material;
 use sigsh::config::values::Name;
 use sigsh::config::{Client, Config, Key, Revoked};
@@ -31,7 +33,7 @@ pub(crate) fn warnings(findings: &mut Findings, config: &Config, revoked: &Revok
 }
 
 /// A line for each thing that a client may do.
-pub(crate) fn explain(findings: &mut Findings, config: &Config, name: &Name, client: &Client) {
+pub(crate) fn explain(findings: &mut Findings, config: &Config, user: Option<&User>, name: &Name, client: &Client) {
     for line in [
         format!("is known by {}", known_by(client)),
         format!("comes from {}", client.from.as_ref().map_or("anywhere".to_owned(), |from| list(from, " or "))),
@@ -42,6 +44,7 @@ pub(crate) fn explain(findings: &mut Findings, config: &Config, name: &Name, cli
     ] {
         findings.ok(&format!("client '{name}' {line}"));
     }
+    limits::tell(findings, config, user, name, client);
 }
 
 fn known_by(client: &Client) -> String {
@@ -98,7 +101,7 @@ pub(crate) fn read(path: &Path) -> Result<Login, String> {
 }
 
 /// Says who the holder of a key or certificate is, and with which rights.
-pub(crate) fn who(findings: &mut Findings, config: &Config, revoked: &Revoked, login: &Login) {
+pub(crate) fn who(findings: &mut Findings, config: &Config, user: Option<&User>, revoked: &Revoked, login: &Login) {
     let what = match login {
         Login::Key(key) => format!("ssh key {key}"),
         Login::Certificate(certificate) => {
@@ -121,11 +124,11 @@ pub(crate) fn who(findings: &mut Findings, config: &Config, revoked: &Revoked, l
     }
     for (name, client) in clients {
         let place = client.from.as_ref().map(|from| format!("it comes from {}", list(from, " or ")));
-        let user = client.unix_user.as_ref().map(|user| format!("sigsh runs as {user}"));
-        let conditions = place.into_iter().chain(user).collect::<Vec<_>>().join(" and ");
+        let runs = client.unix_user.as_ref().map(|user| format!("sigsh runs as {user}"));
+        let conditions = place.into_iter().chain(runs).collect::<Vec<_>>().join(" and ");
         let conditions = if conditions.is_empty() { conditions } else { format!(", if {conditions}") };
         findings.ok(&format!("{what}: client '{name}'{conditions}"));
-        explain(findings, config, name, client);
+        explain(findings, config, user, name, client);
     }
 }
 

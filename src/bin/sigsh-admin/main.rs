@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod journald;
 mod key;
+mod limits;
 mod sshd;
 
 use clap::{Parser, Subcommand};

@@ -1,0 +1,46 @@
+//! Turns at a token that bears only so many sessions at once, as most smartcards do. Taken after the last byte of the artifact,
+//! so that no upload holds a card; kept until the token process has ended.
+
+use crate::channel::after;
+use crate::config;
+use crate::config::values::Name;
+use crate::limits::LimitError;
+use crate::limits::slots::Slots;
+use crate::state::State;
+use std::time::{Duration, Instant};
+
+/// How long one that waits pauses before it looks again.
+pub const PAUSE: Duration = Duration::from_millis(5);
+
+/// The way to a token's places.
+pub struct Queue {
+    slots: Slots,
+    /// How long a session waits for one.
+    pub patience: Duration,
+}
+
+impl Queue {
+    /// Opens it; `None` for a token that bears as many sessions as come.
+    ///
+    /// # Errors
+    /// [`LimitError::State`].
+    pub fn open(state: &State, name: &Name, token: &config::Token) -> Result<Option<Queue>, LimitError> {
+        let open = |number| Ok(Queue { slots: Slots::open(state, &format!("token.{name}"), number)?, patience: token.queue() });
+        token.sessions().map(open).transpose()
+    }
+
+    /// Takes a place within this time, and makes a pause between two looks. `false` when there was none. The place is kept until
+    /// this is dropped.
+    ///
+    /// # Errors
+    /// What `pause` says; [`LimitError::Io`].
+    pub fn wait<E: From<LimitError>>(&self, patience: Duration, mut pause: impl FnMut() -> Result<(), E>) -> Result<bool, E> {
+        let until = after(patience);
+        loop {
+            match self.slots.take()? {
+                false if Instant::now() < until => pause()?,
+                taken => return Ok(taken),
+            }
+        }
+    }
+}
