@@ -45,7 +45,7 @@ if command -v cargo-deny >/dev/null; then
 else
     echo "== dependencies: skipped, cargo-deny is not installed"
 fi
-step fuzzing sh tests/fuzz.sh 3
+step fuzzing sh tests/fuzz.sh 2
 step build cargo build --quiet --release --locked
 
 step "Debian 13" sh tests/trixie.sh
