@@ -88,7 +88,7 @@ fn text(name: &str) -> String {
          pin-file = \"{PIN_FILE}\"\nsandbox = \"softhsm\"\nread = [\"/var/lib/sigsh/tokens\"]\n\
          environment = {{ SOFTHSM2_CONF = \"/etc/sigsh/softhsm2.conf\" }}\n\
          [key.k]\ntoken = \"{name}\"\nuri = \"pkcs11:object={name};id=%07\"\ncertificate = \"/etc/sigsh/{name}.pgp\"\n\
-         [client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"k\"]\n",
+         [client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"k\"]\n[limits]\nrefusals = \"1000000/s\"\n",
         fingerprint("build1")
     )
 }
@@ -285,6 +285,8 @@ fn check_says_what_a_client_may_do() {
         "client 'careful' sends artifact, tar of up to 17179869184 bytes".to_owned(),
         "client 'careful' must declare --size and --digest".to_owned(),
         "client 'careful' asks 'sign' when it asks nothing".to_owned(),
+        "client 'careful': at most 4096 sessions at once".to_owned(),
+        "client 'careful': as many signatures as it asks for".to_owned(),
     ];
     let is = format!("ssh key {}: client 'careful'", fingerprint("careful"));
     for (report, lines) in [
@@ -342,6 +344,8 @@ fn check_says_who_a_certificate_is() {
         "client 'ci' sends artifact of up to 17179869184 bytes".to_owned(),
         "client 'ci' must declare nothing".to_owned(),
         "client 'ci' asks 'sign --armor' when it asks nothing".to_owned(),
+        "client 'ci': at most 4096 sessions at once".to_owned(),
+        "client 'ci': as many signatures as it asks for".to_owned(),
     ];
     let told = report.findings("ok: ");
     assert_eq!(told[told.len() - lines.len()..], lines, "{}", report.out);

@@ -330,8 +330,8 @@ fn a_waiting_session_is_confined() {
     let state = |name: &str| format!("/var/lib/sigsh/state/{name}.build1");
     let mut monitor = kinds(0);
     monitor.sort();
-    let mut expected = ["pipe", "pipe", text, "socket", "socket", "socket"].map(str::to_owned).to_vec();
-    expected.splice(0..0, [null.to_owned(), state("refusals"), state("sessions")]);
+    let (refusals, sessions) = (state("refusals"), state("sessions"));
+    let expected = [null, text, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
     assert_eq!(monitor, expected, "the monitor: two channels, the journal, and what it shares with other sessions");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();

@@ -186,7 +186,7 @@ fn configuration(token: &str, certificate: &str, object: &str) -> String {
          pin-file = \"{PIN_FILE}\"\nsandbox = \"softhsm\"\nread = [\"/var/lib/sigsh/tokens\"]\n\
          environment = {{ SOFTHSM2_CONF = \"/etc/sigsh/softhsm2.conf\" }}\n\
          [key.k]\ntoken = \"hsm\"\nuri = \"pkcs11:object={object}\"\ncertificate = \"{certificate}\"\n\
-         [client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"k\"]\n",
+         [client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"k\"]\n[limits]\nrefusals = \"1000000/s\"\n",
         fingerprint("build1")
     )
 }
