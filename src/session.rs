@@ -98,7 +98,7 @@ fn sign(
     audit: &mut Audit,
 ) -> Result<(), Failure> {
     audit.learn(Field::KEY, grant.name);
-    audit.ready()?;
+    audit.ready(&config.audit)?;
     output::exists()?;
     let certificate = trusted::read(&grant.key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
     let (name, state) = (config.token_name(grant.key), config.audit.state());

@@ -78,11 +78,16 @@ pub const HASHER: &[Row] = &[
 /// The monitor, from the moment when the token process is forked, the journal connected and the certificate's file read.
 pub const MONITOR: &[Row] = &[
     row!(SYS_read, "messages of the two other processes"),
-    row!(SYS_write, "messages to them; records to the connected journal; the signature; the error line"),
+    row!(SYS_write, "messages to them; records to the ledger and the connected journal; the signature; the error line"),
     row!(SYS_ppoll, "waits for them, and asks whether the client is still there"),
     row!(SYS_kill, When::EndsChild, "ends the two other processes; sshd's and those of other sessions have our uid"),
     row!(SYS_wait4, "learns how they ended"),
     row!(SYS_close, "their channels, when they are done"),
+    row!(SYS_flock, "the ledger's lock: one session at a time appends"),
+    row!(SYS_lseek, "how long the ledger is"),
+    row!(SYS_pread64, "the ledger's tail; its head"),
+    row!(SYS_fdatasync, "the ledger's line must survive a crash before anything is signed"),
+    row!(SYS_pwrite64, "the ledger's head, in its lock file"),
     rare!(SYS_getrandom, "seeds of hash maps, where none was needed before"),
     row!(SYS_brk, "memory"),
     rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory: pieces of 128 KiB and more, when a certificate is that large"),

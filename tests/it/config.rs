@@ -69,7 +69,11 @@ fn a_mistake_is_told_with_its_place() {
         ("[limits]", "[limit]", "24:2: unknown field `limit`, {TOP}"),
         ("[limits]", "[ledger]\nfile = 1\n[limits]", "24:2: unknown field `ledger`, {TOP}"),
         ("[limits]\n", "[limits]\nsessions = 64\n", "25:1: unknown field `sessions`, expected `idle` or `total`"),
-        ("[audit]\n", "[audit]\nledger = false\n", "28:1: unknown field `ledger`, expected `journal` or `state`"),
+        ("[audit]\n", "[audit]\nledgers = false\n", "28:1: unknown field `ledgers`, expected one of `journal`, `ledger`, `state`"),
+        ("[audit]\n", "[audit]\nledger = true\n", "28:10: a ledger is a path, or false where there is none"),
+        ("[audit]\n", "[audit]\nledger = 1\n", "28:10: invalid type: integer `1`, expected a path, or false"),
+        ("[audit]\n", "[audit]\nledger = \"false\"\n", "28:10: a path begins with '/'"),
+        ("[audit]\n", "[audit]\nledger = [\"/l\"]\n", "28:10: invalid type: sequence, expected a path, or false"),
         ("max-size =", "rate = \"1/h\"\nmax-size =", "22:1: unknown field `rate`, {CLIENT}"),
         ("max-size =", "from = []\nmax-size =", "22:1: unknown field `from`, {CLIENT}"),
         ("max-size =", "request = \"sign\"\nmax-size =", "22:1: unknown field `request`, {CLIENT}"),
@@ -199,7 +203,7 @@ fn the_shipped_example_is_right() {
     assert_eq!(DEFAULT, CONFIG);
     // What is left out has the value that stands there: the example tells the defaults.
     let bare = source.lines().filter(|line| {
-        !["require =", "max-size =", "idle =", "total =", "journal =", "state =", "timeout =", "hash =", "write ="]
+        !["require =", "max-size =", "idle =", "total =", "journal =", "ledger =", "state =", "timeout =", "hash =", "write ="]
             .iter()
             .any(|field| line.starts_with(field))
     });
@@ -213,7 +217,7 @@ fn values(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
     let token = |name: &str| config.key(name).map(|(_, _, token)| (token.timeout(), token.write.clone()));
     let tokens = config.keys().map(|(name, _)| token(name)).collect::<Vec<_>>();
     let keys = config.keys().map(|(_, key)| key.hash).collect::<Vec<_>>();
-    let paths = (config.audit.journal().to_owned(), config.audit.state().to_owned());
+    let paths = (config.audit.journal().to_owned(), config.audit.ledger().map(Path::to_owned), config.audit.state().to_owned());
     (clients, tokens, keys, paths, config.limits.idle(), config.limits.total())
 }
 
@@ -403,7 +407,8 @@ fn the_state_directory_is_the_accounts_alone() {
     world();
     let ours = "it must belong to the user that sigsh runs as";
     let session = |directory: &Path| {
-        let state = format!("[audit]\nstate = \"{}\"\n", directory.display());
+        // The lock is there: who has another state directory has another ledger.
+        let state = format!("[audit]\nledger = false\nstate = \"{}\"\n", directory.display());
         Session::new(changed(&[("[audit]\n", &state)])).client("limited").run(b"data")
     };
     let make = || {

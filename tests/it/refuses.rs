@@ -69,11 +69,13 @@ impl End<'_> {
 /// Every record has the known fields, each once and in text, and a message of the operator's names and our words alone.
 #[track_caller]
 fn well_formed(outcome: &Outcome) {
-    const KNOWN: [&str; 20] = [
+    const KNOWN: [&str; 22] = [
         "SYSLOG_IDENTIFIER",
         "MESSAGE",
         "MESSAGE_ID",
         "PRIORITY",
+        "SIGSH_SEQ",
+        "SIGSH_LEDGER",
         "SIGSH_EVENT",
         "SIGSH_SESSION",
         "SIGSH_CLIENT",

@@ -53,7 +53,7 @@ const MAY: [(&str, &[&[&str]]); 5] = [
         ],
     ),
     ("hasher", &[]),
-    ("monitor", &[&["write-other", "write-stdout", "kill-child"]]),
+    ("monitor", &[&["write-other", "write-stdout", "pwrite-other", "kill-child"]]),
     ("token-load", &[&["ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["write-other", "write-stdout"]]),
 ];
@@ -327,7 +327,10 @@ fn a_waiting_session_is_confined() {
     assert_eq!(kinds(1), ["pipe", "socket"], "the hasher");
     let null = "/dev/null";
     assert_eq!(kinds(2), [null, null, null, "/var/lib/sigsh/state/pin.hsm", "socket"], "the token process");
-    assert_eq!(kinds(0), [null, "pipe", "pipe", "socket", "socket", "socket"], "the monitor: two channels and the journal");
+    let ledger = "/var/lib/sigsh/ledger.jsonl";
+    // The token process's channel is the later one: the ledger is open before it is forked.
+    let monitor = [null, "pipe", "pipe", "socket", "socket", ledger, "socket", ledger, "/var/lib/sigsh/state/ledger.lock"];
+    assert_eq!(kinds(0), monitor, "the monitor: two channels, the journal, the ledger");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();
 }

@@ -35,6 +35,10 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    pub(crate) fn errors(&self) -> bool {
+        self.errors
+    }
+
     pub(crate) fn ok(&self, what: &str) {
         println!("ok: {what}");
     }
@@ -48,7 +52,7 @@ impl Findings {
         self.errors = true;
     }
 
-    fn outcome<E: std::fmt::Display>(&mut self, what: &str, outcome: Result<String, E>) {
+    pub(crate) fn outcome<E: std::fmt::Display>(&mut self, what: &str, outcome: Result<String, E>) {
         match outcome {
             Ok(detail) => self.ok(&format!("{what}{detail}")),
             Err(error) => self.error(&format!("{what}: {error}")),
@@ -128,6 +132,7 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
     owned_by_root(findings, path);
     let state = config.audit.state();
     findings.outcome(&format!("state directory {}", state.display()), trusted::private_directory(state).map(|_| String::new()));
+    crate::ledger::check(findings, config);
     for (name, key) in config.keys() {
         owned_by_root(findings, &key.certificate);
         if let Some((_, _, token)) = config.key(name) {
