@@ -5,6 +5,7 @@ mod admin;
 mod audit;
 mod config;
 mod docs;
+mod ledger;
 mod load;
 mod packagers;
 mod refuses;
