@@ -37,9 +37,9 @@ pub enum TrustError {
     /// It holds a secret that others may read.
     #[error("{0} is readable by others (mode {1:03o})")]
     Readable(PathBuf, u32),
-    /// It is also known by another name.
-    #[error("{0} has {1} links; it must have one")]
-    Links(PathBuf, u64),
+    /// It is not that name alone that leads to it.
+    #[error("{0} has another name, too (a hard link)")]
+    Links(PathBuf),
     /// The last component is a symbolic link.
     #[error("{0} is a symbolic link")]
     Link(PathBuf),
@@ -163,7 +163,7 @@ pub fn open_to_append(path: &Path) -> Result<(File, File), TrustError> {
     }
     belongs_to_us(path, &stat)?;
     if stat.st_nlink != 1 {
-        return Err(TrustError::Links(path.to_owned(), stat.st_nlink.into()));
+        return Err(TrustError::Links(path.to_owned()));
     }
     Ok((append.into(), read.into()))
 }

@@ -344,7 +344,7 @@ fn nothing_is_signed_where_it_is_not_as_it_must_be() {
             fs::rename(&own.ledger, own.directory.join("away")).unwrap();
             symlink(own.directory.join("away"), &own.ledger).unwrap();
         }),
-        (78, "{} has 2 links; it must have one", |own| fs::hard_link(&own.ledger, own.directory.join("other")).unwrap()),
+        (78, "{} has another name, too (a hard link)", |own| fs::hard_link(&own.ledger, own.directory.join("other")).unwrap()),
         (78, "{} belongs to user 65534; it must belong to the user that sigsh runs as", |own| {
             mode(&own.ledger, 0o660);
             chown(&own.ledger, Some(65534), None).unwrap();
@@ -578,7 +578,7 @@ fn head_of(bytes: &[u8]) -> (u64, [u8; 32]) {
 fn two_verifiers_agree_on_every_flipped_bit() {
     world();
     let good = small(&EVENTS);
-    assert_eq!(opinions(&[good.clone()], head_of(&good)), [[None, None]]);
+    assert_eq!(opinions(std::slice::from_ref(&good), head_of(&good)), [[None, None]]);
     let flips = (0..good.len() * 8).map(|bit| {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -803,7 +803,10 @@ fn rotation_continues_the_chain() {
     // The older ones elsewhere: what is here can be verified, and what is not here is named.
     let files = own.files();
     let report = own.admin(&["ledger", "verify", files[1].to_str().unwrap(), files[2].to_str().unwrap()]);
-    assert_eq!((report.code, report.said("warning: ")), (Some(0), vec!["line 5 is the first: those before it were not looked at"]));
+    assert_eq!(
+        (report.code, report.said("warning: ")),
+        (Some(0), vec!["4 lines stand before the first of these files, and were not looked at"])
+    );
     // In the wrong order, one missing, one twice: no chain.
     for wrong in [[1, 0], [0, 2], [0, 0]] {
         let [first, second] = wrong.map(|n| files[n].to_str().unwrap());

@@ -4,7 +4,7 @@ use super::{as_account, failed, parts};
 use crate::check::Findings;
 use crate::{AdminError, account, journald};
 use nix::unistd::{Uid, geteuid};
-use sigsh::audit::ledger::chain::{Walk, WalkError};
+use sigsh::audit::ledger::chain::{Seen, Walk, WalkError};
 use sigsh::audit::ledger::line::Hash;
 use sigsh::config::Config;
 use std::collections::HashMap;
@@ -104,82 +104,99 @@ fn shown(text: &str) -> String {
     text.chars().filter(char::is_ascii_hexdigit).take(64).collect()
 }
 
+/// What others have kept of the lines, and what has been found of it so far.
+struct Kept {
+    head: Option<(u64, Hash)>,
+    met: bool,
+    journal: HashMap<u64, String>,
+    recorded: usize,
+    unrecorded: u64,
+    first: u64,
+    torn: u64,
+}
+
 fn walk(
     options: &Options,
     config: Option<&Config>,
     journal: Option<HashMap<u64, String>>,
     findings: &mut Findings,
 ) -> Result<(), AdminError> {
-    let with_journal = journal.is_some();
-    let mut journal = journal.unwrap_or_default();
-    let recorded = journal.len();
-    let last_recorded = journal.keys().max().copied();
-    let (mut walk, mut torn, mut unrecorded, mut first, mut met) = (Walk::default(), 0, 0_u64, 0, false);
+    let last_recorded = journal.as_ref().map(|journal| journal.keys().max().copied());
+    let journal = journal.unwrap_or_default();
+    let mut kept = Kept { head: options.head, met: false, recorded: journal.len(), journal, unrecorded: 0, first: 0, torn: 0 };
+    let mut walk = Walk::default();
     for (path, input) in parts(&options.files, config)? {
-        let at = |number| format!("{}:{number}", path.display());
-        let outcome = walk.file(input, |seen| {
-            first = if first == 0 { seen.seq } else { first };
-            if seen.record.is_none() {
-                torn += 1;
-                if torn <= NAMED {
-                    findings.warning(&format!(
-                        "{}: line {} is torn: no record, but a part of the chain",
-                        at(seen.number),
-                        seen.seq
-                    ));
-                }
-            }
-            if let Some((_, hash)) = options.head.filter(|(seq, _)| *seq == seen.seq) {
-                met = true;
-                if hash != seen.hash {
-                    findings.error(&format!("{}: line {} is not the one of the head: it was rewritten", at(seen.number), seen.seq));
-                }
-            }
-            match journal.remove(&seen.seq) {
-                Some(hash) if hash == hex::encode(seen.hash) => {}
-                Some(_) => {
-                    findings.error(&format!("{}: line {} is not the one that the journal knows", at(seen.number), seen.seq));
-                }
-                None => unrecorded += u64::from(seen.record.is_some_and(|(line, _)| !line.field("session").is_empty())),
-            }
-        });
-        match outcome {
+        match walk.file(input, |seen| kept.compare(seen, &path, findings)) {
             Ok(()) => {}
-            Err(WalkError::Line(number, error)) => return Ok(findings.error(&format!("{}: {error}", at(number)))),
+            Err(WalkError::Line(number, error)) => {
+                findings.error(&format!("{}:{number}: {error}", path.display()));
+                return Ok(());
+            }
             Err(WalkError::Read(error)) => return Err(AdminError::File(path, error)),
         }
     }
-    let Some(place) = walk.place() else { return Ok(findings.error("no file, no line")) };
-    let before = journal.extract_if(|seq, _| *seq < first).count();
-    if let Some(seq) = journal.keys().min() {
-        findings.error(&format!("{} lines that the journal knows are missing, the first of them {seq}", journal.len()));
-    }
-    if let Some((seq, _)) = options.head.filter(|_| !met) {
-        findings.error(&format!("line {seq} of the head is missing: the lines are {first} to {}", place.seq));
-    }
-    if findings.errors() {
-        return Ok(());
-    }
-    findings.ok(&format!("lines {first} to {}, the last of {}, are one chain", place.seq, place.time));
-    if torn > 0 {
-        findings.warning(&format!("{torn} lines are torn, as a crash or a full disk leaves them"));
-    }
-    if walk.open() > 0 {
-        findings.warning(&format!("{} intents have no end: their sessions were killed, or run still", walk.open()));
-    }
-    if with_journal {
-        findings.ok(&format!("the journal knows {} of these lines by the same hashes", recorded - before));
-    }
-    if with_journal && unrecorded > 0 {
-        findings.warning(&format!(
-            "{unrecorded} lines of sessions have no record in the journal: it was not reached, or has deleted them"
-        ));
-    }
-    if first > 1 {
-        findings.warning(&format!("line {first} is the first: those before it were not looked at"));
-    }
-    proved(options.head.map(|(seq, _)| seq), last_recorded.filter(|last| *last >= first));
+    kept.conclude(&walk, last_recorded, findings);
     Ok(())
+}
+
+impl Kept {
+    fn compare(&mut self, seen: &Seen<'_>, path: &Path, findings: &mut Findings) {
+        let at = || format!("{}:{}: line {}", path.display(), seen.number, seen.seq);
+        if self.first == 0 {
+            self.first = seen.seq;
+        }
+        if seen.record.is_none() {
+            self.torn += 1;
+            if self.torn <= NAMED {
+                findings.warning(&format!("{} is torn: no record, but a part of the chain", at()));
+            }
+        }
+        if let Some((_, hash)) = self.head.filter(|(seq, _)| *seq == seen.seq) {
+            self.met = true;
+            if hash != seen.hash {
+                findings.error(&format!("{} is not the one of the head: it was rewritten", at()));
+            }
+        }
+        match self.journal.remove(&seen.seq) {
+            Some(hash) if hash == hex::encode(seen.hash) => {}
+            Some(_) => findings.error(&format!("{} is not the one that the journal knows", at())),
+            None => self.unrecorded += u64::from(seen.record.is_some_and(|(line, _)| !line.field("session").is_empty())),
+        }
+    }
+
+    /// Outer option of `last_recorded`: whether the journal was asked.
+    fn conclude(mut self, walk: &Walk, last_recorded: Option<Option<u64>>, findings: &mut Findings) {
+        let first = self.first;
+        let before = self.journal.extract_if(|seq, _| *seq < first).count();
+        if let Some(seq) = self.journal.keys().min() {
+            let lines = self.journal.len();
+            findings.error(&format!("{lines} lines that the journal knows are missing, the first of them {seq}"));
+        }
+        let (last, time) = walk.place().map_or((0, ""), |place| (place.seq, place.time.as_str()));
+        if let Some((seq, _)) = self.head.filter(|_| !self.met) {
+            findings.error(&format!("line {seq} of the head is missing: the lines are {first} to {last}"));
+        }
+        if findings.errors() {
+            return;
+        }
+        findings.ok(&format!("lines {first} to {last}, the last of {time}, are one chain"));
+        if last_recorded.is_some() {
+            findings.ok(&format!("the journal knows {} of these lines by the same hashes", self.recorded - before));
+        }
+        let warnings = [
+            (self.torn, "lines are torn, as a crash or a full disk leaves them"),
+            (walk.open(), "intents have no end: their sessions were killed, or run still"),
+            (
+                self.unrecorded * u64::from(last_recorded.is_some()),
+                "lines of sessions have no record in the journal: it was not reached, or has deleted them",
+            ),
+            (first.saturating_sub(1), "lines stand before the first of these files, and were not looked at"),
+        ];
+        for (count, what) in warnings.into_iter().filter(|(count, _)| *count > 0) {
+            findings.warning(&format!("{count} {what}"));
+        }
+        proved(self.head.map(|(seq, _)| seq), last_recorded.flatten().filter(|seq| *seq >= first));
+    }
 }
 
 /// What all this proves, and what it does not.
