@@ -1102,3 +1102,32 @@ fn a_hundred_killed_sessions() {
 fn ten_thousand_killed_sessions() {
     killed("ledger-killed-soak", 10_000);
 }
+
+/// The two commands of the man page, with another host that is this one.
+#[test]
+fn heads_are_kept_as_the_manual_says() {
+    let page = fs::read_to_string("docs/man/sigsh-admin.8.md").unwrap();
+    let section = page.split_once("# KEEPING HEADS").unwrap().1.split_once("# EXIT").unwrap().0;
+    let mut commands = section.lines().filter_map(|line| line.strip_prefix("    "));
+    let keep = commands.next().unwrap().strip_prefix("0 * * * * root ").unwrap();
+    let (verify, directory) = (commands.next().unwrap(), scratch());
+    let own = Own::new();
+    fs::write(format!("{directory}/ssh"), "#!/bin/sh\n[ \"$1\" = witness@audit.example.org ] && exec sh -c \"$2\"\n").unwrap();
+    let admin = format!("#!/bin/sh\nexec /usr/bin/sigsh-admin --config {} \"$@\"\n", own.config.display());
+    fs::write(format!("{directory}/sigsh-admin"), admin).unwrap();
+    for name in ["ssh", "sigsh-admin"] {
+        mode(&Path::new(&directory).join(name), 0o755);
+    }
+    let run = |command: &str| {
+        let path = format!("{directory}:/usr/bin:/bin");
+        Report::of(Command::new("sh").args(["-c", command]).env("PATH", path).current_dir(&directory))
+    };
+    for _ in 0..2 {
+        own.signs();
+        assert_eq!(run(keep).code, Some(0));
+    }
+    let report = run(verify);
+    assert_eq!((report.code, report.said("proved: up to line ").len()), (Some(0), 1), "{report:#?}");
+    own.rewrite(&joined(&lines(&own.bytes())[..4]));
+    run(verify).finds("line 5 of the head is missing");
+}

@@ -73,6 +73,8 @@ pub(super) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
 }
 
 fn journalctl(config: &Config, uid: Uid) -> Result<std::process::Child, AdminError> {
+    // What was sent just now. Where it cannot be done, lines only seem to be unrecorded.
+    let _ = journald::journalctl(config.audit.journal()).arg("--sync").stderr(Stdio::null()).status();
     let mut command = journald::journalctl(config.audit.journal());
     command.args(["--quiet", "--output=json", "--all", "--no-pager", "SYSLOG_IDENTIFIER=sigsh", &format!("_UID={uid}")]);
     command.arg("--output-fields=SIGSH_SEQ,SIGSH_LEDGER");
