@@ -110,12 +110,7 @@ impl Ledger {
         drop(turn);
         // Outside of the turn, so that the kernel does it once for all who wait.
         self.book.sync()?;
-        // A head that lags behind is no harm: the next session reads a little more. So it may also fail.
-        if let Ok(_turn) = self.lock.turn()
-            && self.lock.head().is_none_or(|other| other.seq < head.seq)
-        {
-            let _ = self.lock.set_head(&head);
-        }
+        self.lock.advance(&head);
         Ok(place)
     }
 }

@@ -977,9 +977,9 @@ fn check_looks_at_the_ledger() {
 /// This many at once: no place twice, no record lost, journal and ledger of one opinion.
 fn at_once(name: &str, number: usize) {
     let own = Own::with_journald(name);
-    let sessions = (0..number).map(|_| own.session().start()).collect::<Vec<_>>();
     let outcomes = thread::scope(|scope| {
-        let threads = sessions.into_iter().map(|child| scope.spawn(move || quiet(child, b"artifact"))).collect::<Vec<_>>();
+        let sign = |_| scope.spawn(|| quiet(own.session().start(), b"artifact"));
+        let threads = (0..number).map(sign).collect::<Vec<_>>();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     for outcome in &outcomes {
@@ -1090,6 +1090,40 @@ fn killed(name: &str, number: usize) {
     assert_eq!(own.verify(&[]).code, Some(0));
     own.signs();
     let _ = writeln!(std::io::stderr(), "{number} kills in {life} µs: hit {hit:?}, released {}; {}", released.len(), report.out);
+}
+
+/// Not at random: before each call of any of the three processes that reads, waits, locks, writes or syncs.
+#[test]
+fn killed_at_every_call_that_matters() {
+    let own = Own::new();
+    let (mut kills, mut released) = (0, 0);
+    for call in ["flock", "lseek", "pread64", "write", "fdatasync", "pwrite64", "ppoll", "wait4"] {
+        for when in 1..100 {
+            let session = own.session().command;
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-o", "/dev/null", &format!("--inject={call}:signal=SIGKILL:when={when}")]);
+            strace.arg(session.get_program()).args(session.get_args());
+            strace.env_clear().envs(session.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            let child = strace.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let outcome = quiet(child, b"artifact");
+            if !outcome.out.is_empty() {
+                released += 1;
+                let digest = hex::encode(Sha256::digest(&outcome.out));
+                let shown = own.admin(&["ledger", "show", "--event", "signed", "--digest", &digest]);
+                // Ed25519 makes the same signature twice in a second.
+                assert!(shown.out.lines().count() >= 2, "{call} {when}: {shown:#?}");
+            }
+            let report = own.verify(&[]);
+            assert_eq!(report.code, Some(0), "{call} {when}: {report:#?}");
+            if outcome.code == Some(0) {
+                break;
+            }
+            kills += 1;
+        }
+        own.signs();
+    }
+    // Who is killed after the last byte has left has released a signature, too.
+    assert!(kills > 25 && released < 20, "{kills} {released}");
 }
 
 #[test]

@@ -12,8 +12,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// How long a session waits for the others' turns.
+/// How long a session waits for the others' turns to append.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it waits to write the head, which can lag behind.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much of the tail is looked at in bytes: far more than all sessions of a host leave between two heads.
 const MAX_TAIL: u64 = 1 << 20;
@@ -61,7 +64,17 @@ impl Lock {
         (head.record() == record).then_some(head)
     }
 
-    /// Writes the head, once its line is on the disk.
+    /// Moves the head on, once its line is on the disk. A head that lags behind is no harm: the next session reads a little more. So this
+    /// may also fail.
+    pub fn advance(&self, head: &Head) {
+        if let Ok(_turn) = turn(&self.0, HEAD_PATIENCE)
+            && self.head().is_none_or(|other| other.seq < head.seq)
+        {
+            let _ = self.set_head(head);
+        }
+    }
+
+    /// Writes the head, in one's turn, once its line is on the disk.
     ///
     /// # Errors
     /// What `pwrite(2)` says.
@@ -153,16 +166,7 @@ impl Book {
             }
             None => first_record(&bytes, from > 0).ok_or(LedgerError::Empty)?,
         };
-        for line in rest.strip_suffix(b"\n").unwrap_or(rest).split(|byte| *byte == b'\n').skip(usize::from(rest.is_empty())) {
-            match Line::parse(line) {
-                None => place.pass(hash(line)),
-                Some(record) => {
-                    let expected = place.seq + 1;
-                    let edited = |error: super::chain::ChainError| LedgerError::Edited(expected, error.to_string());
-                    place.follow(&record, hash(line)).map_err(edited)?;
-                }
-            }
-        }
+        follow(&mut place, rest)?;
         Ok(Tail { place, length, unended })
     }
 
@@ -223,6 +227,21 @@ impl Book {
     pub fn sync(&self) -> Result<(), LedgerError> {
         self.append.sync_data().map_err(LedgerError::Sync)
     }
+}
+
+/// Goes on to the end.
+fn follow(place: &mut Place, rest: &[u8]) -> Result<(), LedgerError> {
+    let lines = rest.strip_suffix(b"\n").unwrap_or(rest).split(|byte| *byte == b'\n');
+    for line in lines.skip(usize::from(rest.is_empty())) {
+        let next = place.seq + 1;
+        match Line::parse(line) {
+            None => place.pass(hash(line)),
+            Some(record) => {
+                place.follow(&record, hash(line)).map_err(|error| LedgerError::Edited(next, error.to_string()))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The head's line, whose end is known, and what comes after it.
