@@ -752,6 +752,12 @@ fn init_makes_what_the_account_can_only_lengthen() {
     again.fails(&format!("{path} exists already, and a ledger is never overwritten"));
     assert_eq!(own.bytes(), before);
     own.signs();
+    // A new one in place of one that was moved away: the old head does not count.
+    succeed(Command::new("chattr").arg("-a").arg(&own.ledger));
+    fs::rename(&own.ledger, own.directory.join("away")).unwrap();
+    own.init();
+    own.signs();
+    assert_eq!((own.lines().len(), own.verify(&[]).code), (3, Some(0)));
 
     let absent = Own::bare("/run/systemd/journal/socket");
     fs::remove_dir(absent.ledger.parent().unwrap()).unwrap();
