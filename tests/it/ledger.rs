@@ -500,13 +500,27 @@ fn what_a_crash_leaves_stays_and_counts() {
 /// Both verifiers on many variants of one file: `None` when it is good, else the number of the first bad line; with and without the
 /// head of the original.
 fn opinions(variants: &[Vec<u8>], head: (u64, [u8; 32])) -> Vec<[Option<u64>; 2]> {
-    const PYTHON: &str = "import sys; sys.path.insert(0, 'tests'); sys.stdout, out = open('/dev/null', 'w'), sys.stdout\n\
+    opinions_of_files(variants, usize::MAX, head)
+}
+
+/// The same where a second file begins after this many bytes. Its lines are counted from 1001.
+fn opinions_of_files(variants: &[Vec<u8>], split: usize, head: (u64, [u8; 32])) -> Vec<[Option<u64>; 2]> {
+    const PYTHON: &str = "import os, sys; sys.path.insert(0, 'tests'); sys.stdout, out = open('/dev/null', 'w'), sys.stdout\n\
         import ledger; d, n, head = sys.argv[1], int(sys.argv[2]), (int(sys.argv[3]), sys.argv[4])\n\
-        for i in range(n):\n    print(*(ledger.verify([f'{d}/{i}'], h) for h in (None, head)), sep='\\t', file=out)";
+        for i in range(n):\n    files = [f for f in (f'{d}/{i}', f'{d}/{i}+') if os.path.exists(f)]\n\
+        \x20   print(*(ledger.verify(files, h) for h in (None, head)), sep='\\t', file=out)";
     let directory = scratch();
     let path = |number: usize| format!("{directory}/{number}");
+    let files = |variant: &'_ Vec<u8>| match variant.split_at_checked(split) {
+        Some((first, second)) => (first.to_vec(), Some(second.to_vec())),
+        None => (variant.clone(), None),
+    };
     for (number, variant) in variants.iter().enumerate() {
-        fs::write(path(number), variant).unwrap();
+        let (first, second) = files(variant);
+        fs::write(path(number), first).unwrap();
+        if let Some(second) = second {
+            fs::write(path(number) + "+", second).unwrap();
+        }
     }
     let mut python = Command::new("python3");
     python.env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", PYTHON, &directory, &variants.len().to_string()]);
@@ -514,26 +528,31 @@ fn opinions(variants: &[Vec<u8>], head: (u64, [u8; 32])) -> Vec<[Option<u64>; 2]
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), variants.len());
     let theirs = text.lines().enumerate().map(|(number, line)| {
-        let parse = |text: &str| match text.strip_prefix(&format!("{}:", path(number))) {
+        let line_of = |rest: &str| rest.split_once(':').unwrap().0.parse::<u64>().unwrap();
+        let parse = |text: &str| match text.strip_prefix(&path(number)) {
             None if text == "None" => None,
             None => Some(0),
-            Some(rest) => Some(rest.split_once(':').unwrap().0.parse().unwrap()),
+            Some(rest) => Some(rest.strip_prefix(':').map_or_else(|| 1000 + line_of(&rest[2..]), line_of)),
         };
         let (alone, anchored) = line.split_once('\t').unwrap();
         [parse(alone), parse(anchored)]
     });
     let ours = variants.iter().map(|variant| {
         let (mut met, mut walk) = (Some(0), Walk::default());
-        let outcome = walk.file(&variant[..], |seen| {
-            if seen.seq == head.0 {
-                met = (seen.hash != head.1).then_some(seen.number);
+        let (first, second) = files(variant);
+        let outcomes = [Some(first), second].into_iter().flatten().zip([0, 1000]).map(|(file, before)| {
+            let outcome = walk.file(&file[..], |seen| {
+                if seen.seq == head.0 {
+                    met = (seen.hash != head.1).then_some(before + seen.number);
+                }
+            });
+            match outcome {
+                Ok(()) => None,
+                Err(WalkError::Line(number, _)) => Some(before + number),
+                Err(WalkError::Read(error)) => panic!("{error}"),
             }
         });
-        let alone = match outcome {
-            Ok(()) => None,
-            Err(WalkError::Line(number, _)) => Some(number),
-            Err(WalkError::Read(error)) => panic!("{error}"),
-        };
+        let alone = outcomes.fold(None, Option::or);
         // What breaks the chain is named, even where the head would break later.
         [alone, alone.or(met)]
     });
@@ -597,6 +616,36 @@ fn two_verifiers_agree_on_every_flipped_bit() {
     }
     // Nothing comes after the last line: what changes there shows only against a head.
     assert!(unseen > 100, "{unseen}");
+}
+
+#[test]
+fn two_verifiers_agree_on_rotated_files() {
+    world();
+    let events: [&[(&str, &str)]; 7] =
+        [EVENTS[0], EVENTS[2], EVENTS[3], &[("event", "rotate")], &[("event", "continue"), ("file", "f-4")], EVENTS[2], EVENTS[3]];
+    let good = small(&events);
+    let (head, split) = (head_of(&good), joined(&lines(&good)[..4]).len());
+    assert_eq!(opinions_of_files(std::slice::from_ref(&good), split, head), [[None, None]]);
+    let flips = (0..good.len()).map(|byte| {
+        let mut bytes = good.clone();
+        bytes[byte] ^= 1 << (byte % 8);
+        bytes
+    });
+    let last_line = good.len() - lines(&good)[6].len() - 2;
+    // At the end of a file a newline is not needed.
+    let ends = [split - 1, good.len() - 1];
+    for (byte, [alone, anchored]) in opinions_of_files(&flips.collect::<Vec<_>>(), split, head).iter().enumerate() {
+        assert!(anchored.is_some() || ends.contains(&byte), "{byte}");
+        assert!(alone.is_some() || byte >= last_line || ends.contains(&byte), "{byte}");
+    }
+    // Cut between any two lines but the right two, no chain is left.
+    for count in 1..7 {
+        let at = joined(&lines(&good)[..count]).len();
+        let [[alone, _]] = opinions_of_files(std::slice::from_ref(&good), at, head)[..] else { panic!() };
+        assert_eq!(alone.is_none(), count == 4, "{count}");
+    }
+    let [[alone, _]] = opinions(std::slice::from_ref(&good), head)[..] else { panic!() };
+    assert_eq!(alone, Some(5));
 }
 
 #[test]
