@@ -1187,7 +1187,7 @@ fn a_hundred_killed_sessions() {
 }
 
 #[test]
-#[ignore = "takes an hour: just soak"]
+#[ignore = "takes minutes: just soak"]
 fn ten_thousand_killed_sessions() {
     killed("ledger-killed-soak", 10_000);
 }
