@@ -1,10 +1,9 @@
 //! The ledger: no signature without its lines, and no line that could be changed, taken out or cut off without anybody seeing it.
 
 use crate::world::{
-    Outcome, Session, account, as_account, calls, changed, faulty, field, finish_child, patient, scratch, succeed, verify, world,
+    Outcome, Session, account, as_account, calls, changed, faulty, field, finish_child, patient, scratch, succeed, world,
 };
 use sha2::{Digest, Sha256};
-use sigsh::audit::ledger::chain::{Walk, WalkError};
 use sigsh::audit::ledger::line::{Line, hash};
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,31 +12,31 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 const UNRECORDED: &str = "the ledger cannot record this, so nothing is signed";
 const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 const JOURNAL: &str = "journal = \"/run/systemd/journal/socket\"";
 
 /// A ledger of its own, in a directory of root's, with a state directory and a token module of its own.
-struct Own {
-    config: PathBuf,
-    count: PathBuf,
-    directory: PathBuf,
-    ledger: PathBuf,
-    lock: PathBuf,
-    journald: Option<Child>,
+pub struct Own {
+    pub config: PathBuf,
+    pub count: PathBuf,
+    pub directory: PathBuf,
+    pub ledger: PathBuf,
+    pub lock: PathBuf,
+    pub journald: Option<Child>,
 }
 
 impl Own {
-    fn new() -> Own {
+    pub fn new() -> Own {
         let own = Own::bare("/run/systemd/journal/socket");
         own.init();
         own
     }
 
     /// Not yet initialised.
-    fn bare(socket: &str) -> Own {
+    pub fn bare(socket: &str) -> Own {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         world();
         let directory = PathBuf::from(format!("/var/lib/sigsh-ledger/{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -52,7 +51,7 @@ impl Own {
     }
 
     /// With a journald that has no records but this ledger's.
-    fn with_journald(name: &str) -> Own {
+    pub fn with_journald(name: &str) -> Own {
         let keep = "[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\nRateLimitBurst=0\nRuntimeMaxUse=1G\n";
         fs::write(format!("/etc/systemd/journald@{name}.conf"), keep).unwrap();
         let mut journald = Command::new("/lib/systemd/systemd-journald");
@@ -66,33 +65,33 @@ impl Own {
         own
     }
 
-    fn init(&self) {
+    pub fn init(&self) {
         let report = self.admin(&["ledger", "init"]);
         assert_eq!((report.code, report.err.as_str()), (Some(0), ""), "{report:?}");
     }
 
-    fn admin(&self, arguments: &[&str]) -> Report {
+    pub fn admin(&self, arguments: &[&str]) -> Report {
         let mut command = Command::new("sigsh-admin");
         Report::of(command.arg("--config").arg(&self.config).args(arguments))
     }
 
-    fn session(&self) -> Session {
+    pub fn session(&self) -> Session {
         Session::new(&self.config).client("build1").request("sign ed25519 --name f")
     }
 
-    fn sign(&self) -> Outcome {
+    pub fn sign(&self) -> Outcome {
         self.session().run(b"artifact")
     }
 
     #[track_caller]
-    fn signs(&self) {
+    pub fn signs(&self) {
         let outcome = self.sign();
         assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
     }
 
     /// Nothing is signed, nobody asked the token to, and the journal says why.
     #[track_caller]
-    fn refuses(&self, code: i32, line: &str, event: &str, reason: &str) {
+    pub fn refuses(&self, code: i32, line: &str, event: &str, reason: &str) {
         fs::write(&self.count, "").unwrap();
         let outcome = self.sign();
         outcome.fails(code, line, event, reason);
@@ -102,27 +101,27 @@ impl Own {
         assert!(outcome.took < Duration::from_secs(60), "{outcome:#?}");
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         fs::read(&self.ledger).unwrap()
     }
 
-    fn lines(&self) -> Vec<Line> {
+    pub fn lines(&self) -> Vec<Line> {
         lines(&self.bytes()).into_iter().map(|line| Line::parse(line).unwrap()).collect()
     }
 
     /// Writes the whole file anew, as only root can.
-    fn rewrite(&self, bytes: &[u8]) {
+    pub fn rewrite(&self, bytes: &[u8]) {
         succeed(Command::new("chattr").arg("-a").arg(&self.ledger));
         fs::write(&self.ledger, bytes).unwrap();
     }
 
-    fn append(&self, bytes: &[u8]) {
+    pub fn append(&self, bytes: &[u8]) {
         File::options().append(true).open(&self.ledger).unwrap().write_all(bytes).unwrap();
     }
 
     /// Both verifiers, which must be of one opinion; what sigsh's says.
     #[track_caller]
-    fn verify(&self, arguments: &[&str]) -> Report {
+    pub fn verify(&self, arguments: &[&str]) -> Report {
         let report = self.admin(&[&["ledger", "verify"], arguments].concat());
         let files = self.files();
         let mut python = Command::new("python3");
@@ -137,7 +136,7 @@ impl Own {
         report
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    pub fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.ledger.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
         let mut rotated = entries.filter(|path| path.to_str().unwrap().contains(".jsonl-")).collect::<Vec<_>>();
         rotated.sort_by_key(|path| path.to_str().unwrap().rsplit_once('-').unwrap().1.parse::<u64>().unwrap());
@@ -145,7 +144,7 @@ impl Own {
         rotated
     }
 
-    fn head(&self) -> String {
+    pub fn head(&self) -> String {
         let report = self.admin(&["ledger", "head"]);
         assert_eq!((report.code, report.err.as_str()), (Some(0), ""));
         report.out.trim_end().to_owned()
@@ -162,14 +161,14 @@ impl Drop for Own {
 }
 
 #[derive(Debug)]
-struct Report {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Report {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Report {
-    fn of(command: &mut Command) -> Report {
+    pub fn of(command: &mut Command) -> Report {
         let output = command.stdin(Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Report { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
@@ -177,13 +176,13 @@ impl Report {
 
     /// The lines that begin with this word.
     #[track_caller]
-    fn said(&self, word: &str) -> Vec<&str> {
+    pub fn said(&self, word: &str) -> Vec<&str> {
         self.out.lines().filter_map(|line| line.strip_prefix(word)).collect()
     }
 
     /// One error, with these words.
     #[track_caller]
-    fn finds(&self, words: &str) {
+    pub fn finds(&self, words: &str) {
         let errors = self.said("error: ");
         assert_eq!((self.code, errors.len()), (Some(1), 1), "{self:#?}");
         assert!(errors[0].contains(words), "{errors:?} {words}");
@@ -191,7 +190,7 @@ impl Report {
     }
 
     #[track_caller]
-    fn fails(&self, words: &str) {
+    pub fn fails(&self, words: &str) {
         assert_eq!((self.code, self.out.as_str()), (Some(1), ""), "{self:#?}");
         assert!(self.err.starts_with("sigsh-admin: error: ") && self.err.contains(words), "{self:#?}");
     }
@@ -201,11 +200,11 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|byte| *byte == b'\n').collect()
 }
 
-fn joined(lines: &[&[u8]]) -> Vec<u8> {
+pub fn joined(lines: &[&[u8]]) -> Vec<u8> {
     lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect()
 }
 
@@ -497,208 +496,6 @@ fn what_a_crash_leaves_stays_and_counts() {
     assert!(report.said("warning: ").contains(&"1 intents have no end: their sessions were killed, or run still"), "{report:#?}");
 }
 
-/// Both verifiers on many variants of one file: `None` when it is good, else the number of the first bad line; with and without the
-/// head of the original.
-fn opinions(variants: &[Vec<u8>], head: (u64, [u8; 32])) -> Vec<[Option<u64>; 2]> {
-    opinions_of_files(variants, usize::MAX, head)
-}
-
-/// The same where a second file begins after this many bytes. Its lines are counted from 1001.
-fn opinions_of_files(variants: &[Vec<u8>], split: usize, head: (u64, [u8; 32])) -> Vec<[Option<u64>; 2]> {
-    const PYTHON: &str = "import os, sys; sys.path.insert(0, 'tests'); sys.stdout, out = open('/dev/null', 'w'), sys.stdout\n\
-        import ledger; d, n, head = sys.argv[1], int(sys.argv[2]), (int(sys.argv[3]), sys.argv[4])\n\
-        for i in range(n):\n    files = [f for f in (f'{d}/{i}', f'{d}/{i}+') if os.path.exists(f)]\n\
-        \x20   print(*(ledger.verify(files, h) for h in (None, head)), sep='\\t', file=out)";
-    let directory = scratch();
-    let path = |number: usize| format!("{directory}/{number}");
-    let files = |variant: &'_ Vec<u8>| match variant.split_at_checked(split) {
-        Some((first, second)) => (first.to_vec(), Some(second.to_vec())),
-        None => (variant.clone(), None),
-    };
-    for (number, variant) in variants.iter().enumerate() {
-        let (first, second) = files(variant);
-        fs::write(path(number), first).unwrap();
-        if let Some(second) = second {
-            fs::write(path(number) + "+", second).unwrap();
-        }
-    }
-    let mut python = Command::new("python3");
-    python.env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", PYTHON, &directory, &variants.len().to_string()]);
-    let output = succeed(python.args([head.0.to_string(), hex::encode(head.1)]));
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.lines().count(), variants.len());
-    let theirs = text.lines().enumerate().map(|(number, line)| {
-        let line_of = |rest: &str| rest.split_once(':').unwrap().0.parse::<u64>().unwrap();
-        let parse = |text: &str| match text.strip_prefix(&path(number)) {
-            None if text == "None" => None,
-            None => Some(0),
-            Some(rest) => Some(rest.strip_prefix(':').map_or_else(|| 1000 + line_of(&rest[2..]), line_of)),
-        };
-        let (alone, anchored) = line.split_once('\t').unwrap();
-        [parse(alone), parse(anchored)]
-    });
-    let ours = variants.iter().map(|variant| {
-        let (mut met, mut walk) = (Some(0), Walk::default());
-        let (first, second) = files(variant);
-        let outcomes = [Some(first), second].into_iter().flatten().zip([0, 1000]).map(|(file, before)| {
-            let outcome = walk.file(&file[..], |seen| {
-                if seen.seq == head.0 {
-                    met = (seen.hash != head.1).then_some(before + seen.number);
-                }
-            });
-            match outcome {
-                Ok(()) => None,
-                Err(WalkError::Line(number, _)) => Some(before + number),
-                Err(WalkError::Read(error)) => panic!("{error}"),
-            }
-        });
-        let alone = outcomes.fold(None, Option::or);
-        // What breaks the chain is named, even where the head would break later.
-        [alone, alone.or(met)]
-    });
-    let both = theirs.zip(ours).enumerate();
-    let opinions = both.map(|(number, (theirs, ours))| {
-        let differ =
-            [0, 1].into_iter().find(|which| theirs[*which] != ours[*which] && (theirs[*which].is_none() || ours[*which].is_none()));
-        assert_eq!(differ, None, "{number}: {theirs:?} {ours:?} {:?}", String::from_utf8_lossy(&variants[number]));
-        assert_eq!(theirs[0], ours[0], "{number}: {:?}", String::from_utf8_lossy(&variants[number]));
-        ours
-    });
-    opinions.collect()
-}
-
-/// A small ledger: each line of these fields, chained.
-fn small(events: &[&[(&str, &str)]]) -> Vec<u8> {
-    let (mut bytes, mut prev) = (Vec::new(), [0; 32]);
-    for (seq, fields) in (1..).zip(events) {
-        let line = Line::new(seq, prev, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seq), fields.iter().copied())
-            .unwrap()
-            .1;
-        prev = hash(&line);
-        bytes.extend([&line[..], b"\n"].concat());
-    }
-    bytes
-}
-
-const EVENTS: [&[(&str, &str)]; 5] = [
-    &[("event", "init")],
-    &[("event", "intent"), ("session", "a"), ("name", "x\"\\\t\u{1}ü")],
-    &[("event", "intent"), ("session", "b")],
-    &[("event", "signed"), ("session", "b")],
-    &[("event", "signed"), ("session", "a")],
-];
-
-fn head_of(bytes: &[u8]) -> (u64, [u8; 32]) {
-    let lines = lines(bytes);
-    (lines.len() as u64, hash(lines[lines.len() - 1]))
-}
-
-#[test]
-fn two_verifiers_agree_on_every_flipped_bit() {
-    world();
-    let good = small(&EVENTS);
-    assert_eq!(opinions(std::slice::from_ref(&good), head_of(&good)), [[None, None]]);
-    let flips = (0..good.len() * 8).map(|bit| {
-        let mut bytes = good.clone();
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        bytes
-    });
-    let flips = flips.collect::<Vec<_>>();
-    let last_line = good.len() - lines(&good)[4].len() - 1;
-    let opinions = opinions(&flips, head_of(&good));
-    let mut unseen = 0;
-    for (bit, [alone, anchored]) in opinions.iter().enumerate() {
-        // But for the newline at the very end, without which the last line is the same.
-        assert!(anchored.is_some() || bit / 8 == good.len() - 1, "{bit}");
-        // Without the newline before it, it is torn, and so is the one before.
-        assert!(alone.is_some() || bit / 8 >= last_line - 1, "{bit}");
-        unseen += usize::from(alone.is_none());
-    }
-    // Nothing comes after the last line: what changes there shows only against a head.
-    assert!(unseen > 100, "{unseen}");
-}
-
-#[test]
-fn two_verifiers_agree_on_rotated_files() {
-    world();
-    let events: [&[(&str, &str)]; 7] =
-        [EVENTS[0], EVENTS[2], EVENTS[3], &[("event", "rotate")], &[("event", "continue"), ("file", "f-4")], EVENTS[2], EVENTS[3]];
-    let good = small(&events);
-    let (head, split) = (head_of(&good), joined(&lines(&good)[..4]).len());
-    assert_eq!(opinions_of_files(std::slice::from_ref(&good), split, head), [[None, None]]);
-    let flips = (0..good.len()).map(|byte| {
-        let mut bytes = good.clone();
-        bytes[byte] ^= 1 << (byte % 8);
-        bytes
-    });
-    let last_line = good.len() - lines(&good)[6].len() - 2;
-    // At the end of a file a newline is not needed.
-    let ends = [split - 1, good.len() - 1];
-    for (byte, [alone, anchored]) in opinions_of_files(&flips.collect::<Vec<_>>(), split, head).iter().enumerate() {
-        assert!(anchored.is_some() || ends.contains(&byte), "{byte}");
-        assert!(alone.is_some() || byte >= last_line || ends.contains(&byte), "{byte}");
-    }
-    // Cut between any two lines but the right two, no chain is left.
-    for count in 1..7 {
-        let at = joined(&lines(&good)[..count]).len();
-        let [[alone, _]] = opinions_of_files(std::slice::from_ref(&good), at, head)[..] else { panic!() };
-        assert_eq!(alone.is_none(), count == 4, "{count}");
-    }
-    let [[alone, _]] = opinions(std::slice::from_ref(&good), head)[..] else { panic!() };
-    assert_eq!(alone, Some(5));
-}
-
-#[test]
-fn two_verifiers_agree_on_every_other_change() {
-    world();
-    let good = small(&EVENTS);
-    let head = head_of(&good);
-    let all = lines(&good);
-    let without = |n: usize| joined(&[&all[..n], &all[n + 1..]].concat());
-    let twice = |n: usize| joined(&[&all[..=n], &all[n..]].concat());
-    let swapped = |n: usize| {
-        let mut lines = all.clone();
-        lines.swap(n, n + 1);
-        joined(&lines)
-    };
-    let verdicts = |variants: Vec<Vec<u8>>| opinions(&variants, head);
-    // The last line taken out is a cut tail: only the head knows.
-    let [.., cut] = &verdicts((0..5).map(without).collect())[..] else { panic!() };
-    assert_eq!(*cut, [None, Some(0)]);
-    for [alone, anchored] in verdicts((0..4).map(without).collect()) {
-        assert!(alone.is_some() && anchored.is_some());
-    }
-    for [alone, _] in verdicts((0..5).map(twice).chain((0..4).map(swapped)).collect()) {
-        assert!(alone.is_some());
-    }
-    // Cut anywhere: what is left is torn, or whole; and never what the head knows. A file that does not even hold its first line is none.
-    let first = all[0].len();
-    for (length, [alone, anchored]) in
-        verdicts((0..good.len() - 1).map(|length| good[..length].to_vec()).collect()).iter().enumerate()
-    {
-        assert_eq!((alone.is_none(), anchored.is_some()), (length >= first, true), "{length}");
-    }
-    // Every hash made anew after a change: consistent with itself, and only the head knows.
-    let mut events = EVENTS;
-    events[1] = &[("event", "intent"), ("session", "a"), ("name", "other")];
-    assert_eq!(verdicts(vec![small(&events)]), [[None, Some(5)]]);
-    // What no writer writes.
-    let wrong: [&[&[(&str, &str)]]; 6] = [
-        &[EVENTS[1]],
-        &[EVENTS[0], EVENTS[0]],
-        &[EVENTS[0], EVENTS[4]],
-        &[EVENTS[0], EVENTS[1], EVENTS[4], EVENTS[4]],
-        &[EVENTS[0], &[("event", "rotate")], EVENTS[1]],
-        &[EVENTS[0], &[("event", "continue")]],
-    ];
-    let numbers = wrong.map(|events| verdicts(vec![small(events)])[0][0]);
-    assert_eq!(numbers, [1, 2, 2, 4, 3, 2].map(Some));
-    let mut late = small(&EVENTS[..1]);
-    let line = Line::new(2, hash(lines(&late)[0]), SystemTime::UNIX_EPOCH, [("event", "intent")]).unwrap().1;
-    late.extend(joined(&[&line]));
-    assert_eq!(verdicts(vec![late]), [[Some(2), Some(2)]]);
-}
-
 #[test]
 fn verify_says_what_is_proved() {
     let own = Own::with_journald("ledger-verify");
@@ -768,7 +565,7 @@ fn verify_says_what_is_proved() {
 }
 
 /// Where the attribute of `chattr +a` is shown.
-fn attributes(path: &Path) -> String {
+pub fn attributes(path: &Path) -> String {
     String::from_utf8(succeed(Command::new("lsattr").arg(path)).stdout).unwrap().split(' ').next().unwrap().to_owned()
 }
 
@@ -894,52 +691,6 @@ fn rotation_continues_the_chain() {
     assert_eq!((report.code, report.said("ok: ").len()), (Some(0), 1), "{report:?}");
 }
 
-/// Kills `init` and `rotate` before each system call that changes something, and does the same again.
-#[test]
-fn what_is_killed_half_way_can_be_done_again() {
-    for (command, begun) in [("init", false), ("rotate", true)] {
-        let mut kills = 0;
-        for call in ["openat", "fchown", "fchmod", "write", "fdatasync", "pwrite64", "unlinkat", "renameat2", "ioctl", "fsync"] {
-            for when in 1..40 {
-                // Libraries and the configuration are opened before; of the many others a part.
-                if call == "openat" && (when < 12 || when % 4 > 0) {
-                    continue;
-                }
-                let own = Own::bare("/run/systemd/journal/socket");
-                let mut signed = 0;
-                if begun {
-                    own.init();
-                    own.signs();
-                    signed = 1;
-                }
-                let trace = format!("--inject={call}:signal=SIGKILL:when={when}");
-                let mut strace = Command::new("strace");
-                strace.args(["-f", "-qq", "-o", "/dev/null", &trace, "sigsh-admin", "--config"]).arg(&own.config);
-                let report = Report::of(strace.args(["ledger", command]));
-                if report.code == Some(0) {
-                    break;
-                }
-                kills += 1;
-                if begun {
-                    let outcome = own.sign();
-                    assert!([Some(0), Some(75)].contains(&outcome.code), "{call} {when}: {outcome:#?}");
-                    signed += usize::from(outcome.code == Some(0));
-                }
-                let again = own.admin(&["ledger", command]);
-                assert!(again.code == Some(0) || again.err.contains("exists already"), "{call} {when}: {again:?}");
-                own.signs();
-                let report = own.verify(&[]);
-                assert_eq!(report.code, Some(0), "{call} {when}: {report:#?}");
-                let text = own.files().iter().map(|file| fs::read_to_string(file).unwrap()).collect::<String>();
-                assert_eq!(text.matches("\"event\":\"signed\"").count(), signed + 1, "{call} {when}");
-                assert!(!own.ledger.with_file_name("ledger.jsonl.new").exists(), "{call} {when}");
-                assert!(attributes(&own.ledger).contains('a') || again.code != Some(0), "{call} {when}");
-            }
-        }
-        assert!(kills > 10, "{command}: {kills}");
-    }
-}
-
 #[test]
 fn show_finds_what_was_signed() {
     let own = Own::new();
@@ -1027,169 +778,6 @@ fn check_looks_at_the_ledger() {
     let [_, warning, error] = findings();
     assert_eq!((warning.len(), error.len()), (1, 0));
     assert!(warning[0].starts_with("ledger: there is none (ledger = false)"), "{warning:?}");
-}
-
-/// This many at once: no place twice, no record lost, journal and ledger of one opinion.
-fn at_once(name: &str, number: usize) {
-    let own = Own::with_journald(name);
-    let outcomes = thread::scope(|scope| {
-        let sign = |_| scope.spawn(|| quiet(own.session().start(), b"artifact"));
-        let threads = (0..number).map(sign).collect::<Vec<_>>();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
-    });
-    for outcome in &outcomes {
-        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
-    }
-    let lines = own.lines();
-    assert_eq!(lines.iter().map(|line| line.seq).collect::<Vec<_>>(), (1..=2 * number as u64 + 1).collect::<Vec<_>>());
-    for outcome in outcomes {
-        let digest = hex::encode(Sha256::digest(&outcome.out));
-        let signed = lines.iter().find(|line| line.field("signature_sha256") == digest).unwrap();
-        let of_session = lines.iter().filter(|line| line.field("session") == signed.field("session"));
-        assert_eq!(of_session.map(Line::event).collect::<Vec<_>>(), ["intent", "signed"]);
-    }
-    succeed(Command::new("journalctl").args([&format!("--namespace={name}"), "--sync"]));
-    let report = own.verify(&["--journal"]);
-    assert_eq!((report.code, report.said("warning: ")), (Some(0), vec![]), "{report:#?}");
-    assert!(report.said("ok: ")[1].starts_with(&format!("the journal knows {} of these lines", 2 * number)), "{report:#?}");
-    assert_eq!(own.verify(&[]).code, Some(0));
-}
-
-/// As [`finish_child`], without a look at the journal.
-fn quiet(mut child: Child, input: &[u8]) -> Outcome {
-    // Who was killed does not read.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    let output = child.wait_with_output().unwrap();
-    let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    Outcome { code: output.status.code(), out: output.stdout, err, records: vec![], took: Duration::ZERO }
-}
-
-#[test]
-fn a_hundred_sessions_at_once() {
-    at_once("ledger-hundred", 100);
-}
-
-#[test]
-#[ignore = "takes minutes: just soak"]
-fn a_thousand_sessions_at_once() {
-    at_once("ledger-thousand", 1000);
-}
-
-fn random(below: u64) -> u64 {
-    getrandom::u64().unwrap() % below
-}
-
-/// Kills one of the three processes at a random moment of a session's life, this often. Whatever came out is a good signature with both
-/// of its records.
-fn killed(name: &str, number: usize) {
-    let own = Own::with_journald(name);
-    let lives = (0..5).map(|_| {
-        let began = Instant::now();
-        own.signs();
-        began.elapsed()
-    });
-    let life = lives.max().unwrap().as_micros() as u64;
-    let (mut released, mut hit) = (vec![], [0, 0, 0]);
-    for turn in 0..number {
-        let mut child = own.session().start();
-        child.stdin.take().unwrap().write_all(b"artifact").unwrap();
-        let (monitor, target) = (child.id(), turn % 3);
-        let process = || {
-            let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap_or_default();
-            let name = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let wanted = ["", "sigsh-hasher\n", "sigsh-token\n"][target];
-            children.split_whitespace().find(|pid| name(pid) == wanted).map(str::to_owned)
-        };
-        let mut pid = (target == 0).then(|| monitor.to_string());
-        let began = Instant::now();
-        while pid.is_none() && began.elapsed() < Duration::from_micros(life) {
-            pid = process();
-        }
-        // The hasher lives shorter than the token process, and this one than the monitor.
-        thread::sleep(Duration::from_micros(random(life / [1, 8, 2][target])));
-        if let Some(pid) = pid {
-            let killed =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse().unwrap()), nix::sys::signal::Signal::SIGKILL);
-            hit[target] += usize::from(killed.is_ok());
-        }
-        let output = child.wait_with_output().unwrap();
-        match output.status.code() {
-            Some(0) => released.push(output.stdout),
-            // It may have been killed after the last byte has left.
-            _ if !output.stdout.is_empty() => released.push(output.stdout),
-            // By SIGKILL, or by what its child's death looks like to it.
-            code => assert!([None, Some(69), Some(70), Some(65)].contains(&code), "{output:?}"),
-        }
-        if turn % 10 == 9 {
-            own.signs();
-        }
-    }
-    assert!(hit.iter().all(|hits| *hits > number / 10), "{hit:?}");
-    for signature in &released[..released.len().min(200)] {
-        verify("ed25519", signature, b"artifact");
-    }
-    succeed(Command::new("journalctl").args([&format!("--namespace={name}"), "--sync"]));
-    let journal =
-        succeed(Command::new("journalctl").args([&format!("--namespace={name}"), "-q", "-o", "json", "SIGSH_EVENT=signed"]));
-    let journal = String::from_utf8(journal.stdout).unwrap();
-    let bytes = own.bytes();
-    let lines = lines(&bytes).into_iter().filter_map(Line::parse).collect::<Vec<_>>();
-    for signature in &released {
-        let digest = hex::encode(Sha256::digest(signature));
-        let signed = lines.iter().find(|line| line.field("signature_sha256") == digest).unwrap();
-        assert!(lines.iter().any(|line| line.event() == "intent" && line.field("session") == signed.field("session")));
-        assert!(journal.contains(&digest));
-    }
-    let report = own.verify(&["--journal"]);
-    assert_eq!((report.code, report.said("error: ").len()), (Some(0), 0), "{report:#?}");
-    assert_eq!(own.verify(&[]).code, Some(0));
-    own.signs();
-    let _ = writeln!(std::io::stderr(), "{number} kills in {life} µs: hit {hit:?}, released {}; {}", released.len(), report.out);
-}
-
-/// Not at random: before each call of any of the three processes that reads, waits, locks, writes or syncs.
-#[test]
-fn killed_at_every_call_that_matters() {
-    let own = Own::new();
-    let (mut kills, mut released) = (0, 0);
-    for call in ["flock", "lseek", "pread64", "write", "fdatasync", "pwrite64", "ppoll", "wait4"] {
-        for when in 1..100 {
-            let session = own.session().command;
-            let mut strace = Command::new("strace");
-            strace.args(["-f", "-qq", "-o", "/dev/null", &format!("--inject={call}:signal=SIGKILL:when={when}")]);
-            strace.arg(session.get_program()).args(session.get_args());
-            strace.env_clear().envs(session.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            let child = strace.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-            let outcome = quiet(child, b"artifact");
-            if !outcome.out.is_empty() {
-                released += 1;
-                let digest = hex::encode(Sha256::digest(&outcome.out));
-                let shown = own.admin(&["ledger", "show", "--event", "signed", "--digest", &digest]);
-                // Ed25519 makes the same signature twice in a second.
-                assert!(shown.out.lines().count() >= 2, "{call} {when}: {shown:#?}");
-            }
-            let report = own.verify(&[]);
-            assert_eq!(report.code, Some(0), "{call} {when}: {report:#?}");
-            if outcome.code == Some(0) {
-                break;
-            }
-            kills += 1;
-        }
-        own.signs();
-    }
-    // Who is killed after the last byte has left has released a signature, too.
-    assert!(kills > 25 && released < 20, "{kills} {released}");
-}
-
-#[test]
-fn a_hundred_killed_sessions() {
-    killed("ledger-killed", 100);
-}
-
-#[test]
-#[ignore = "takes minutes: just soak"]
-fn ten_thousand_killed_sessions() {
-    killed("ledger-killed-soak", 10_000);
 }
 
 /// The two commands of the man page, with another host that is this one.

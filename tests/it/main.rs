@@ -3,8 +3,10 @@
 
 mod admin;
 mod audit;
+mod chain;
 mod config;
 mod docs;
+mod killed;
 mod ledger;
 mod load;
 mod packagers;
