@@ -6,9 +6,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 use sigsh::audit::ledger::line::Line;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -121,7 +122,12 @@ fn killed(name: &str, number: usize) {
     let (mut released, mut hit) = (vec![], [0, 0, 0]);
     for turn in 0..number {
         let mut child = own.session().start();
-        child.stdin.take().unwrap().write_all(b"artifact").unwrap();
+        let mut stdin = child.stdin.take();
+        let give = |stdin: Option<ChildStdin>| drop(stdin.map(|mut stdin| stdin.write_all(b"artifact")));
+        // Every second one waits for its input when it is killed.
+        if turn % 2 == 0 {
+            give(stdin.take());
+        }
         let (monitor, target) = (child.id(), turn % 3);
         let process = || {
             let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap_or_default();
@@ -130,8 +136,8 @@ fn killed(name: &str, number: usize) {
             children.split_whitespace().find(|pid| name(pid) == wanted).map(str::to_owned)
         };
         let mut pid = (target == 0).then(|| monitor.to_string());
-        let began = Instant::now();
-        while pid.is_none() && began.elapsed() < Duration::from_micros(life) {
+        // Until it is there, or was.
+        while pid.is_none() && child.try_wait().unwrap().is_none() {
             pid = process();
         }
         // The hasher lives shorter than the token process, and this one than the monitor.
@@ -140,6 +146,7 @@ fn killed(name: &str, number: usize) {
             let killed = kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
             hit[target] += usize::from(killed.is_ok());
         }
+        give(stdin);
         let output = child.wait_with_output().unwrap();
         match output.status.code() {
             Some(0) => released.push(output.stdout),
@@ -160,13 +167,15 @@ fn killed(name: &str, number: usize) {
     let journal =
         succeed(Command::new("journalctl").args([&format!("--namespace={name}"), "-q", "-o", "json", "SIGSH_EVENT=signed"]));
     let journal = String::from_utf8(journal.stdout).unwrap();
+    let recorded = journal.split("\"SIGSH_SIGNATURE_SHA256\":\"").skip(1).map(|rest| &rest[..64]).collect::<HashSet<_>>();
     let bytes = own.bytes();
     let lines = lines(&bytes).into_iter().filter_map(Line::parse).collect::<Vec<_>>();
+    let of = |event: &'static str| lines.iter().filter(move |line| line.event() == event);
+    let intents = of("intent").map(|line| line.field("session")).collect::<HashSet<_>>();
+    let signed = of("signed").map(|line| (line.field("signature_sha256"), line.field("session"))).collect::<HashMap<_, _>>();
     for signature in &released {
         let digest = hex::encode(Sha256::digest(signature));
-        let signed = lines.iter().find(|line| line.field("signature_sha256") == digest).unwrap();
-        assert!(lines.iter().any(|line| line.event() == "intent" && line.field("session") == signed.field("session")));
-        assert!(journal.contains(&digest));
+        assert!(intents.contains(signed[digest.as_str()]) && recorded.contains(digest.as_str()), "{digest}");
     }
     let report = own.verify(&["--journal"]);
     assert_eq!((report.code, report.said("error: ").len()), (Some(0), 0), "{report:#?}");
