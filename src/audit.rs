@@ -1,9 +1,13 @@
 //! The audit trail: what is recorded when, and with which facts. No signature leaves without its records accepted.
 
 pub mod journal;
+pub mod ledger;
 pub mod refusals;
 
+use crate::config;
 use journal::{Journal, JournalError};
+use ledger::chain::Place;
+use ledger::{Ledger, LedgerError};
 use refusals::Refusals;
 use std::time::SystemTime;
 
@@ -103,9 +107,31 @@ fn cut(text: &str) -> String {
     text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_VALUE).map(|(_, c)| c).collect()
 }
 
+/// Why a record was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// By the journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// By the ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Where durable records go.
+enum Keeping {
+    /// Not known yet, or it has failed: nothing can be signed.
+    Unopened,
+    /// Nowhere, as the operator has decided.
+    Nowhere,
+    /// Into the ledger. `asked`: it has an intent of this session, which shall have an end.
+    Ledger { ledger: Ledger, asked: bool },
+}
+
 /// One session's trail.
 pub struct Audit {
     journal: Result<Journal, JournalError>,
+    keeping: Keeping,
     session: String,
     facts: Vec<(Field, String)>,
     /// Whether its end is recorded, if it ends badly.
@@ -115,8 +141,8 @@ pub struct Audit {
 impl Audit {
     /// Begins a trail.
     pub fn begin() -> Audit {
-        let refusals = Refusals::unconfigured();
-        Audit { journal: Err(JournalError::Unopened), session: String::new(), facts: Vec::new(), refusals }
+        let (journal, keeping, refusals) = (Err(JournalError::Unopened), Keeping::Unopened, Refusals::unconfigured());
+        Audit { journal, keeping, session: String::new(), facts: Vec::new(), refusals }
     }
 
     /// Gives the session a random name of 128 bits: after the fork, so that no two processes draw the same.
@@ -146,35 +172,40 @@ impl Audit {
         matches!(self.journal, Err(JournalError::Unopened))
     }
 
-    /// Demands that records can be written at all, before anybody does any work.
+    /// Demands that records can be written at all, before anybody does any work; opens the ledger.
     ///
     /// # Errors
-    /// Any [`JournalError`].
-    pub fn ready(&self) -> Result<(), JournalError> {
-        self.journal.as_ref().map(drop).map_err(Clone::clone)
+    /// Any [`AuditError`].
+    pub fn ready(&mut self, config: &config::Audit) -> Result<(), AuditError> {
+        self.journal.as_ref().map_err(Clone::clone)?;
+        self.keeping = match config.ledger() {
+            Some(path) => Keeping::Ledger { ledger: Ledger::open(path, config.state())?, asked: false },
+            None => Keeping::Nowhere,
+        };
+        Ok(())
     }
 
     /// Records that the token is about to be asked.
     ///
     /// # Errors
-    /// Any [`JournalError`]: nothing must be signed then.
-    pub fn intent(&self) -> Result<(), JournalError> {
+    /// Any [`AuditError`]: nothing must be signed then.
+    pub fn intent(&mut self) -> Result<(), AuditError> {
         self.record(Event::Intent, &format!("asking the token to sign for {}", self.who()), &[])
     }
 
     /// Records that a signature was made.
     ///
     /// # Errors
-    /// Any [`JournalError`]: the signature must not leave then.
-    pub fn signed(&self) -> Result<(), JournalError> {
-        let size = self.fact(Field::SIZE);
-        self.record(Event::Signed, &format!("signed an artifact of {size} bytes for {}", self.who()), &[])
+    /// Any [`AuditError`]: the signature must not leave then.
+    pub fn signed(&mut self) -> Result<(), AuditError> {
+        let message = format!("signed an artifact of {} bytes for {}", self.fact(Field::SIZE), self.who());
+        self.record(Event::Signed, &message, &[])
     }
 
     /// Records how a session ended without a signature, as far as the journal can be reached, and unless its kind has left too
-    /// many such records: what the client was told, the whole
-    /// reason, and the exit code.
-    pub fn ended(&self, event: Event, line: &str, reason: &str, code: u8) {
+    /// many such records: what the client was told, the whole reason, and the exit code. The ledger gets it only where it has an
+    /// intent: nobody can fill it with refusals.
+    pub fn ended(&mut self, event: Event, line: &str, reason: &str, code: u8) {
         let Some(left_out) = self.refusals.admit() else { return };
         let (reason, code, left_out) = (cut(reason), code.to_string(), left_out.to_string());
         let message = format!("{} {}: {line}", event.name(), self.who());
@@ -182,23 +213,39 @@ impl Audit {
         let _ = self.record(event, &message, if left_out == "0" { &more[..2] } else { &more });
     }
 
-    fn record(&self, event: Event, message: &str, more: &[(&str, &str)]) -> Result<(), JournalError> {
-        let journal = self.journal.as_ref().map_err(Clone::clone)?;
+    /// Ledger first, then journal. A session that ends tells the journal even so.
+    fn record(&mut self, event: Event, message: &str, more: &[(&str, &str)]) -> Result<(), AuditError> {
+        let mut keeping = std::mem::replace(&mut self.keeping, Keeping::Unopened);
+        let mut facts = vec![("SIGSH_EVENT", event.name()), ("SIGSH_SESSION", &self.session)];
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        if self.fact(Field::DATE).is_empty() {
+            facts.push((Field::DATE.0, &now));
+        }
+        facts.extend(self.facts.iter().filter(|(_, value)| !value.is_empty()).map(|(field, value)| (field.0, value.as_str())));
+        facts.extend(more);
+        let kept = keep(&mut keeping, event, &facts);
+        if kept.is_ok() {
+            self.keeping = keeping;
+        }
+        let ends = matches!(event, Event::Refused | Event::Failed);
+        let (seq, hash) = match &kept {
+            Ok(Some(place)) => (place.seq.to_string(), hex::encode(place.hash)),
+            _ => Default::default(),
+        };
         let mut fields = vec![
             ("SYSLOG_IDENTIFIER", "sigsh"),
             ("MESSAGE_ID", event.message_id()),
             ("PRIORITY", event.priority()),
             ("MESSAGE", message),
-            ("SIGSH_EVENT", event.name()),
-            ("SIGSH_SESSION", &self.session),
         ];
-        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        if self.fact(Field::DATE).is_empty() {
-            fields.push((Field::DATE.0, &now));
+        if !seq.is_empty() {
+            fields.extend([("SIGSH_SEQ", seq.as_str()), ("SIGSH_LEDGER", &hash)]);
         }
-        fields.extend(self.facts.iter().filter(|(_, value)| !value.is_empty()).map(|(field, value)| (field.0, value.as_str())));
-        fields.extend(more);
-        journal.send(&fields)
+        fields.extend(facts);
+        if kept.is_ok() || ends {
+            self.journal.as_ref().map_err(Clone::clone)?.send(&fields)?;
+        }
+        Ok(kept.map(drop)?)
     }
 
     /// Client and key by the names that the operator has given them: not a word of the client's stands in a message.
@@ -213,4 +260,19 @@ impl Audit {
     fn fact(&self, field: Field) -> &str {
         self.facts.iter().find(|(known, _)| *known == field).map_or("", |(_, value)| value)
     }
+}
+
+/// Writes a record to the ledger, if it belongs there. `facts` are the journal's fields; `SIGSH_SSH_KEY` is `ssh_key` here.
+fn keep(keeping: &mut Keeping, event: Event, facts: &[(&str, &str)]) -> Result<Option<Place>, LedgerError> {
+    let ends = matches!(event, Event::Refused | Event::Failed);
+    let (ledger, asked) = match keeping {
+        Keeping::Ledger { ledger, asked } if *asked || !ends => (ledger, asked),
+        Keeping::Unopened if !ends => return Err(LedgerError::Unopened),
+        _ => return Ok(None),
+    };
+    let fields = facts.iter().filter_map(|(name, value)| Some((name.strip_prefix("SIGSH_")?.to_ascii_lowercase(), *value)));
+    let fields = fields.collect::<Vec<_>>();
+    let place = ledger.record(&fields.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())?;
+    *asked = true;
+    Ok(Some(place))
 }

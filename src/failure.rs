@@ -1,7 +1,8 @@
 //! Any error → what the client may know, what the journal must know, and the exit code. The only place that translates.
 
-use crate::audit::Event;
 use crate::audit::journal::JournalError;
+use crate::audit::ledger::LedgerError;
+use crate::audit::{AuditError, Event};
 use crate::config::ConfigError;
 use crate::hasher::{Fault as Input, HasherError, MAX_LINE};
 use crate::identity::IdentityError;
@@ -270,6 +271,25 @@ impl From<OpenpgpError> for Failure {
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Failure {
         Failure::new(Exit::Io, "the journal cannot record this, so nothing is signed", "", &error)
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Failure {
+        match error {
+            LedgerError::Trust(error) | LedgerError::State(StateError::Trust(error)) => error.into(),
+            LedgerError::Rotated(_) => Failure::new(Exit::TempFail, "the ledger was just rotated", "try again", &error),
+            _ => Failure::new(Exit::Io, "the ledger cannot record this, so nothing is signed", ASK_THE_OPERATOR, &error),
+        }
+    }
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Failure {
+        match error {
+            AuditError::Journal(error) => error.into(),
+            AuditError::Ledger(error) => error.into(),
+        }
     }
 }
 

@@ -121,7 +121,7 @@ fn sign(
     audit: &mut Audit,
 ) -> Result<(), Failure> {
     audit.learn(Field::KEY, grant.name);
-    audit.ready()?;
+    audit.ready(&config.audit)?;
     output::exists()?;
     let (_seat, queue) = admit(state, config, &grant)?;
     let certificate = trusted::read(&grant.key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;

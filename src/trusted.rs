@@ -28,7 +28,7 @@ pub enum TrustError {
     /// It belongs to somebody who could change it under us.
     #[error("{0} belongs to user {1}; it must belong to root, or to the user that sigsh runs as")]
     Owner(PathBuf, u32),
-    /// The state directory belongs to somebody else, be it root.
+    /// The state directory, or the ledger, belongs to somebody else, be it root.
     #[error("{0} belongs to user {1}; it must belong to the user that sigsh runs as")]
     NotOurs(PathBuf, u32),
     /// Others may write it.
@@ -37,6 +37,9 @@ pub enum TrustError {
     /// It holds a secret that others may read.
     #[error("{0} is readable by others (mode {1:03o})")]
     Readable(PathBuf, u32),
+    /// It is not that name alone that leads to it.
+    #[error("{0} has another name, too (a hard link)")]
+    Links(PathBuf),
     /// The last component is a symbolic link.
     #[error("{0} is a symbolic link")]
     Link(PathBuf),
@@ -134,6 +137,43 @@ pub fn private_directory(path: &Path) -> Result<OwnedFd, TrustError> {
         return Err(TrustError::Readable(path.to_owned(), stat.st_mode & 0o777));
     }
     Ok(directory)
+}
+
+/// Opens the ledger to append to it, and to read it: a regular file that is ours alone to write, and has no other name.
+///
+/// # Errors
+/// Any [`TrustError`].
+pub fn open_to_append(path: &Path) -> Result<(File, File), TrustError> {
+    let (parent, name) = directory_of(path)?;
+    let open = |mode| {
+        let flags = mode | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        openat(&parent, name.as_os_str(), flags, Mode::empty()).map_err(|error| match error {
+            Errno::ELOOP => TrustError::Link(path.to_owned()),
+            error => TrustError::Open(path.to_owned(), error),
+        })
+    };
+    let (append, read) = (open(OFlag::O_WRONLY | OFlag::O_APPEND)?, open(OFlag::O_RDONLY)?);
+    let status = |file: &OwnedFd| fstat(file).map_err(|error| TrustError::Open(path.to_owned(), error));
+    let (stat, other) = (status(&append)?, status(&read)?);
+    if kind(&stat) != SFlag::S_IFREG || (stat.st_dev, stat.st_ino) != (other.st_dev, other.st_ino) {
+        return Err(TrustError::NotRegular(path.to_owned()));
+    }
+    if stat.st_uid != geteuid().as_raw() {
+        return Err(TrustError::NotOurs(path.to_owned(), stat.st_uid));
+    }
+    belongs_to_us(path, &stat)?;
+    if stat.st_nlink != 1 {
+        return Err(TrustError::Links(path.to_owned()));
+    }
+    Ok((append.into(), read.into()))
+}
+
+/// The directory that holds a file, and the file's name in it; it need not exist.
+///
+/// # Errors
+/// Any [`TrustError`].
+pub fn directory_of(path: &Path) -> Result<(OwnedFd, OsString), TrustError> {
+    walk(path, false).map(|(directory, _, name)| (directory, name))
 }
 
 /// Demands that others, beyond owner and group, cannot read the file: it holds a secret.

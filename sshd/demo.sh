@@ -93,6 +93,10 @@ quiet sigsh-admin key generate release --algorithm rsa4096
 show "sigsh-admin certificate create release --user-id 'Demo <demo@example.org>'"
 quiet sigsh-admin certificate create release --user-id 'Demo <demo@example.org>'
 
+say "Make the ledger."
+show sigsh-admin ledger init
+quiet sigsh-admin ledger init
+
 cd $home
 say "Start sshd on the loopback, with the shipped 50-sigsh.conf."
 ssh-keygen -q -t ed25519 -N '' -C host -f host
@@ -149,5 +153,12 @@ show journalctl -t sigsh SIGSH_EVENT=signed -o verbose
 journalctl -q -t sigsh SIGSH_EVENT=signed -o verbose >signed
 grep -q SIGSH_FINGERPRINT= signed || { echo "demo.sh: the journal has no record of it" >&2; exit 1; }
 sed -n 's/^ *\(SIGSH_[A-Z0-9_]*=\)/    \1/p' signed
+
+say "The same from the ledger, which is on the disk before a signature leaves, and verify it."
+show sigsh-admin ledger show
+sigsh-admin ledger show | sed 's/^/    /'
+show sigsh-admin ledger verify --journal
+sigsh-admin ledger verify --journal >"$demo/log" || { cat "$demo/log" >&2; exit 1; }
+sed 's/^/    /' "$demo/log"
 
 say "Done: account, token, sshd and journal are gone."

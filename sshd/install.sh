@@ -59,4 +59,4 @@ if ! getent passwd signer >/dev/null; then
     usermod --password '*' signer
 fi
 systemd-tmpfiles --create "$prefix/lib/tmpfiles.d/sigsh.conf"
-echo "next: write /etc/sigsh/sigsh.toml, starting from $prefix/share/doc/sigsh/sigsh.toml; then sigsh-admin check"
+echo "next: write /etc/sigsh/sigsh.toml, starting from $prefix/share/doc/sigsh/sigsh.toml; then sigsh-admin ledger init, sigsh-admin check"

@@ -87,15 +87,17 @@ pub const HASHER: &[Row] = &[
 /// The monitor, from the moment when the token process is forked, the journal connected and the certificate's file read.
 pub const MONITOR: &[Row] = &[
     row!(SYS_read, "messages of the two other processes"),
-    row!(SYS_write, "messages to them; records to the connected journal; the signature; the error line"),
+    row!(SYS_write, "messages to them; records to the ledger and the connected journal; the signature; the error line"),
     row!(SYS_ppoll, "waits for them, and asks whether the client is still there"),
     row!(SYS_kill, When::EndsChild, "ends the two other processes; sshd's and those of other sessions have our uid"),
     row!(SYS_wait4, "learns how they ended"),
     row!(SYS_close, "their channels, when they are done"),
     rare!(SYS_fcntl, When::Is(1, libc::F_OFD_SETLK), "the turn at a token that bears only so many sessions"),
-    rare!(SYS_flock, "the count of refusals: one session at a time changes it"),
-    rare!(SYS_pread64, "the same: reads it"),
-    rare!(SYS_pwrite64, "the same: writes it"),
+    row!(SYS_flock, "the ledger's lock, the count of refusals: one session at a time changes them"),
+    row!(SYS_lseek, "how long the ledger is"),
+    row!(SYS_pread64, "the ledger's tail; its head; the count of refusals"),
+    row!(SYS_fdatasync, "the ledger's line must survive a crash before anything is signed"),
+    row!(SYS_pwrite64, "the ledger's head, in its lock file; the count of refusals"),
     rare!(
         SYS_sendfile,
         When::Is(0, 1),

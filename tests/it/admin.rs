@@ -265,6 +265,7 @@ fn a_good_host_is_all_good() {
         CONFIG,
         "sandbox: ",
         "state directory ",
+        "ledger /var/lib/sigsh/ledger.jsonl: goes on behind line ",
         "key 'rsa4096' signs",
         "key 'ed25519' signs",
         "was found again",
@@ -412,7 +413,8 @@ fn check_finds_the_state_directory_missing() {
     let config = complete("stateless");
     write("stateless", &(text("stateless") + "[audit]\nstate = \"/var/lib/sigsh/absent\"\n"));
     let absent = "key 'k': cannot open /var/lib/sigsh/absent: no such file";
-    check(&config, &sshd_config()).finds(&["state directory /var/lib/sigsh/absent: cannot open", absent]);
+    let lock = "ledger /var/lib/sigsh/ledger.jsonl: the ledger's lock in the state directory: cannot open";
+    check(&config, &sshd_config()).finds(&["state directory /var/lib/sigsh/absent: cannot open", lock, absent]);
 }
 
 #[test]
@@ -520,7 +522,7 @@ fn an_ordinary_user_can_try_it_out() {
         .replace(PIN_FILE, "/srv/plain/pin")
         .replace("/var/lib/sigsh/tokens", "/srv/plain/tokens")
         .replace("/etc/sigsh/", "/srv/plain/")
-        + "[audit]\nstate = \"/srv/plain/state\"\n";
+        + "[audit]\nledger = \"/srv/plain/ledger.jsonl\"\nstate = \"/srv/plain/state\"\n";
     for (name, text) in
         [("sigsh.toml", text.as_str()), ("pin", PIN), ("softhsm2.conf", "directories.tokendir = /srv/plain/tokens\n")]
     {
@@ -536,12 +538,16 @@ fn an_ordinary_user_can_try_it_out() {
     assert_eq!(admin(&["key", "generate", "k", "--algorithm", "nistp256"]).code, Some(0));
     assert_eq!(admin(&["certificate", "create", "k", "--user-id", "A"]).code, Some(0));
     assert_eq!(fs::metadata("/srv/plain/plain.pgp").unwrap().uid(), nobody);
+    assert_eq!(admin(&["ledger", "init"]).code, Some(0));
+    assert_eq!(fs::metadata("/srv/plain/ledger.jsonl").unwrap().uid(), nobody);
     let report = admin(&["check"]);
     assert_eq!((report.code, report.findings("error: ").len()), (Some(0), 0), "{}", report.out);
     let warnings = report.findings("warning: ");
     for words in [
         "sigsh.toml belongs to",
         "pin belongs to",
+        "its lines can be changed",
+        "its directory does not belong to root",
         "plain.pgp belongs to",
         "cannot read the journal",
         "sshd: cannot see its settings",

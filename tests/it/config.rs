@@ -81,7 +81,6 @@ fn a_mistake_is_told_with_its_place() {
         ("[limits]\n", "[limits]\nthroughput = \"0\"\n", "25:14: a size is a number of bytes with a unit, such as \"16GiB\""),
         ("[limits]\n", "[limits]\nrefusals = \"0/s\"\n", "25:12: {RATE}"),
         ("[limits]\n", "[limits]\nrefusals = false\n", "25:12: invalid type: boolean `false`, expected a string"),
-        ("[audit]\n", "[audit]\nledger = false\n", "28:1: unknown field `ledger`, expected `journal` or `state`"),
         ("max-size =", "from = []\nmax-size =", "18:1: client 'build1': from names no network, so nobody would match"),
         (
             "max-size =",
@@ -143,6 +142,11 @@ fn a_mistake_is_told_with_its_place() {
         (OWN, "ssh-ca = \"{FP}\"\nprincipals = [\"a\", \"\"]\n", "20:20: a principal is 1 to 255 bytes of text"),
         (OWN, "ssh-ca = \"{FP}\"\nkey-ids = [\"\"]\n", "20:12: a pattern is 1 to 255 bytes of text"),
         ("account = \"signer\"", "account = \"signer\"\nrevoked-keys = \"list\"", "2:16: a path begins with '/'"),
+        ("[audit]\n", "[audit]\nledgers = false\n", "28:1: unknown field `ledgers`, expected one of `journal`, `ledger`, `state`"),
+        ("[audit]\n", "[audit]\nledger = true\n", "28:10: a ledger is a path, or false where there is none"),
+        ("[audit]\n", "[audit]\nledger = 1\n", "28:10: invalid type: integer `1`, expected a path, or false"),
+        ("[audit]\n", "[audit]\nledger = \"false\"\n", "28:10: a path begins with '/'"),
+        ("[audit]\n", "[audit]\nledger = [\"/l\"]\n", "28:10: invalid type: sequence, expected a path, or false"),
         ("max-size =", "max_size =", "22:1: unknown field `max_size`, {CLIENT}"),
         ("max-size =", "rate = \"lots\"\nmax-size =", "22:8: {RATE}"),
         ("max-size =", "rate = \"0/h\"\nmax-size =", "22:8: {RATE}"),
@@ -302,6 +306,7 @@ fn the_shipped_example_is_right() {
             "idle =",
             "total =",
             "journal =",
+            "ledger =",
             "state =",
             "timeout =",
             "hash =",
@@ -322,7 +327,7 @@ fn values(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
     let token = |name: &str| config.key(name).map(|(_, _, token)| (token.timeout(), token.queue(), token.write.clone()));
     let tokens = config.keys().map(|(name, _)| token(name)).collect::<Vec<_>>();
     let keys = config.keys().map(|(_, key)| key.hash).collect::<Vec<_>>();
-    let paths = (config.audit.journal().to_owned(), config.audit.state().to_owned());
+    let paths = (config.audit.journal().to_owned(), config.audit.ledger().map(Path::to_owned), config.audit.state().to_owned());
     let limits = &config.limits;
     let times = (limits.idle(), limits.total(), limits.throughput(), limits.sessions(), limits.refusals());
     (clients, tokens, keys, paths, times)
@@ -514,7 +519,8 @@ fn the_state_directory_is_the_accounts_alone() {
     world();
     let ours = "it must belong to the user that sigsh runs as";
     let session = |directory: &Path| {
-        let state = format!("[audit]\nstate = \"{}\"\n", directory.display());
+        // The lock is there: who has another state directory has another ledger.
+        let state = format!("[audit]\nledger = false\nstate = \"{}\"\n", directory.display());
         Session::new(changed(&[("[audit]\n", &state)])).client("limited").run(b"data")
     };
     let make = || {

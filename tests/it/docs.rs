@@ -122,7 +122,20 @@ fn every_field_of_a_record_is_explained() {
 #[test]
 fn every_option_is_explained() {
     for (page, commands) in [
-        ("sigsh-admin.8", vec![vec!["key", "generate"], vec!["certificate", "create"], vec!["certificate", "show"], vec!["check"]]),
+        (
+            "sigsh-admin.8",
+            vec![
+                vec!["key", "generate"],
+                vec!["certificate", "create"],
+                vec!["certificate", "show"],
+                vec!["ledger", "init"],
+                vec!["ledger", "rotate"],
+                vec!["ledger", "head"],
+                vec!["ledger", "verify"],
+                vec!["ledger", "show"],
+                vec!["check"],
+            ],
+        ),
         ("sigsh.8", vec![]),
     ] {
         let text = read(&format!("docs/man/{page}.md")).replace("\\-", "-");

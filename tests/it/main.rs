@@ -3,10 +3,13 @@
 
 mod admin;
 mod audit;
+mod chain;
 mod config;
 mod docs;
 mod hostile;
 mod identity;
+mod killed;
+mod ledger;
 mod limits;
 mod load;
 mod packagers;

@@ -327,12 +327,13 @@ fn a_waiting_session_is_confined() {
     let (null, text) = ("/dev/null", "/memfd:sigsh-text (deleted)");
     assert_eq!(kinds(1), ["pipe", text, "socket"], "the hasher");
     assert_eq!(kinds(2), [null, null, null, "/var/lib/sigsh/state/pin.hsm", "socket"], "the token process");
-    let state = |name: &str| format!("/var/lib/sigsh/state/{name}.build1");
+    let state = |name: &str| format!("/var/lib/sigsh/state/{name}");
     let mut monitor = kinds(0);
     monitor.sort();
-    let (refusals, sessions) = (state("refusals"), state("sessions"));
-    let expected = [null, text, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
-    assert_eq!(monitor, expected, "the monitor: two channels, the journal, and what it shares with other sessions");
+    let (refusals, sessions, lock) = (state("refusals.build1"), state("sessions.build1"), state("ledger.lock"));
+    let ledger = "/var/lib/sigsh/ledger.jsonl";
+    let expected = [null, text, ledger, ledger, &lock, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
+    assert_eq!(monitor, expected, "the monitor: two channels, the journal, the ledger, and what it shares with other sessions");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();
 }

@@ -269,7 +269,7 @@ fn files_that_others_could_have_written_or_read() {
     let state = format!("{}/state", module.parent().unwrap().display());
     fs::create_dir(&state).unwrap();
     chown(&state, Some(account().0), Some(account().1)).unwrap();
-    edit(&config, "[audit]\n", &format!("[audit]\nstate = \"{state}\"\n"));
+    edit(&config, "[audit]\n", &format!("[audit]\nledger = false\nstate = \"{state}\"\n"));
     refused(&config, &count, "is readable by others (mode 755)");
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
     sign(&config, "ed25519").signature();

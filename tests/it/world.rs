@@ -104,6 +104,7 @@ impl World {
         )
         .unwrap();
         fs::write(CONFIG, configuration()).unwrap();
+        succeed(Command::new("sigsh-admin").args(["ledger", "init"]));
         for key in KEYS {
             succeed(Command::new("sigsh-admin").args(["key", "generate", key, "--algorithm", key]));
             let id = format!("Test {key} <{key}@example.org>");

@@ -37,6 +37,10 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    pub(crate) fn errors(&self) -> bool {
+        self.errors
+    }
+
     pub(crate) fn ok(&self, what: &str) {
         println!("ok: {what}");
     }
@@ -50,7 +54,7 @@ impl Findings {
         self.errors = true;
     }
 
-    fn outcome<E: std::fmt::Display>(&mut self, what: &str, outcome: Result<String, E>) {
+    pub(crate) fn outcome<E: std::fmt::Display>(&mut self, what: &str, outcome: Result<String, E>) {
         match outcome {
             Ok(detail) => self.ok(&format!("{what}{detail}")),
             Err(error) => self.error(&format!("{what}: {error}")),
@@ -126,6 +130,7 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
         let entries = |revoked: Revoked| format!(": {} entries", revoked.entries());
         findings.outcome(&format!("revoked keys {}", list.display()), config.revoked().map(entries));
     }
+    crate::ledger::check(findings, config);
     for (name, key) in config.keys() {
         owned_by_root(findings, &key.certificate);
         if let Some((_, _, token)) = config.key(name) {

@@ -25,15 +25,21 @@ pub(crate) fn canary(name: &str) -> [(&'static str, &str); 5] {
     ]
 }
 
-/// Looks for the canary, as an auditor would.
-pub(crate) fn read_back(findings: &mut Findings, socket: &Path, name: &str, uid: Uid) {
+/// journalctl, for the journal of this socket.
+pub(crate) fn journalctl(socket: &Path) -> Command {
     let mut journalctl = Command::new("journalctl");
-    journalctl.args(["--quiet", "--output=cat", &format!("SIGSH_SESSION={name}"), &format!("_UID={uid}")]);
     // /run/systemd/journal.NAME/socket belongs to a namespace of journald.
     let parent = socket.parent().and_then(Path::file_name).and_then(|name| name.to_str());
     if let Some(namespace) = parent.and_then(|name| name.strip_prefix("journal.")) {
         journalctl.arg(format!("--namespace={namespace}"));
     }
+    journalctl
+}
+
+/// Looks for the canary, as an auditor would.
+pub(crate) fn read_back(findings: &mut Findings, socket: &Path, name: &str, uid: Uid) {
+    let mut journalctl = journalctl(socket);
+    journalctl.args(["--quiet", "--output=cat", &format!("SIGSH_SESSION={name}"), &format!("_UID={uid}")]);
     for _ in 0..20 {
         match journalctl.stderr(Stdio::null()).output() {
             Ok(output) if !output.stdout.is_empty() => return findings.ok("journal: the record was found again"),

@@ -7,10 +7,12 @@ mod check;
 mod client;
 mod journald;
 mod key;
+mod ledger;
 mod limits;
 mod sshd;
 
 use clap::{Parser, Subcommand};
+use sigsh::audit::ledger::LedgerError;
 use sigsh::config::{self, Config, ConfigError};
 use sigsh::openpgp::OpenpgpError;
 use sigsh::sandbox::{self, SandboxError};
@@ -38,7 +40,10 @@ enum Command {
     /// OpenPGP certificates of keys
     #[command(subcommand)]
     Certificate(certificate::Command),
-    /// Check configuration, ownership, tokens, certificates, journal, sandbox and sshd's settings; sign once with every key
+    /// The ledger: the durable record of who signed what
+    #[command(subcommand)]
+    Ledger(ledger::Command),
+    /// Check configuration, ownership, tokens, certificates, journal, ledger, sandbox and sshd's settings; sign once with every key
     Check(check::Options),
 }
 
@@ -55,6 +60,16 @@ enum AdminError {
     Openpgp(#[from] OpenpgpError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Book(#[from] LedgerError),
+    #[error("{0}")]
+    Ledger(String),
+    #[error("the configuration says that there is no ledger (ledger = false)")]
+    NoLedger,
+    #[error("{0} exists already, and a ledger is never overwritten")]
+    LedgerExists(PathBuf),
+    #[error("the process that works as the account: {0}")]
+    Child(String),
     #[error("there is no [key.{0}] in the configuration")]
     NoKey(String),
     #[error("{0} exists already, and is not overwritten")]
@@ -72,9 +87,20 @@ enum AdminError {
 }
 
 impl AdminError {
+    /// One line, and at most a hint.
+    fn print(&self) {
+        eprintln!("sigsh-admin: error: {self}");
+        if let Some(hint) = self.hint() {
+            eprintln!("sigsh-admin: hint: {hint}");
+        }
+    }
+
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
             AdminError::Exists(_) => "move it away first, if you mean to make a new certificate",
+            AdminError::LedgerExists(_) => {
+                "'sigsh-admin ledger rotate' begins a new file that continues it, or finishes what was interrupted"
+            }
             AdminError::Account(..) => "systemd-sysusers makes the account from sysusers.d/sigsh.conf",
             AdminError::Token(TokenError::Fault(Fault::PinTried | Fault::PinIncorrect)) => {
                 "write the right PIN into the PIN file: sigsh tries again when the file has changed"
@@ -93,16 +119,14 @@ fn main() -> ExitCode {
     let outcome = sandbox::harden().map_err(AdminError::from).and_then(|()| match &arguments.command {
         Command::Key(command) => key::run(command, &Config::for_admin(&arguments.config, false)?).map(|()| true),
         Command::Certificate(command) => certificate::run(command, &Config::for_admin(&arguments.config, false)?).map(|()| true),
+        Command::Ledger(command) => ledger::run(command, &arguments.config),
         Command::Check(options) => check::run(options, &arguments.config),
     });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("sigsh-admin: error: {error}");
-            if let Some(hint) = error.hint() {
-                eprintln!("sigsh-admin: hint: {hint}");
-            }
+            error.print();
             ExitCode::FAILURE
         }
     }

@@ -1,0 +1,116 @@
+//! The ledger: a file of JSON lines, each with the hash of the one before it, on the disk before a signature leaves.
+//!
+//! A session looks at the tail alone; `sigsh-admin ledger verify` walks it all. Whoever is killed, or finds the disk full, may leave a
+//! torn line: it stays, and counts in the chain.
+
+pub mod chain;
+pub mod file;
+pub mod line;
+
+use crate::state::StateError;
+use crate::trusted::TrustError;
+use chain::Place;
+use file::{Book, Lock};
+use nix::errno::Errno;
+use std::path::{Path, PathBuf};
+
+/// Why nothing is recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Nobody has opened it, or it has failed before.
+    #[error("the ledger is not open")]
+    Unopened,
+    /// There is none.
+    #[error("there is no ledger {0}: 'sigsh-admin ledger init' makes it")]
+    Missing(PathBuf),
+    /// It cannot be opened: a file system that was mounted read-only, say.
+    #[error("cannot open the ledger {path}: {why}", path = .0.display(), why = .1.desc().to_lowercase())]
+    Open(PathBuf, Errno),
+    /// Somebody else could have written it.
+    #[error(transparent)]
+    Trust(TrustError),
+    /// The lock cannot be had.
+    #[error("the ledger's lock in the state directory: {0}")]
+    State(#[from] StateError),
+    /// Not even its first line is there.
+    #[error("the ledger has no record to go on from")]
+    Empty,
+    /// Its end is not what it was.
+    #[error("the ledger was edited: line {0} is not the one that was written: {1}")]
+    Edited(u64, String),
+    /// Lines are missing at its end.
+    #[error("the ledger was cut off: it ends before line {0}")]
+    Cut(u64),
+    /// So many lines without a head are no accident.
+    #[error("the ledger has grown by more than a MiB since line {0}, the last one known to be on the disk")]
+    Far(u64),
+    /// It was rotated while this session ran.
+    #[error("the ledger's file was ended by 'sigsh-admin ledger rotate'")]
+    Rotated(Place),
+    /// The clock is wrong, or was.
+    #[error("the clock says {now}, and the ledger's last line is of {last}")]
+    Clock {
+        /// RFC 3339.
+        now: String,
+        /// RFC 3339.
+        last: String,
+    },
+    /// A record longer than any may be.
+    #[error("the record is too long for a line of the ledger")]
+    Long,
+    /// It cannot be read.
+    #[error("cannot read the ledger: {0}")]
+    Read(std::io::Error),
+    /// The disk is full, the file system read-only, the device broken.
+    #[error("cannot write to the ledger: {0}")]
+    Write(std::io::Error),
+    /// The disk was full in the middle of a line.
+    #[error("cannot write to the ledger: it took {0} of {1} bytes")]
+    Short(usize, usize),
+    /// The device did not take what was written.
+    #[error("cannot write the ledger to the disk: {0}")]
+    Sync(std::io::Error),
+}
+
+impl From<TrustError> for LedgerError {
+    fn from(error: TrustError) -> LedgerError {
+        match error {
+            TrustError::Open(path, Errno::ENOENT) => LedgerError::Missing(path),
+            // These two mean that it belongs to somebody else.
+            error @ TrustError::Open(_, Errno::EACCES | Errno::EPERM) => LedgerError::Trust(error),
+            TrustError::Open(path, error) => LedgerError::Open(path, error),
+            error => LedgerError::Trust(error),
+        }
+    }
+}
+
+/// An open ledger, and the lock that its writers share.
+pub struct Ledger {
+    book: Book,
+    lock: Lock,
+}
+
+impl Ledger {
+    /// Opens both, before the sandbox forbids it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Missing`], [`LedgerError::Open`], [`LedgerError::Trust`], [`LedgerError::State`].
+    pub fn open(path: &Path, state: &Path) -> Result<Ledger, LedgerError> {
+        Ok(Ledger { book: Book::open(path)?, lock: Lock::open(state)? })
+    }
+
+    /// Appends a record of these fields; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// Any [`LedgerError`]. The record may be there all the same, or a part of it.
+    pub fn record(&self, fields: &[(&str, &str)]) -> Result<Place, LedgerError> {
+        let turn = self.lock.turn()?;
+        let tail = self.book.tail(self.lock.head().as_ref())?;
+        let (place, head) = self.book.append(&tail, fields)?;
+        drop(turn);
+        // Outside of the turn, so that the kernel does it once for all who wait.
+        self.book.sync()?;
+        self.lock.advance(&head);
+        Ok(place)
+    }
+}
