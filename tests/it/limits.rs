@@ -20,7 +20,7 @@ const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 /// Whatever hangs here would hang for longer.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A fresh state directory, and the change of a configuration that names it.
+/// A fresh state directory, and the change of a configuration that names it. The ledger's lock is in another one: there is none here.
 fn state() -> (PathBuf, String) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let path = format!("/var/lib/sigsh/limits{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -28,7 +28,7 @@ fn state() -> (PathBuf, String) {
     let (uid, gid) = account();
     chown(&path, Some(uid), Some(gid)).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
-    let change = format!("[audit]\nstate = \"{path}\"\n");
+    let change = format!("[audit]\nledger = false\nstate = \"{path}\"\n");
     (path.into(), change)
 }
 
