@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sigsh::hash_state::{HashAlgorithm, HashState};
+use sigsh::hash_state::{Form, HashAlgorithm, HashState};
 use sigsh::openpgp::{Draft, SigningKey};
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,8 @@ fuzz_target!(|data: &[u8]| {
                 assert_eq!(again.fingerprint(), key.fingerprint());
             }
             let _ = key.still_alive(now + Duration::from_secs(1 << 31));
-            let draft = Draft::new(&key, HashState::new(hash), now).unwrap();
+            let salt = key.salt().unwrap();
+            let draft = Draft::new(&key, Form::Binary, salt, HashState::salted(hash, salt.as_ref()), now).unwrap();
             assert!(draft.to_sign().unwrap().1.len() <= 128);
             let _ = draft.complete(bytes, false);
             let _ = key.held(None);

@@ -8,9 +8,11 @@ use sigsh::hasher::Report;
 
 fuzz_target!(|packet: &[u8]| {
     match decode::<Report>(packet) {
-        Ok(Report::Done(state)) => {
+        Ok(Report::Done(state, claimed, _)) => {
             for algorithm in [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512] {
-                let _ = HashState::import(algorithm, &state, u64::MAX).map(HashState::finish);
+                for state in [Some(&state), claimed.as_ref()].into_iter().flatten() {
+                    let _ = HashState::import(algorithm, state, u64::MAX).map(HashState::finish);
+                }
             }
         }
         Ok(Report::Fault(fault)) => assert!(fault.to_string().len() < 200),
