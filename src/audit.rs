@@ -80,7 +80,7 @@ impl Field {
     pub const KEY: Field = Field("SIGSH_KEY");
     /// Fingerprint of the signing key.
     pub const FINGERPRINT: Field = Field("SIGSH_FINGERPRINT");
-    /// How the artifact came.
+    /// What of the artifact is signed: `artifact`, `text`, `cleartext`.
     pub const MODE: Field = Field("SIGSH_MODE");
     /// `yes` when size and digest of the artifact are the hasher's word.
     pub const CLAIMED: Field = Field("SIGSH_CLAIMED");
@@ -100,7 +100,7 @@ impl Field {
     pub const DATE: Field = Field("SIGSH_DATE");
 }
 
-/// The longest value of a field in bytes; all of them together stay under 4 KiB.
+/// The longest value of a field in bytes. Where all of them together exceed 4 KiB, the journal leaves out the last.
 const MAX_VALUE: usize = 768;
 
 fn cut(text: &str) -> String {
@@ -134,15 +134,16 @@ pub struct Audit {
     keeping: Keeping,
     session: String,
     facts: Vec<(Field, String)>,
-    /// Whether its end is recorded, if it ends badly.
+    /// Whether its end is recorded, if it ends before the token is asked.
     pub refusals: Refusals,
+    has_intent: bool,
 }
 
 impl Audit {
     /// Begins a trail.
     pub fn begin() -> Audit {
         let (journal, keeping, refusals) = (Err(JournalError::Unopened), Keeping::Unopened, Refusals::unconfigured());
-        Audit { journal, keeping, session: String::new(), facts: Vec::new(), refusals }
+        Audit { journal, keeping, session: String::new(), facts: Vec::new(), refusals, has_intent: false }
     }
 
     /// Gives the session a random name of 128 bits: after the fork, so that no two processes draw the same.
@@ -190,7 +191,13 @@ impl Audit {
     /// # Errors
     /// Any [`AuditError`]: nothing must be signed then.
     pub fn intent(&mut self) -> Result<(), AuditError> {
+        self.has_intent = true;
         self.record(Event::Intent, &format!("asking the token to sign for {}", self.who()), &[])
+    }
+
+    /// Whether that was tried.
+    pub fn has_intent(&self) -> bool {
+        self.has_intent
     }
 
     /// Records that a signature was made.
@@ -202,11 +209,12 @@ impl Audit {
         self.record(Event::Signed, &message, &[])
     }
 
-    /// Records how a session ended without a signature, as far as the journal can be reached, and unless its kind has left too
-    /// many such records: what the client was told, the whole reason, and the exit code. The ledger gets it only where it has an
-    /// intent: nobody can fill it with refusals.
-    pub fn ended(&mut self, event: Event, line: &str, reason: &str, code: u8) {
-        let Some(left_out) = self.refusals.admit() else { return };
+    /// Records how a session ended without a signature, as far as the journal can be reached: what the client was told, the whole
+    /// reason, and the exit code. Unless it is `odd`, or has an intent, it may be one of those that are left out because there are too
+    /// many. The ledger gets it only where it has an intent: nobody can fill it with refusals.
+    pub fn ended(&mut self, event: Event, line: &str, reason: &str, code: u8, odd: bool) {
+        let admitted = if odd || self.has_intent { Some(0) } else { self.refusals.admit() };
+        let Some(left_out) = admitted else { return };
         let (reason, code, left_out) = (cut(reason), code.to_string(), left_out.to_string());
         let message = format!("{} {}: {line}", event.name(), self.who());
         let more = [("SIGSH_REASON", reason.as_str()), ("SIGSH_CODE", &code), ("SIGSH_SUPPRESSED", &left_out)];
@@ -221,8 +229,9 @@ impl Audit {
         if self.fact(Field::DATE).is_empty() {
             facts.push((Field::DATE.0, &now));
         }
-        facts.extend(self.facts.iter().filter(|(_, value)| !value.is_empty()).map(|(field, value)| (field.0, value.as_str())));
+        // First what must not be missing where a record is so long that it is cut.
         facts.extend(more);
+        facts.extend(self.facts.iter().filter(|(_, value)| !value.is_empty()).map(|(field, value)| (field.0, value.as_str())));
         let kept = keep(&mut keeping, event, &facts);
         if kept.is_ok() {
             self.keeping = keeping;

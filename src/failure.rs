@@ -96,6 +96,16 @@ impl Failure {
         }
     }
 
+    /// Whether it lies with this host, and not with what the client has sent: it costs the client no signature.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self.exit, Exit::Usage | Exit::Data | Exit::NoPermission)
+    }
+
+    /// Whether a process of ours or the token went wrong: that is always recorded, for it may be an attack.
+    pub fn is_odd(&self) -> bool {
+        matches!(self.exit, Exit::Software | Exit::Unavailable)
+    }
+
     /// Both lines, as the client sees them.
     pub fn text(&self) -> String {
         let mut text = format!("sigsh: error: {}\n", self.line);
@@ -258,6 +268,9 @@ impl From<TokenError> for Failure {
 impl From<OpenpgpError> for Failure {
     fn from(error: OpenpgpError) -> Failure {
         let (exit, line) = match &error {
+            OpenpgpError::Changed => {
+                return Failure::new(Exit::TempFail, "the key's certificate has changed", "try again", &error);
+            }
             OpenpgpError::Certificate(_) | OpenpgpError::OtherKey | OpenpgpError::Clock => {
                 (Exit::Configuration, "the key's certificate cannot be used")
             }

@@ -9,6 +9,7 @@ pub use user::User;
 
 use crate::audit::Field;
 use crate::config::Revoked;
+use crate::config::values::SshFingerprint;
 use crate::request::encode;
 use certificate::Certificate;
 use nix::errno::Errno;
@@ -143,6 +144,14 @@ impl Identity {
         self.revoked.of(login).map_or(Ok(()), |what| Err(IdentityError::Revoked(what)))
     }
 
+    /// The ssh key that has logged in, be it inside a certificate.
+    pub fn key(&self) -> Option<&SshFingerprint> {
+        Some(match self.login.as_ref()? {
+            Login::Key(key) => key,
+            Login::Certificate(certificate) => &certificate.key,
+        })
+    }
+
     /// What the records say of it. The peer stands in them already.
     pub fn facts(&self) -> Vec<(Field, String)> {
         let mut facts = vec![(Field::UNIX_USER, self.user.name())];
@@ -161,12 +170,15 @@ impl Identity {
     }
 }
 
-/// All principals, joined by commas, none of which is one of theirs; as many as there is room for, so that the first always fits.
+/// All principals, joined by commas, none of which is one of theirs; as many as there is room for, so that the first always fits, and a
+/// mark where others are left out.
 fn principals(certificate: &Certificate) -> String {
     let mut text = String::new();
     for principal in &certificate.principals {
         let next = encode(principal, MAX_PRINCIPAL).replace(',', "%2C");
         if text.len() + next.len() + 1 > MAX_PRINCIPALS {
+            // No encoded principal is this.
+            text.push_str(",%...");
             break;
         }
         text = if text.is_empty() { next } else { format!("{text},{next}") };

@@ -44,17 +44,21 @@ pub fn seconds(wait: &Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
-/// Takes a place for one session among those of its client, without waiting. It is held until what is returned is dropped, or its
-/// process ends.
+/// Takes a place for one session among those of its client, without waiting. It is held until its process ends.
 ///
 /// # Errors
 /// [`LimitError::Sessions`]; or [`LimitError::State`] and [`LimitError::Io`].
-pub fn seat(state: &State, client: &Name, number: u64) -> Result<Slots, LimitError> {
+pub fn seat(state: &State, client: &Name, number: u64) -> Result<(), LimitError> {
     let seats = Slots::open(state, &format!("sessions.{client}"), number)?;
-    if seats.take()? { Ok(seats) } else { Err(LimitError::Sessions(number)) }
+    if !seats.take()? {
+        return Err(LimitError::Sessions(number));
+    }
+    // Never closed: to record and tell how it ended is a part of the session, too.
+    std::mem::forget(seats);
+    Ok(())
 }
 
-/// The signatures of a client: no more than its rate allows, whatever becomes of them.
+/// The signatures of a client: no more than its rate allows.
 pub struct Signatures(Option<(Bucket, Rate, u64)>);
 
 impl Signatures {
@@ -76,6 +80,13 @@ impl Signatures {
         match bucket.take()? {
             Taken::Granted { .. } => Ok(()),
             Taken::Refused { wait } => Err(LimitError::Rate { rate: *rate, burst: *burst, wait }),
+        }
+    }
+
+    /// Gives back one that was taken, and that this host could not make. Where that fails, it is lost.
+    pub fn give_back(&self) {
+        if let Some((bucket, ..)) = &self.0 {
+            let _ = bucket.give_back();
         }
     }
 

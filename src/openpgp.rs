@@ -30,6 +30,9 @@ pub enum OpenpgpError {
     /// The certificate cannot be used: its file, its dates, its keys.
     #[error("the certificate {0}")]
     Certificate(String),
+    /// Its file is no longer the one that was read: it may have been revoked.
+    #[error("the certificate has changed since the session started")]
+    Changed,
     /// It is another key's.
     #[error("the certificate is not that of the key in the token")]
     OtherKey,

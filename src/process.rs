@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often a killed process is looked at; most are gone at once.
-const TURN: Duration = Duration::from_micros(200);
+const POLL: Duration = Duration::from_micros(200);
 
 /// How a process ended, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Child {
         loop {
             match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) if Instant::now() < deadline => {
-                    let _ = channel::wait([], after(TURN).min(deadline));
+                    let _ = channel::wait([], after(POLL).min(deadline));
                 }
                 Err(Errno::EINTR) => {}
                 status => return status.ok(),

@@ -238,7 +238,7 @@ struct Words {
 impl Request {
     /// Whether a text asks nothing: then the client's table says what is meant.
     pub fn is_empty(text: &str) -> bool {
-        shlex::split(text).is_some_and(|words| words.is_empty())
+        split(text).is_ok_and(|words| words.is_empty())
     }
 
     /// Reads a request. The empty text is `sign`.
@@ -246,7 +246,7 @@ impl Request {
     /// # Errors
     /// [`RequestError::Syntax`].
     pub fn parse(text: &str) -> Result<Request, RequestError> {
-        let words = shlex::split(text).ok_or_else(|| RequestError::Syntax("a quote in the request is not closed".to_owned()))?;
+        let words = split(text)?;
         if words.is_empty() {
             return Ok(Request::Sign(Sign::default()));
         }
@@ -270,6 +270,15 @@ impl Request {
         }
         text
     }
+}
+
+/// Words, as a shell splits them. A comment is none: what it hides may be a declaration.
+fn split(text: &str) -> Result<Vec<String>, RequestError> {
+    const END: &str = ".";
+    let wrong = |what: &str| RequestError::Syntax(what.to_owned());
+    shlex::split(text).ok_or_else(|| wrong("a quote in the request is not closed"))?;
+    let mut words = shlex::split(&format!("{text} {END}")).unwrap_or_default();
+    if words.pop().is_some_and(|last| last == END) { Ok(words) } else { Err(wrong("the request has a comment")) }
 }
 
 /// One line, and not a word of the client's in it.

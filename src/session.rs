@@ -11,10 +11,9 @@ use crate::failure::Failure;
 use crate::hash_state::{HashAlgorithm, Hashed, Salt};
 use crate::hasher::{self, Hasher};
 use crate::identity::{Environment, Identity};
-use crate::limits::slots::Slots;
 use crate::limits::{self, Signatures};
-use crate::openpgp::{Draft, SigningKey};
-use crate::policy::{self, Grant};
+use crate::openpgp::{Draft, OpenpgpError, SigningKey};
+use crate::policy::{self, Accepted, Grant};
 use crate::request::{self, Request, Start};
 use crate::state::State;
 use crate::token::queue::Queue;
@@ -47,7 +46,7 @@ pub fn run(processes: Processes) -> ! {
             if audit.is_unopened() {
                 audit.open(Path::new(config::JOURNAL));
             }
-            audit.ended(failure.event(), &failure.line, &failure.reason, failure.exit.code());
+            audit.ended(failure.event(), &failure.line, &failure.reason, failure.exit.code(), failure.is_odd());
             output::error(&failure.text());
             failure.exit.code()
         }
@@ -86,6 +85,9 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     for (field, value) in identity.facts() {
         audit.learn(field, value);
     }
+    if let Some(key) = identity.key() {
+        audit.refusals = Refusals::of_key(&config, key);
+    }
     identity.check(SystemTime::now())?;
     let client = policy::recognise(&config, &identity)?;
     audit.learn(Field::CLIENT, client.name);
@@ -102,7 +104,7 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
         }
         Request::Certificate { key, armor } => {
             let (_, key, _) = client.key(key.as_deref())?;
-            let _seat = limits::seat(&state?, client.name, config.limits.sessions())?;
+            limits::seat(&state?, client.name, config.limits.sessions())?;
             certificate(key, armor, &hasher)
         }
         Request::Help => output::deliver(Request::help().as_bytes()),
@@ -110,7 +112,7 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     }
 }
 
-/// From permission to signature.
+/// From permission to signature, and what it costs the client.
 fn sign(
     config: &Config,
     identity: &Identity,
@@ -121,13 +123,37 @@ fn sign(
     audit: &mut Audit,
 ) -> Result<(), Failure> {
     audit.learn(Field::KEY, grant.name);
+    audit.learn(Field::MODE, grant.form.name());
     audit.ready(&config.audit)?;
     output::exists()?;
-    let (_seat, queue) = admit(state, config, &grant)?;
-    let certificate = trusted::read(&grant.key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
+    let queue = Queue::open(&state, config.token_name(grant.key), grant.token)?;
+    limits::seat(&state, grant.client.name, config.limits.sessions())?;
+    let signatures = Signatures::open(&state, grant.client.name, grant.client.rate())?;
+    signatures.take()?;
+    drop(state);
+    let ended = make(config, identity, grant, queue, hasher, token_run, audit);
+    if ended.as_ref().is_err_and(Failure::is_ours) && !audit.has_intent() {
+        signatures.give_back();
+    }
+    ended
+}
+
+/// From the first byte to the signature's last.
+fn make(
+    config: &Config,
+    identity: &Identity,
+    grant: Grant<'_>,
+    queue: Option<Queue>,
+    hasher: Hasher,
+    token_run: fn(Channel, Setup<'_>),
+    audit: &mut Audit,
+) -> Result<(), Failure> {
+    let path: &Path = &grant.key.certificate;
+    let file = trusted::open(path)?;
+    let certificate = file.read(path, openpgp::certificate::MAX_CERTIFICATE)?;
     let name = config.token_name(grant.key);
     let setup = Setup { name, token: grant.token, key: &grant.key.uri, state: config.audit.state() };
-    let mut token = Token::fork(setup, token_run)?;
+    let mut token = Token::fork(setup, queue, token_run)?;
     sandbox::enter_monitor(&[hasher.pid(), token.pid()])?;
     let key = SigningKey::read(&certificate, grant.key.hash, SystemTime::now())?;
     audit.learn(Field::FINGERPRINT, key.fingerprint());
@@ -135,18 +161,14 @@ fn sign(
     let salt = key.salt()?;
     let hashed = hash(hasher, &mut token, &grant, salt, &config.limits)?;
     let artifact = grant.accept(hashed)?;
-    audit.learn(Field::MODE, artifact.form.name());
-    audit.learn(Field::CLAIMED, if artifact.claimed { "yes" } else { "" });
-    audit.learn(Field::SIZE, artifact.size);
-    audit.learn(field_of(artifact.state.algorithm()), hex::encode(&artifact.digest));
+    describe(&artifact, audit);
     output::has_reader()?;
-    token.take_turn(queue, output::has_reader)?;
+    token.take_turn(output::has_reader)?;
 
     let now = SystemTime::now();
     identity.check(now)?;
     key.still_alive(now)?;
     audit.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
-    audit.refusals = Refusals::Unlimited;
     audit.intent()?;
     let key = key.held(token.open()?.as_ref())?;
     audit.learn(Field::FINGERPRINT, key.fingerprint());
@@ -154,6 +176,9 @@ fn sign(
     let (scheme, data) = draft.to_sign()?;
     output::has_reader()?;
     identity.check(SystemTime::now())?;
+    if !file.is_unchanged() {
+        return Err(OpenpgpError::Changed.into());
+    }
     let raw = token.sign(scheme, data)?;
     token.leave();
 
@@ -166,16 +191,6 @@ fn sign(
     }
     token.end();
     Ok(())
-}
-
-/// Its place among the client's sessions, and the way to its turn at the token; the signature counts from here, whatever becomes
-/// of it.
-fn admit(state: State, config: &Config, grant: &Grant<'_>) -> Result<(Slots, Option<Queue>), Failure> {
-    let client = grant.client;
-    let queue = Queue::open(&state, config.token_name(grant.key), grant.token)?;
-    let seat = limits::seat(&state, client.name, config.limits.sessions())?;
-    Signatures::open(&state, client.name, client.rate())?.take()?;
-    Ok((seat, queue))
 }
 
 /// Lets the hasher read, while the token process loads its module. Whichever fails first ends the session.
@@ -216,10 +231,13 @@ fn certificate(key: &config::Key, armor: bool, hasher: &Hasher) -> Result<(), Fa
     output::deliver(&SigningKey::read(&bytes, key.hash, SystemTime::now())?.export(armor)?)
 }
 
-fn field_of(algorithm: HashAlgorithm) -> Field {
-    match algorithm {
+fn describe(artifact: &Accepted, audit: &mut Audit) {
+    let digest = match artifact.state.algorithm() {
         HashAlgorithm::Sha256 => Field::SHA256,
         HashAlgorithm::Sha384 => Field::SHA384,
         HashAlgorithm::Sha512 => Field::SHA512,
-    }
+    };
+    audit.learn(Field::CLAIMED, if artifact.claimed { "yes" } else { "" });
+    audit.learn(Field::SIZE, artifact.size);
+    audit.learn(digest, hex::encode(&artifact.digest));
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How often a session that waits for its turn looks again.
-const TURN: Duration = Duration::from_millis(1);
+const POLL: Duration = Duration::from_millis(1);
 
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,7 @@ pub fn turn(file: &File, patience: Duration) -> Result<Turn<'_>, StateError> {
         match file.try_lock() {
             Ok(()) => return Ok(Turn(file)),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(StateError::Busy),
-            Err(TryLockError::WouldBlock) => drop(channel::wait([], after(TURN).min(deadline))),
+            Err(TryLockError::WouldBlock) => drop(channel::wait([], after(POLL).min(deadline))),
             Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(TryLockError::Error(error)) => return Err(StateError::Lock(error.to_string())),
         }

@@ -28,12 +28,14 @@ pub fn exit(code: u8) -> ! {
 }
 
 /// Undoes the standard library's handlers of SIGSEGV and SIGBUS. They make system calls that no filter allows, so that a module that
-/// crashes would seem to have been killed for a forbidden call.
+/// crashes would seem to have been killed for a forbidden call. Ignores SIGXFSZ.
 pub(crate) fn default_faults() {
     for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
         // SAFETY: the default action runs no code of ours. It cannot fail for these signals.
         let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
     }
+    // SAFETY: to ignore a signal runs no code. A file that grows beyond RLIMIT_FSIZE is an error then, and no death.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Empties the environment and sets what is given: a module sees nothing that an operator has not written down for it.

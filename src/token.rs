@@ -193,7 +193,7 @@ pub struct Token {
     timeout: Duration,
     deadline: Instant,
     loaded: bool,
-    // Behind the child: when both are dropped, it has ended before others get its turn.
+    // The process holds it, too: nobody else gets the turn before it has ended, however it ends.
     queue: Option<Queue>,
 }
 
@@ -202,10 +202,14 @@ impl Token {
     ///
     /// # Errors
     /// What `fork(2)` says.
-    pub fn fork(setup: Setup<'_>, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, Errno> {
+    pub fn fork(setup: Setup<'_>, queue: Option<Queue>, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, Errno> {
         let timeout = setup.token.timeout();
-        let child = Child::fork(c"sigsh-token", &[], |channel| run(channel, setup))?;
-        Ok(Token { child, timeout, deadline: after(timeout), loaded: false, queue: None })
+        let keep = queue.as_ref().map(Queue::number);
+        let child = Child::fork(c"sigsh-token", keep.as_slice(), |channel| match pin::standard_descriptors_to_null() {
+            Ok(()) => run(channel, setup),
+            Err(fault) => drop(channel.send(&Answer::Failed(fault))),
+        })?;
+        Ok(Token { child, timeout, deadline: after(timeout), loaded: false, queue })
     }
 
     /// Its process id.
@@ -241,16 +245,14 @@ impl Token {
     ///
     /// # Errors
     /// What `go_on` says; a [`LimitError`]; or any [`TokenError`], be it that the process ends meanwhile.
-    pub fn take_turn<E>(&mut self, queue: Option<Queue>, go_on: impl Fn() -> Result<(), E>) -> Result<(), E>
+    pub fn take_turn<E>(&mut self, go_on: impl Fn() -> Result<(), E>) -> Result<(), E>
     where
         E: From<TokenError> + From<LimitError>,
     {
-        let Some(queue) = queue else { return Ok(()) };
+        let Some(queue) = self.queue.take() else { return Ok(()) };
         self.loaded()?;
-        let taken = queue.wait(queue.patience, || {
-            if channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], after(queue::PAUSE)).map_err(TokenError::from)?
-                == [true]
-            {
+        let taken = queue.wait(queue.patience, |pause| {
+            if channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], after(pause)).map_err(TokenError::from)? == [true] {
                 self.hear()?;
             }
             go_on()
@@ -363,7 +365,6 @@ pub fn run(channel: Channel, setup: Setup<'_>) {
 
 fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let token = setup.token;
-    pin::standard_descriptors_to_null()?;
     let module = trusted::resolve(&token.module)?;
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;

@@ -55,11 +55,39 @@ pub enum TrustError {
 }
 
 /// A file that only root or the account can have written.
+#[derive(Debug)]
 pub struct Trusted {
     /// It, open for reading.
     pub file: File,
     /// Its attributes when it was opened.
     pub stat: FileStat,
+}
+
+impl Trusted {
+    /// Whether it is still the file that was opened, and as it was then: nobody has written to it, nor put another one in its place.
+    pub fn is_unchanged(&self) -> bool {
+        let what = |stat: &FileStat| {
+            let times = (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
+            (stat.st_dev, stat.st_ino, stat.st_size, stat.st_nlink, times)
+        };
+        fstat(&self.file).is_ok_and(|now| what(&now) == what(&self.stat))
+    }
+
+    /// Reads it, if it has at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`TrustError::Read`], with this path.
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, TrustError> {
+        use std::io::Read;
+        let failed = |error| TrustError::Read(path.to_owned(), error);
+        let mut bytes = Vec::new();
+        (&self.file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+        if u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
+            Ok(bytes)
+        } else {
+            Err(failed(std::io::Error::other(format!("it is larger than {limit} bytes"))))
+        }
+    }
 }
 
 /// Opens a trusted regular file; the last component must not be a link.
@@ -86,15 +114,7 @@ pub fn open(path: &Path) -> Result<Trusted, TrustError> {
 /// # Errors
 /// Any [`TrustError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, TrustError> {
-    use std::io::Read;
-    let failed = |error| TrustError::Read(path.to_owned(), error);
-    let mut bytes = Vec::new();
-    open(path)?.file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
-        Ok(bytes)
-    } else {
-        Err(failed(std::io::Error::other(format!("it is larger than {limit} bytes"))))
-    }
+    open(path)?.read(path, limit)
 }
 
 /// Follows links to a file that somebody else, the dynamic loader, will open by name; returns its name without links.

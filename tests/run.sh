@@ -36,10 +36,9 @@ done
 # shellcheck disable=SC2086 # a list of words
 [ -z "$missing" ] || step "missing packages" install_packages $missing
 
-step format cargo fmt --check
-step format cargo fmt --check --manifest-path fuzz/Cargo.toml
+step format cargo fmt --all --check
 step scripts shellcheck .ci/run sshd/*.sh tests/*.sh
-step lints cargo clippy --quiet --all-targets --locked -- -D warnings
+step lints cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 if command -v cargo-deny >/dev/null; then
     step dependencies cargo deny check bans licenses sources
 else

@@ -23,7 +23,10 @@ fuzz_target!(|data: &[u8]| {
             let salt = key.salt().unwrap();
             let draft = Draft::new(&key, Form::Binary, salt, HashState::salted(hash, salt.as_ref()), now).unwrap();
             assert!(draft.to_sign().unwrap().1.len() <= 128);
-            let _ = draft.complete(bytes, false);
+            // A salt is random: such a run could not be repeated.
+            if salt.is_none() {
+                let _ = draft.complete(bytes, false);
+            }
             let _ = key.held(None);
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),

@@ -5,11 +5,8 @@ use super::values::SshFingerprint;
 use super::{ConfigError, Location};
 use crate::identity::Login;
 use crate::identity::certificate::Certificate;
-use crate::trusted::{self, TrustError};
-use nix::sys::stat::{FileStat, fstat};
+use crate::trusted::{self, Trusted};
 use ssh_key::{HashAlg, PublicKey};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// The longest list in bytes.
@@ -24,12 +21,8 @@ pub struct Revoked {
     keys: Vec<SshFingerprint>,
     serials: Vec<(u64, u64)>,
     ids: Vec<Vec<u8>>,
-    source: Option<Source>,
+    source: Option<Trusted>,
 }
-
-/// The file, and what it was when it was opened.
-#[derive(Debug)]
-struct Source(File, FileStat);
 
 impl Revoked {
     /// Reads the list, and keeps its file open.
@@ -38,15 +31,10 @@ impl Revoked {
     /// [`ConfigError::Trust`], [`ConfigError::Wrong`].
     pub fn open(path: &Path) -> Result<Revoked, ConfigError> {
         let opened = trusted::open(path)?;
-        let mut bytes = Vec::new();
-        let read = (&opened.file).take(MAX_FILE + 1).read_to_end(&mut bytes);
-        read.map_err(|error| TrustError::Read(path.to_owned(), error))?;
+        let bytes = opened.read(path, MAX_FILE)?;
         let wrong = |line, message| ConfigError::Wrong { at: Location { file: path.to_owned(), line, column: 1 }, message };
-        if u64::try_from(bytes.len()).map_or(true, |length| length > MAX_FILE) {
-            return Err(wrong(1, format!("the list is larger than {MAX_FILE} bytes")));
-        }
         let mut revoked = Revoked::parse(&bytes).map_err(|(line, message)| wrong(line, message.to_owned()))?;
-        revoked.source = Some(Source(opened.file, opened.stat));
+        revoked.source = Some(opened);
         Ok(revoked)
     }
 
@@ -60,7 +48,14 @@ impl Revoked {
         }
         let mut revoked = Revoked::default();
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-            let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+            // ssh-keygen cuts 'id: build#7' to 'build' without a word.
+            let glued = |at: usize| at > 0 && !matches!(line.get(at - 1), Some(b' ' | b'\t'));
+            let comment = line.iter().position(|byte| *byte == b'#');
+            let names = line.trim_ascii_start().get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"id:"));
+            if names && comment.is_some_and(glued) {
+                return Err((number + 1, "a '#' begins a comment: an id with one in it cannot be named, but its serial can"));
+            }
+            let line = line.get(..comment.unwrap_or(line.len())).unwrap_or_default();
             let line = std::str::from_utf8(line).map_err(|_| (number + 1, "the line is not UTF-8"))?;
             let line = line.trim_matches([' ', '\t', '\r']);
             if !line.is_empty() {
@@ -122,11 +117,7 @@ impl Revoked {
 
     /// Whether the file is still what was read: nobody has written to it, nor put another one in its place.
     pub fn is_unchanged(&self) -> bool {
-        let what = |stat: &FileStat| {
-            let times = (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
-            (stat.st_dev, stat.st_ino, stat.st_size, stat.st_nlink, times)
-        };
-        self.source.as_ref().is_none_or(|Source(file, then)| fstat(file).is_ok_and(|now| what(&now) == what(then)))
+        self.source.as_ref().is_none_or(Trusted::is_unchanged)
     }
 }
 
@@ -139,7 +130,7 @@ fn serials(text: &str) -> Option<(u64, u64)> {
         None => text.parse().ok(),
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (number(first)?, number(last)?);
+    let (first, last) = (number(first.trim())?, number(last.trim())?);
     (1..=last).contains(&first).then_some((first, last))
 }
 
@@ -189,6 +180,7 @@ mod tests {
             ("id: a b", 0, "a b", by_id),
             ("id: a b", 0, "a", None),
             ("id: a # not b", 0, "a", by_id),
+            ("serial: 5 - 7", 6, "a", by_serial),
             (&format!("hash: {OTHER}"), 0, "a", Some("the key of the certificate authority")),
             (&format!("hash: {}", OTHER.replace("47", "48")), 0, "a", Some("the key of the ssh certificate")),
         ] {
@@ -208,6 +200,7 @@ mod tests {
             "serial:",
             "serial: 09",
             "id:",
+            "id: build#7",
             "hash: MD5:00",
             "hash:",
             "key: x",

@@ -268,6 +268,13 @@ impl TryFrom<String> for SshFingerprint {
     }
 }
 
+impl SshFingerprint {
+    /// Its first byte.
+    pub fn first_byte(&self) -> u8 {
+        self.0.as_bytes().first().copied().unwrap_or_default()
+    }
+}
+
 impl From<ssh_key::Fingerprint> for SshFingerprint {
     fn from(fingerprint: ssh_key::Fingerprint) -> SshFingerprint {
         SshFingerprint(fingerprint)

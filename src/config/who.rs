@@ -23,7 +23,9 @@ impl TryFrom<String> for Network {
         let network =
             address.or_else(|_| text.parse::<IpNet>()).map_err(|_| "a network is such as \"192.0.2.0/24\" or \"2001:db8::/32\"")?;
         let mapped = matches!(network, IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some());
-        if mapped {
+        if matches!(network, IpNet::V6(network) if network.addr().is_unicast_link_local()) {
+            Err("a link-local address says nothing without its link".to_owned())
+        } else if mapped {
             Err("write an IPv4 address as such: peers that are mapped into IPv6 count as IPv4".to_owned())
         } else if network.trunc() == network {
             Ok(Network(network))
@@ -78,7 +80,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// A pattern of key ids, as in PATTERNS of ssh_config(5): `*` is any text, `?` one character.
+/// A pattern of key ids: `*` is any text, `?` one character. What else PATTERNS of ssh_config(5) has is refused, not misread.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pattern(WildMatch);
 
@@ -88,6 +90,9 @@ impl TryFrom<String> for Pattern {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Pattern, Self::Error> {
+        if text.starts_with('!') || text.contains(',') {
+            return Err("a pattern here has no '!' before it, and no ',' in it");
+        }
         if is_text(&text) { Ok(Pattern(WildMatch::new(&text))) } else { Err("a pattern is 1 to 255 bytes of text") }
     }
 }

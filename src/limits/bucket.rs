@@ -82,6 +82,18 @@ impl Bucket {
         }
     }
 
+    /// Puts a drop back.
+    ///
+    /// # Errors
+    /// Any [`LimitError`] but the refusals.
+    pub fn give_back(&self) -> Result<(), LimitError> {
+        let _turn = state::turn(&self.file, PATIENCE).map_err(|error| LimitError::State(self.name.clone(), error))?;
+        match self.read()? {
+            Some(record) => self.write(Record { full: self.gcra.give_back(record.full), ..record }),
+            None => Ok(()),
+        }
+    }
+
     /// How many drops there are now.
     ///
     /// # Errors

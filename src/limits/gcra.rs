@@ -40,6 +40,11 @@ impl Gcra {
         }
     }
 
+    /// The bucket with one drop more.
+    pub fn give_back(self, full: u128) -> u128 {
+        full.saturating_sub(self.interval)
+    }
+
     /// How many drops there are at `now`.
     pub fn left(self, full: u128, now: u128) -> u64 {
         let room = self.window.saturating_sub(self.sane(full, now).saturating_sub(now));

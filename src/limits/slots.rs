@@ -6,6 +6,7 @@ use crate::state::State;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// The places, and our way to one of them.
 pub struct Slots {
@@ -22,6 +23,11 @@ impl Slots {
     pub fn open(state: &State, name: &str, number: u64) -> Result<Slots, LimitError> {
         let file = state.file(name).map_err(|error| LimitError::State(name.to_owned(), error))?;
         Ok(Slots { file, name: name.to_owned(), number })
+    }
+
+    /// The descriptor's number: a process that inherits it holds the place, too.
+    pub fn number(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 
     /// Takes a place, without waiting. `false` when all are taken.

@@ -68,11 +68,6 @@ impl<'a> Draft<'a> {
         to_sign(self.key.key(), self.state.algorithm(), &self.digest)
     }
 
-    /// When it was made.
-    pub fn created(&self) -> SystemTime {
-        self.created
-    }
-
     /// What stands before the text in a cleartext-signed message (RFC 9580 §7): the name of the hash for verifiers of v4, which may want
     /// it; in v6 nobody does (RFC 9580 §6.2.2.3).
     pub fn cleartext_head(&self) -> String {
@@ -92,7 +87,7 @@ impl<'a> Draft<'a> {
         let prefix = [self.digest.first(), self.digest.get(1)].map(|byte| byte.copied().unwrap_or_default());
         let mut bytes = self.packet(self.kind, prefix, value)?.to_vec().map_err(library)?;
         if armored {
-            bytes = wrap(&bytes).map_err(|error| OpenpgpError::Library(error.to_string()))?;
+            bytes = wrap(&bytes, self.key.version()).map_err(|error| OpenpgpError::Library(error.to_string()))?;
         }
         self.check(&bytes, armored)?;
         Ok(bytes)
@@ -119,7 +114,7 @@ impl<'a> Draft<'a> {
         let failed = |error: openpgp::anyhow::Error| OpenpgpError::SelfCheck(one_line(&error));
         let binary =
             if armored { unwrap(bytes).map_err(|error| OpenpgpError::SelfCheck(error.to_string()))? } else { bytes.to_vec() };
-        if armored && wrap(&binary).ok().as_deref() != Some(bytes) {
+        if armored && wrap(&binary, self.key.version()).ok().as_deref() != Some(bytes) {
             return wrong("an armor with more in it");
         }
         let PacketParserResult::Some(parser) = PacketParser::from_bytes(&binary).map_err(failed)? else {
@@ -196,8 +191,12 @@ fn finish(
     Ok(state.finish())
 }
 
-fn wrap(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+fn wrap(bytes: &[u8], version: Version) -> std::io::Result<Vec<u8>> {
     let mut writer = armor::Writer::new(Vec::new(), armor::Kind::Signature).map_err(std::io::Error::other)?;
+    if version == Version::V6 {
+        // RFC 9580 §6.1: no checksum behind a signature of version 6.
+        writer.set_profile(openpgp::Profile::RFC9580).map_err(std::io::Error::other)?;
+    }
     writer.write_all(bytes)?;
     writer.finalize().map_err(std::io::Error::other)
 }
@@ -265,7 +264,7 @@ mod tests {
     }
 
     fn refuses(draft: &Draft<'_>, bytes: &[u8], what: &str) {
-        for (bytes, armored) in [(bytes.to_vec(), false), (wrap(bytes).unwrap(), true)] {
+        for (bytes, armored) in [(bytes.to_vec(), false), (wrap(bytes, draft.key.version()).unwrap(), true)] {
             let outcome = draft.check(&bytes, armored);
             assert!(matches!(outcome, Err(OpenpgpError::SelfCheck(_))), "{what}, armored {armored}: {outcome:?}");
         }
@@ -284,7 +283,7 @@ mod tests {
     fn a_good_signature_stands_the_check() {
         each(&ALL, |draft, good| {
             draft.check(good, false).unwrap();
-            draft.check(&wrap(good).unwrap(), true).unwrap();
+            draft.check(&wrap(good, draft.key.version()).unwrap(), true).unwrap();
         });
     }
 
@@ -396,7 +395,7 @@ mod tests {
     #[test]
     fn the_armor_is_exactly_ours() {
         each(&[CipherSuite::Cv25519], |draft, good| {
-            let armor = String::from_utf8(wrap(good).unwrap()).unwrap();
+            let armor = String::from_utf8(wrap(good, draft.key.version()).unwrap()).unwrap();
             for bad in [
                 armor.replace("SIGNATURE", "MESSAGE"),
                 armor.replacen("\n\n", "\nComment: x\n\n", 1),

@@ -41,7 +41,6 @@ pub fn run(channel: Channel, setup: Setup<'_>, algorithm: Algorithm, label: &str
 
 fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answer, Fault> {
     let token = setup.token;
-    pin::standard_descriptors_to_null()?;
     let path = trusted::resolve(&token.module)?;
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;

@@ -7,10 +7,11 @@ use crate::config::values::Name;
 use crate::limits::LimitError;
 use crate::limits::slots::Slots;
 use crate::state::State;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-/// How long one that waits pauses before it looks again.
-pub const PAUSE: Duration = Duration::from_millis(5);
+/// How long one that waits pauses before it looks again: the longer it has waited, the longer.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
 
 /// The way to a token's places.
 pub struct Queue {
@@ -29,18 +30,29 @@ impl Queue {
         token.sessions().map(open).transpose()
     }
 
+    /// The descriptor's number, for the process that holds the place as well.
+    pub fn number(&self) -> RawFd {
+        self.slots.number()
+    }
+
     /// Takes a place within this time, and makes a pause between two looks. `false` when there was none. The place is kept until
     /// this is dropped.
     ///
     /// # Errors
     /// What `pause` says; [`LimitError::Io`].
-    pub fn wait<E: From<LimitError>>(&self, patience: Duration, mut pause: impl FnMut() -> Result<(), E>) -> Result<bool, E> {
+    pub fn wait<E: From<LimitError>>(
+        &self,
+        patience: Duration,
+        mut pause: impl FnMut(Duration) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let [mut next, longest] = PAUSES;
         let until = after(patience);
         loop {
             match self.slots.take()? {
-                false if Instant::now() < until => pause()?,
+                false if Instant::now() < until => pause(next)?,
                 taken => return Ok(taken),
             }
+            next = (next * 5 / 4).min(longest);
         }
     }
 }

@@ -103,7 +103,7 @@ fn a_mistake_is_told_with_its_place() {
             "22:9: write an IPv4 address as such: peers that are mapped into IPv6 count as IPv4",
         ),
         ("max-size =", "request = \"\"\nmax-size =", "22:11: a request that is empty cannot say what an empty one means"),
-        ("max-size =", "request = \"# x\"\nmax-size =", "22:11: a request that is empty cannot say what an empty one means"),
+        ("max-size =", "request = \"# x\"\nmax-size =", "22:11: the request has a comment"),
         ("max-size =", "request = \"sing\"\nmax-size =", "22:11: this is not a request"),
         ("max-size =", "request = \"sign --size x\"\nmax-size =", "22:11: an option of the request has a wrong value"),
         ("max-size =", "request = \"sign \u{fc}\"\nmax-size =", "22:11: the request holds a character that is not printable ASCII"),

@@ -313,7 +313,9 @@ impl End {
         if code == 0 {
             assert!(!self.output.stdout.is_empty() && err.is_empty());
             let signs = self.output.stdout.first() == Some(&SIGNATURE)
-                || self.output.stdout.starts_with(b"-----BEGIN PGP SIGNATURE-----\n");
+                || [&b"-----BEGIN PGP SIGNATURE-----\n"[..], b"-----BEGIN PGP SIGNED MESSAGE-----\n"]
+                    .iter()
+                    .any(|armor| self.output.stdout.starts_with(armor));
             assert_eq!(events, if signs { vec!["intent", "signed"] } else { vec![] });
             assert!(signs || !self.must_sign);
         } else {

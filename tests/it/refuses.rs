@@ -315,6 +315,8 @@ fn what_is_no_request() {
         ("sign 'open", "a quote in the request is not closed"),
         ("sign \"open", "a quote in the request is not closed"),
         ("sign open\\", "a quote in the request is not closed"),
+        ("sign --name build #7 --size 100", "the request has a comment"),
+        ("# sign", "the request has a comment"),
         ("''", NO_REQUEST),
     ] {
         let outcome = unread(world().session("build1", request));

@@ -331,8 +331,9 @@ fn a_waiting_session_is_confined() {
     let mut monitor = kinds(0);
     monitor.sort();
     let (refusals, sessions, lock) = (state("refusals.build1"), state("sessions.build1"), state("ledger.lock"));
-    let ledger = "/var/lib/sigsh/ledger.jsonl";
-    let expected = [null, text, ledger, ledger, &lock, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
+    let (ledger, certificate) = ("/var/lib/sigsh/ledger.jsonl", "/etc/sigsh/ed25519.pgp");
+    let expected =
+        [null, certificate, text, ledger, ledger, &lock, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
     assert_eq!(monitor, expected, "the monitor: two channels, the journal, the ledger, and what it shares with other sessions");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();

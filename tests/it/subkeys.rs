@@ -383,7 +383,9 @@ fn a_token_that_shows_no_public_key() {
 #[test]
 fn an_upload_that_outlives_the_key() {
     world();
-    let end = now() + 6;
+    // The first of them makes the token, which takes its time.
+    Maker::new(FOR_EVER).subkey(A, MADE, FOR_EVER).configure("a");
+    let end = now() + 10;
     let made = end - 100;
     let rows = [
         (Maker::new(lasts(end - MADE)).subkey(A, MADE, FOR_EVER), "the certificate expired on "),
@@ -410,24 +412,26 @@ fn check(config: &Path) -> (Option<i32>, Vec<String>) {
 
 #[test]
 fn check_tells_of_subkeys_and_warns_in_time() {
-    let age = now() - MADE;
+    // Half a day more: the days that are left are counted later.
+    let (now, spare) = (now(), DAY / 2);
+    let age = now - MADE;
     let of =
         format!("key 'k' signs; subkey {} of certificate {} of Release <release@example.org>", fpr(A, MADE), fpr(PRIMARY, MADE));
-    let soon = |days| format!("it expires on {}, in {days} days; extend it, or replace it", day(now() + (days * DAY) + 60));
+    let soon = |days| format!("it expires on {}, in {days} days; extend it, or replace it", day(now + days * DAY + spare));
     for (maker, until, days) in [
         (Maker::new(FOR_EVER).subkey(A, MADE, FOR_EVER), "without expiry".to_owned(), None),
-        (Maker::new(FOR_EVER).subkey(A, MADE, lasts(age + 61 * DAY)), format!("until {}", day(now() + 61 * DAY)), None),
+        (Maker::new(FOR_EVER).subkey(A, MADE, lasts(age + 61 * DAY)), format!("until {}", day(now + 61 * DAY)), None),
         (
-            Maker::new(FOR_EVER).subkey(A, MADE, lasts(age + 59 * DAY + 60)),
-            format!("until {}", day(now() + 59 * DAY + 60)),
+            Maker::new(FOR_EVER).subkey(A, MADE, lasts(age + 59 * DAY + spare)),
+            format!("until {}", day(now + 59 * DAY + spare)),
             Some(59),
         ),
         (
-            Maker::new(lasts(age + 10 * DAY + 60)).subkey(A, MADE, FOR_EVER),
-            format!("until {}", day(now() + 10 * DAY + 60)),
+            Maker::new(lasts(age + 10 * DAY + spare)).subkey(A, MADE, FOR_EVER),
+            format!("until {}", day(now + 10 * DAY + spare)),
             Some(10),
         ),
-        (Maker::new(FOR_EVER).subkey(A, MADE, bound(age + DAY + 60)), format!("until {}", day(now() + DAY + 60)), Some(1)),
+        (Maker::new(FOR_EVER).subkey(A, MADE, bound(age + DAY + spare)), format!("until {}", day(now + DAY + spare)), Some(1)),
     ] {
         let (code, lines) = check(&maker.configure("a").0);
         let mut expected = vec![format!("ok: {of}, {until}")];

@@ -8,7 +8,7 @@ use sigsh::channel::Channel;
 use sigsh::config::values::Name;
 use sigsh::config::{Config, Key, Token as TokenConfig};
 use sigsh::state::State;
-use sigsh::token::queue::{PAUSE, Queue};
+use sigsh::token::queue::Queue;
 use sigsh::token::{Answer, Fault, Setup, Token, generate, run};
 use std::ffi::CString;
 use std::thread::sleep;
@@ -58,7 +58,7 @@ pub(crate) fn generator(
 fn fork(config: &Config, key: &Key, token: &TokenConfig, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, AdminError> {
     let user = find(config)?;
     let setup = Setup { name: config.token_name(key), token, key: &key.uri, state: config.audit.state() };
-    Ok(Token::fork(setup, |channel, setup| {
+    Ok(Token::fork(setup, None, |channel, setup| {
         // The monitor learns of a failure by the process being gone.
         if enter(user.as_ref()).is_err() {
             return;
@@ -74,8 +74,8 @@ fn fork(config: &Config, key: &Key, token: &TokenConfig, run: impl FnOnce(Channe
 /// longer than its parent waits for it.
 fn turn(setup: &Setup<'_>) -> Result<Option<Queue>, Fault> {
     let Some(queue) = Queue::open(&State::open(setup.state)?, setup.name, setup.token)? else { return Ok(None) };
-    let pause = || -> Result<(), Fault> {
-        sleep(PAUSE);
+    let pause = |pause| -> Result<(), Fault> {
+        sleep(pause);
         Ok(())
     };
     if queue.wait(setup.token.timeout() / 2, pause)? { Ok(Some(queue)) } else { Err(Fault::Busy) }

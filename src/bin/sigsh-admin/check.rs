@@ -77,8 +77,16 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
     journald::settings(&mut findings);
     let certificates = config.clients().any(|(_, client)| client.ssh_ca.is_some());
     sshd::settings(&mut findings, &config.account, &options.sshd_config, certificates);
-    // What is wrong with the list was found above.
-    let revoked = config.revoked().unwrap_or_default();
+    let revoked = match config.revoked() {
+        Ok(revoked) => revoked,
+        Err(error) => {
+            // Where the account has read it, this user may still be stricter.
+            if good {
+                findings.error(&format!("revoked keys: {error}"));
+            }
+            return Ok(false);
+        }
+    };
     client::warnings(&mut findings, &config, &revoked);
     if let Some(name) = &options.client {
         match config.clients().find(|(other, _)| ***other == **name) {

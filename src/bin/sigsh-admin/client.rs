@@ -96,6 +96,9 @@ pub(crate) fn read(path: &Path) -> Result<Login, String> {
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     file.take(MAX_FILE).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count() > 1 {
+        return Err("a file with more than one line; give it one key".to_owned());
+    }
     let words = text.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ");
     Login::parse(&format!("publickey {words}\n")).map_err(|_| "neither a key nor a certificate that sigsh understands".to_owned())
 }

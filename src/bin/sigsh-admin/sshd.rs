@@ -64,10 +64,14 @@ pub(crate) fn settings(findings: &mut Findings, account: &str, config: &Path, ce
         let literal = pattern.split(['*', '?']).next().unwrap_or_default();
         let wild = literal.len() < pattern.len();
         literal.starts_with("LD_")
-            || ["LD_", "GLIBC_TUNABLES"].iter().any(|name| name == &literal || wild && name.starts_with(literal))
+            || ["LD_", "GLIBC_TUNABLES", "SSH_USER_AUTH", "SSH_CONNECTION", "SSH_CLIENT", "SSH_ORIGINAL_COMMAND"]
+                .iter()
+                .any(|name| name == &literal || wild && name.starts_with(literal))
     };
     if let Some(open) = values("acceptenv").into_iter().flat_map(|line| line.split(' ')).find(fits) {
-        findings.error(&format!("sshd: AcceptEnv {open} lets clients choose libraries that the loader puts into sigsh"));
+        findings.error(&format!(
+            "sshd: AcceptEnv {open} lets clients choose libraries that the loader puts into sigsh, or say who they are"
+        ));
         wrong += 1;
     }
     let trusted = values("trustedusercakeys").iter().any(|file| *file != "none");
