@@ -136,6 +136,11 @@ fn line(boot: &str, record: Record) -> String {
     format!("{boot:36} {:039} {:020}\n", record.full, record.refused)
 }
 
+/// How many were refused since the last that was not, by a bucket's file.
+pub fn refused(line: &[u8]) -> Option<u64> {
+    parse(line.get(..LINE)?).map(|(_, record)| record.refused)
+}
+
 fn parse(text: &[u8]) -> Option<(&str, Record)> {
     let text = str::from_utf8(text).ok()?;
     let mut words = text.trim_end_matches('\n').split(' ');

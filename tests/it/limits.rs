@@ -135,6 +135,26 @@ fn whatever_is_granted_counts_and_nothing_else() {
     }
 }
 
+/// A host that cannot sign takes nothing from its clients for that; what a client has spoilt, it has spent.
+#[test]
+fn what_this_host_could_not_make_is_given_back() {
+    world();
+    let (_, audit) = state();
+    let rate = (LIMITED, with("rate = \"1/d\"\nburst = 2"));
+    let with_uri = |uri: &str| changed(&[(rate.0, rate.1.as_str()), ("[audit]\n", &audit), ("pkcs11:token=release", uri)]);
+    let (good, absent) = (with_uri("pkcs11:token=release"), with_uri("pkcs11:token=absent"));
+    let missing = changed(&[(rate.0, &rate.1), ("[audit]\n", &audit), ("/etc/sigsh/ed25519.pgp", "/etc/sigsh/absent.pgp")]);
+    for _ in 0..3 {
+        assert_eq!(sign(&missing).code, Some(78));
+    }
+    assert_eq!(told_left(&good), 2);
+    // Here an intent was recorded: who can tell what the token has done?
+    assert_eq!(sign(&absent).code, Some(69));
+    assert_eq!(told_left(&good), 1);
+    assert_eq!(limited(&good, "sign --size 9").run(b"artifact").code, Some(65));
+    assert_eq!((told_left(&good), sign(&good).code), (0, Some(75)));
+}
+
 /// `burst` of them sign, whoever comes first, and the count survives sessions that are killed.
 fn exactly(burst: usize, number: usize, killed: usize) {
     world();
@@ -544,6 +564,10 @@ fn refusals_are_recorded_up_to_a_rate_and_the_rest_is_counted() {
         let records = recorded(&format!("192.0.2.9:{port}"));
         assert_eq!(records.len(), 3, "{client}: {records:#?}");
         assert!(records.iter().all(|record| record.get("SIGSH_SUPPRESSED").is_none()));
+        let told = check(&config, "limited");
+        let left_out =
+            |line: &str| line.starts_with("warning: refusals") && line.ends_with(": 7 refusals or failures have no record");
+        assert!(told.lines().any(left_out), "{told}");
         // As if the machine had been booted again.
         let is_its = |name: &str| if client == "limited" { name == "refusals.limited" } else { name.starts_with("refusals-") };
         let mut files = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());

@@ -139,6 +139,7 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
         findings.outcome(&format!("revoked keys {}", list.display()), config.revoked().map(entries));
     }
     crate::ledger::check(findings, config);
+    crate::limits::left_out(findings, config);
     for (name, key) in config.keys() {
         owned_by_root(findings, &key.certificate);
         if let Some((_, _, token)) = config.key(name) {

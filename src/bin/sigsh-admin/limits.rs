@@ -5,7 +5,7 @@ use crate::check::Findings;
 use nix::unistd::User;
 use sigsh::config::values::{Name, Rate};
 use sigsh::config::{Client, Config};
-use sigsh::limits::Signatures;
+use sigsh::limits::{Signatures, bucket};
 use sigsh::process::Child;
 use sigsh::state::State;
 use std::error::Error;
@@ -19,6 +19,19 @@ pub(crate) fn tell(findings: &mut Findings, config: &Config, user: Option<&User>
     match left(config, user, name, (rate, burst)) {
         Ok(left) => findings.ok(&format!("client '{name}': {rate} signatures, at most {burst} at once; {left} left now")),
         Err(reason) => findings.error(&format!("client '{name}': nobody can tell how many signatures are left: {reason}")),
+    }
+}
+
+/// Warns of records that were left out, and that no later record has told of yet. As the account.
+pub(crate) fn left_out(findings: &mut Findings, config: &Config) {
+    let Ok(entries) = std::fs::read_dir(config.audit.state()) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with("refusals")) else {
+            continue;
+        };
+        if let Some(number) = std::fs::read(&path).ok().and_then(|line| bucket::refused(&line)).filter(|number| *number > 0) {
+            findings.warning(&format!("{name}: {number} refusals or failures have no record"));
+        }
     }
 }
 
