@@ -100,6 +100,13 @@ impl Field {
     pub const DATE: Field = Field("SIGSH_DATE");
 }
 
+impl Field {
+    /// Whether somebody else chose it, and how long it is.
+    fn is_free_text(self) -> bool {
+        [Field::REQUEST, Field::NAME, Field::CERT_ID, Field::PRINCIPALS].contains(&self)
+    }
+}
+
 /// The longest value of a field in bytes. Where all of them together exceed 4 KiB, the journal leaves out the last.
 const MAX_VALUE: usize = 768;
 
@@ -231,7 +238,9 @@ impl Audit {
         }
         // First what must not be missing where a record is so long that it is cut.
         facts.extend(more);
-        facts.extend(self.facts.iter().filter(|(_, value)| !value.is_empty()).map(|(field, value)| (field.0, value.as_str())));
+        let known = self.facts.iter().filter(|(_, value)| !value.is_empty());
+        let (free, own): (Vec<_>, Vec<_>) = known.partition(|(field, _)| field.is_free_text());
+        facts.extend(own.into_iter().chain(free).map(|(field, value)| (field.0, value.as_str())));
         let kept = keep(&mut keeping, event, &facts);
         if kept.is_ok() {
             self.keeping = keeping;

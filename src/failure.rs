@@ -101,9 +101,9 @@ impl Failure {
         !matches!(self.exit, Exit::Usage | Exit::Data | Exit::NoPermission)
     }
 
-    /// Whether a process of ours or the token went wrong: that is always recorded, for it may be an attack.
+    /// Whether a process of ours, the token or the ledger went wrong: that is always recorded, for it may be an attack.
     pub fn is_odd(&self) -> bool {
-        matches!(self.exit, Exit::Software | Exit::Unavailable)
+        matches!(self.exit, Exit::Software | Exit::Unavailable | Exit::Io)
     }
 
     /// Both lines, as the client sees them.

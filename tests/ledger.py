@@ -11,11 +11,10 @@ def record(raw):
         o = json.loads(raw.decode())
         again = json.dumps(o, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         datetime.datetime.strptime(o["time"][:19], "%Y-%m-%dT%H:%M:%S")
-        assert again == raw and len(raw) <= 8192 and type(o["seq"]) is int and 1 <= o["seq"] < 1 << 63
-        assert all(re.fullmatch("[a-z0-9_]+", k) and (type(v) is str or k == "seq") for k, v in o.items())
-        assert re.fullmatch("[0-9a-f]{64}", o["prev"]) and o["event"] and o["time"] >= "1970"
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", o["time"], re.ASCII)
-        return o
+        good = again == raw and len(raw) <= 8192 and type(o["seq"]) is int and 1 <= o["seq"] < 1 << 63
+        good = good and all(re.fullmatch("[a-z0-9_]+", k) and (type(v) is str or k == "seq") for k, v in o.items())
+        good = good and re.fullmatch("[0-9a-f]{64}", o["prev"]) and o["event"] and o["time"] >= "1970"
+        return o if good and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", o["time"], re.ASCII) else None
     except Exception:
         return None
 

@@ -41,9 +41,6 @@ pub enum LedgerError {
     /// Lines are missing at its end.
     #[error("the ledger was cut off: it ends before line {0}")]
     Cut(u64),
-    /// So many lines without a head are no accident.
-    #[error("the ledger has grown by more than a MiB since line {0}, the last one known to be on the disk")]
-    Far(u64),
     /// It was rotated while this session ran.
     #[error("the ledger's file was ended by 'sigsh-admin ledger rotate'")]
     Rotated(Place),

@@ -67,8 +67,11 @@ impl Lock {
     /// Moves the head on, once its line is on the disk. A head that lags behind is no harm: the next session reads a little more. So this
     /// may also fail.
     pub fn advance(&self, head: &Head) {
-        if let Ok(_turn) = turn(&self.0, HEAD_PATIENCE)
-            && self.head().is_none_or(|other| other.seq < head.seq)
+        let is_behind = || self.head().is_none_or(|other| other.seq < head.seq);
+        // Looked at without a turn first: others may have moved it on already.
+        if is_behind()
+            && let Ok(_turn) = turn(&self.0, HEAD_PATIENCE)
+            && is_behind()
         {
             let _ = self.set_head(head);
         }
@@ -80,6 +83,14 @@ impl Lock {
     /// What `pwrite(2)` says.
     pub fn set_head(&self, head: &Head) -> std::io::Result<()> {
         self.0.write_all_at(&head.record(), 0)
+    }
+
+    /// Writes the head of a file that begins: on the disk, before that file takes the place of another, whose head would not fit it.
+    ///
+    /// # Errors
+    /// What `pwrite(2)` and `fdatasync(2)` say.
+    pub fn begin(&self, head: &Head) -> std::io::Result<()> {
+        self.set_head(head).and_then(|()| self.0.sync_data())
     }
 }
 
@@ -132,26 +143,28 @@ impl Book {
         Ok(length.cast_unsigned())
     }
 
-    /// Looks at the tail, in one's turn: from the head on it must continue the chain. Without a head, from the first record that is
-    /// near enough.
+    /// Looks at the tail, in one's turn: from the head on it must continue the chain. Without a head, or with one that lags far behind
+    /// because the machine has failed, from the first record that is near enough.
     ///
     /// # Errors
-    /// [`LedgerError::Rotated`] when the file has ended; [`LedgerError::Edited`], [`LedgerError::Cut`], [`LedgerError::Far`],
+    /// [`LedgerError::Rotated`] when the file has ended; [`LedgerError::Edited`], [`LedgerError::Cut`],
     /// [`LedgerError::Empty`], [`LedgerError::Read`].
     pub fn tail(&self, head: Option<&Head>) -> Result<Tail, LedgerError> {
         let length = self.length()?;
         // A line and the newlines around it stand before what may be new.
         let line = MAX_LINE as u64 + 2;
         let window = length.saturating_sub(MAX_TAIL + line);
+        let head = head.filter(|head| length.saturating_sub(head.end) <= MAX_TAIL);
         let from = head.map_or(window, |head| head.end.saturating_sub(line).max(window));
         if length == 0 {
             return Err(LedgerError::Empty);
         }
         let bytes = self.bytes(from, length)?;
         let unended = bytes.last() != Some(&b'\n');
-        // Also where the head is already the next file's.
+        // The head is the next file's already.
         let last = bytes.strip_suffix(b"\n").unwrap_or(&bytes).rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        if let Some(line) = Line::parse(last).filter(|line| line.event() == "rotate") {
+        let ended = Line::parse(last).filter(|line| line.event() == "rotate");
+        if let Some(line) = ended.filter(|line| head.is_some_and(|head| head.seq > line.seq)) {
             return Err(LedgerError::Rotated(Place::at(&line, last)));
         }
         let (mut place, rest) = match head {
@@ -159,15 +172,34 @@ impl Book {
                 if head.end > length {
                     return Err(LedgerError::Cut(head.seq));
                 }
-                if length - head.end > MAX_TAIL {
-                    return Err(LedgerError::Far(head.seq));
-                }
                 at_head(head, &bytes, from).ok_or(LedgerError::Edited(head.seq, "it was changed".to_owned()))?
             }
             None => first_record(&bytes, from > 0).ok_or(LedgerError::Empty)?,
         };
         follow(&mut place, rest)?;
+        if place.ended {
+            return Err(LedgerError::Rotated(place));
+        }
         Ok(Tail { place, length, unended })
+    }
+
+    /// The tail as it is, whatever became of the lines before it: behind the last record that is near enough.
+    ///
+    /// # Errors
+    /// [`LedgerError::Empty`], [`LedgerError::Read`].
+    pub fn tail_as_it_is(&self) -> Result<Tail, LedgerError> {
+        let length = self.length()?;
+        let bytes = self.bytes(length.saturating_sub(MAX_TAIL), length)?;
+        let mut place: Option<Place> = None;
+        for line in bytes.strip_suffix(b"\n").unwrap_or(&bytes).split(|byte| *byte == b'\n') {
+            match (Line::parse(line), &mut place) {
+                (Some(record), _) => place = Some(Place::at(&record, line)),
+                (None, Some(place)) => place.pass(hash(line)),
+                (None, None) => {}
+            }
+        }
+        let unended = bytes.last() != Some(&b'\n');
+        Ok(Tail { place: place.ok_or(LedgerError::Empty)?, length, unended })
     }
 
     fn bytes(&self, from: u64, to: u64) -> Result<Vec<u8>, LedgerError> {

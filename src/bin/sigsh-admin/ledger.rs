@@ -25,7 +25,11 @@ pub(crate) enum Command {
     /// Make the ledger, with its first line
     Init,
     /// End the ledger's file, and begin a new one that continues it
-    Rotate,
+    Rotate {
+        /// Go on from the last line as it is, where sessions refuse the ledger; the reason is recorded
+        #[arg(long)]
+        accept: bool,
+    },
     /// Print place and hash of the last line, SEQ:HASH, to be kept on another host
     Head,
     /// Walk over all lines, and say what is proved by that
@@ -38,7 +42,7 @@ pub(crate) fn run(command: &Command, path: &Path) -> Result<bool, AdminError> {
     let config = || Config::for_admin(path, false);
     match command {
         Command::Init => file::init(&config()?).map(|()| true),
-        Command::Rotate => file::rotate(&config()?).map(|()| true),
+        Command::Rotate { accept } => file::rotate(&config()?, *accept).map(|()| true),
         Command::Head => {
             let config = config()?;
             as_account(account::find(&config)?.as_ref(), &[], |_| match head(&config) {

@@ -4,6 +4,7 @@ use super::path;
 use crate::{AdminError, account};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
+use nix::poll::PollFlags;
 use nix::sys::stat::{Mode, fchmod, fstatat};
 use nix::unistd::{UnlinkatFlags, User, fchown, fsync, unlinkat};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
@@ -11,13 +12,17 @@ use serde::{Deserialize, Serialize};
 use sigsh::audit::ledger::LedgerError;
 use sigsh::audit::ledger::chain::Place;
 use sigsh::audit::ledger::file::{Book, Lock};
-use sigsh::channel::{Channel, ChannelError};
+use sigsh::channel::{self, Channel, ChannelError, after};
 use sigsh::config::Config;
 use sigsh::process::Child;
 use sigsh::trusted;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long one step of the account's process may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The ledger's names in its directory.
 struct Names {
@@ -39,6 +44,12 @@ impl Names {
 
     fn failed(&self, name: &OsStr, error: Errno) -> AdminError {
         AdminError::File(self.path.with_file_name(name), error.into())
+    }
+
+    /// Whether this is how a file is named that was rotated away: the account's process asks for it.
+    fn is_archive(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&*self.name.to_string_lossy()).and_then(|rest| rest.strip_prefix('-'));
+        rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
     }
 
     fn exists(&self, name: &OsStr) -> bool {
@@ -96,6 +107,10 @@ impl Names {
         })?;
         let gone = |error: ChannelError| AdminError::Child(error.to_string());
         loop {
+            // The account could stop it in the middle: root does not wait for ever, and its turn ends with it.
+            if channel::wait([(child.channel().as_fd(), PollFlags::POLLIN)], after(PATIENCE))? == [false] {
+                return Err(AdminError::Child("it does not go on".to_owned()));
+            }
             if let Some(outcome) = serve(child.channel().receive().map_err(gone)?)? {
                 child.channel().send(&true).map_err(gone)?;
                 child.end();
@@ -144,6 +159,8 @@ pub(super) fn init(config: &Config) -> Result<(), AdminError> {
         ask(channel, &Step::Place)
     };
     names.with_account(work, |step| match step {
+        // Somebody else may have been faster.
+        Step::Make if names.exists(&names.name) => Err(AdminError::LedgerExists(names.path.clone())),
         Step::Make => names.remove().and_then(|()| names.create()).map(|()| None),
         Step::Place => names.rename(&names.new, &names.name, RenameFlags::RENAME_NOREPLACE).map(Some),
         Step::Failed(why) => Err(AdminError::Ledger(why)),
@@ -159,11 +176,12 @@ fn begin(lock: &Lock, path: &Path, after: Option<&Place>, fields: &[(&str, &str)
     let book = Book::open(path)?;
     let (_, head) = book.begin(after, fields)?;
     book.sync()?;
-    lock.set_head(&head).map_err(|error| LedgerError::Write(error).into())
+    lock.begin(&head).map_err(|error| LedgerError::Write(error).into())
 }
 
 /// Ends the file with a line of its own, gives it another name, and begins the next. Sessions meanwhile see either file whole.
-pub(super) fn rotate(config: &Config) -> Result<(), AdminError> {
+/// With `accept`, also where the lines are not those that sessions have left.
+pub(super) fn rotate(config: &Config, accept: bool) -> Result<(), AdminError> {
     let names = Names::of(config)?;
     let new = names.path.with_file_name(&names.new);
     let archive = |place: &Place| {
@@ -177,9 +195,15 @@ pub(super) fn rotate(config: &Config) -> Result<(), AdminError> {
             return ask(channel, &Step::Left(archive(&place)));
         }
         let book = Book::open(&names.path)?;
-        let end = match book.tail(lock.head().as_ref()) {
+        let head = lock.head();
+        let end = match book.tail(head.as_ref()) {
             Ok(tail) => book.append(&tail, &[("event", "rotate")])?.0,
-            Err(LedgerError::Rotated(place)) => place,
+            // It has the next file's first line for its head, or none: a rotation was interrupted.
+            Err(LedgerError::Rotated(place)) if head.is_none_or(|head| head.seq <= place.seq + 1) => place,
+            Err(error) if accept => {
+                let reason = format!("accepted by the operator: {error}");
+                book.append(&book.tail_as_it_is()?, &[("event", "rotate"), ("reason", &reason)])?.0
+            }
             Err(error) => return Err(error.into()),
         };
         book.sync()?;
@@ -190,6 +214,9 @@ pub(super) fn rotate(config: &Config) -> Result<(), AdminError> {
     let old = names.with_account(work, |step| {
         match step {
             Step::Make => names.remove().and_then(|()| names.create()).map(|()| None),
+            Step::Exchange(old) | Step::Left(old) if !names.is_archive(&old) => {
+                Err(AdminError::Child(ChannelError::Nonsense.to_string()))
+            }
             Step::Exchange(old) => {
                 // A file with the attribute cannot be renamed.
                 names.append_only(&names.name, false);

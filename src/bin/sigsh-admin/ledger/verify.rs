@@ -7,7 +7,7 @@ use nix::unistd::{Uid, geteuid};
 use sigsh::audit::ledger::chain::{Seen, Walk, WalkError};
 use sigsh::audit::ledger::line::Hash;
 use sigsh::config::Config;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,9 +22,12 @@ pub(crate) struct Options {
     /// Compare with the journal's records of the account
     #[arg(long)]
     journal: bool,
-    /// Compare with what 'ledger head' printed, kept on another host
+    /// Compare with what 'ledger head' printed, kept on another host; may stand several times
     #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
-    head: Option<(u64, Hash)>,
+    head: Vec<(u64, Hash)>,
+    /// The same with all heads in a file, a line each; '-' is standard input
+    #[arg(long, value_name = "FILE")]
+    heads: Option<PathBuf>,
     /// Files of one chain, in order; by default those of the configured ledger
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -40,7 +43,22 @@ fn head(text: &str) -> Result<(u64, Hash), String> {
     parse().ok_or_else(|| "a head is SEQ:HASH, as 'sigsh-admin ledger head' prints it".to_owned())
 }
 
+/// All heads to compare with.
+fn heads(options: &Options) -> Result<Vec<(u64, Hash)>, AdminError> {
+    let Some(path) = &options.heads else { return Ok(options.head.clone()) };
+    let failed = |error| AdminError::File(path.clone(), error);
+    let input = if path.as_os_str() == "-" { "/dev/stdin".into() } else { path.clone() };
+    let text = std::fs::read_to_string(input).map_err(failed)?;
+    let kept = text.lines().map(|line| head(line).map_err(|error| failed(std::io::Error::other(error))));
+    let kept = kept.collect::<Result<Vec<_>, _>>()?;
+    if kept.is_empty() {
+        return Err(failed(std::io::Error::other("no head is in it")));
+    }
+    Ok([options.head.clone(), kept].concat())
+}
+
 pub(super) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
+    let heads = heads(options)?;
     // On another host there may be nothing but the files.
     let alone = !options.files.is_empty() && !options.journal && !geteuid().is_root();
     let config = if alone { None } else { Some(Config::for_admin(path, false)?) };
@@ -59,7 +77,7 @@ pub(super) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
             .transpose()
             .map_err(|error| AdminError::File("journalctl".into(), error))
             .and_then(|pipe| pipe.map(|pipe| records(pipe, &mut findings)).transpose());
-        match records.and_then(|records| walk(options, config.as_ref(), records, &mut findings)) {
+        match records.and_then(|records| walk(options, heads, config.as_ref(), records, &mut findings)) {
             Ok(()) => !findings.errors(),
             Err(error) => failed(&error),
         }
@@ -86,7 +104,10 @@ fn records(journal: impl Read, findings: &mut Findings) -> Result<HashMap<u64, S
     let mut found = HashMap::new();
     for line in BufReader::new(journal).lines() {
         let line = line.map_err(|error| AdminError::File("journalctl".into(), error))?;
-        let record: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        let Ok(record) = serde_json::from_str::<serde_json::Value>(&line) else {
+            findings.error("journalctl prints a line that is no record");
+            continue;
+        };
         let field = |name: &str| record.get(name).and_then(serde_json::Value::as_str);
         let Some(seq) = record.get("SIGSH_SEQ") else { continue };
         match (seq.as_str().and_then(|seq| seq.parse().ok()), field("SIGSH_LEDGER")) {
@@ -108,8 +129,7 @@ fn shown(text: &str) -> String {
 
 /// What others have kept of the lines, and what has been found of it so far.
 struct Kept {
-    head: Option<(u64, Hash)>,
-    met: bool,
+    heads: BTreeMap<u64, Vec<Hash>>,
     journal: HashMap<u64, String>,
     recorded: usize,
     unrecorded: u64,
@@ -119,13 +139,19 @@ struct Kept {
 
 fn walk(
     options: &Options,
+    heads: Vec<(u64, Hash)>,
     config: Option<&Config>,
     journal: Option<HashMap<u64, String>>,
     findings: &mut Findings,
 ) -> Result<(), AdminError> {
     let last_recorded = journal.as_ref().map(|journal| journal.keys().max().copied());
+    let last_head = heads.iter().map(|(seq, _)| *seq).max();
     let journal = journal.unwrap_or_default();
-    let mut kept = Kept { head: options.head, met: false, recorded: journal.len(), journal, unrecorded: 0, first: 0, torn: 0 };
+    let mut by_place: BTreeMap<u64, Vec<Hash>> = BTreeMap::new();
+    for (seq, hash) in heads {
+        by_place.entry(seq).or_default().push(hash);
+    }
+    let mut kept = Kept { heads: by_place, recorded: journal.len(), journal, unrecorded: 0, first: 0, torn: 0 };
     let mut walk = Walk::default();
     for (path, input) in parts(&options.files, config)? {
         match walk.file(input, |seen| kept.compare(seen, &path, findings)) {
@@ -137,7 +163,16 @@ fn walk(
             Err(WalkError::Read(error)) => return Err(AdminError::File(path, error)),
         }
     }
-    kept.conclude(&walk, last_recorded, findings);
+    let before = kept.missing(&walk, last_recorded.is_some(), findings);
+    if !findings.errors()
+        && options.files.is_empty()
+        && let Some(Err(error)) = config.map(super::last_line)
+    {
+        findings.error(&format!("sessions are refused by it: {error}"));
+    }
+    if !findings.errors() {
+        kept.conclude(before, &walk, last_head, last_recorded, findings);
+    }
     Ok(())
 }
 
@@ -153,11 +188,8 @@ impl Kept {
                 findings.warning(&format!("{} is torn: no record, but a part of the chain", at()));
             }
         }
-        if let Some((_, hash)) = self.head.filter(|(seq, _)| *seq == seen.seq) {
-            self.met = true;
-            if hash != seen.hash {
-                findings.error(&format!("{} is not the one of the head: it was rewritten", at()));
-            }
+        if self.heads.remove(&seen.seq).is_some_and(|hashes| hashes.iter().any(|hash| *hash != seen.hash)) {
+            findings.error(&format!("{} is not the one of the head: it was rewritten", at()));
         }
         match self.journal.remove(&seen.seq) {
             Some(hash) if hash == hex::encode(seen.hash) => {}
@@ -166,28 +198,35 @@ impl Kept {
         }
     }
 
-    /// Outer option of `last_recorded`: whether the journal was asked.
-    fn conclude(mut self, walk: &Walk, last_recorded: Option<Option<u64>>, findings: &mut Findings) {
+    /// Tells what was kept of lines that are not there, and returns how many the journal knows from before the first of them.
+    fn missing(&mut self, walk: &Walk, with_journal: bool, findings: &mut Findings) -> usize {
         let first = self.first;
         let before = self.journal.extract_if(|seq, _| *seq < first).count();
         if let Some(seq) = self.journal.keys().min() {
             let lines = self.journal.len();
             findings.error(&format!("{lines} lines that the journal knows are missing, the first of them {seq}"));
         }
-        let (last, time) = walk.place().map_or((0, ""), |place| (place.seq, place.time.as_str()));
-        if let Some((seq, _)) = self.head.filter(|_| !self.met) {
+        let last = walk.place().map_or(0, |place| place.seq);
+        if let Some(seq) = self.heads.keys().next() {
             findings.error(&format!("line {seq} of the head is missing: the lines are {first} to {last}"));
         }
-        if findings.errors() {
-            return;
+        if with_journal && self.recorded == before && self.unrecorded > 0 {
+            findings.error("the journal knows none of these lines: nothing could be compared");
         }
+        before
+    }
+
+    /// Outer option of `last_recorded`: whether the journal was asked.
+    fn conclude(self, before: usize, walk: &Walk, last_head: Option<u64>, last_recorded: Option<Option<u64>>, findings: &Findings) {
+        let (last, time) = walk.place().map_or((0, ""), |place| (place.seq, place.time.as_str()));
+        let first = self.first;
         findings.ok(&format!("lines {first} to {last}, the last of {time}, are one chain"));
         if last_recorded.is_some() {
             findings.ok(&format!("the journal knows {} of these lines by the same hashes", self.recorded - before));
         }
         let warnings = [
             (self.torn, "lines are torn, as a crash or a full disk leaves them"),
-            (walk.open(), "intents have no end: their sessions were killed, or run still"),
+            (walk.open(), "intents have no end: their sessions were killed, run still, or could not write on"),
             (
                 self.unrecorded * u64::from(last_recorded.is_some()),
                 "lines of sessions have no record in the journal: it was not reached, or has deleted them",
@@ -197,16 +236,17 @@ impl Kept {
         for (count, what) in warnings.into_iter().filter(|(count, _)| *count > 0) {
             findings.warning(&format!("{count} {what}"));
         }
-        proved(self.head.map(|(seq, _)| seq), last_recorded.flatten().filter(|seq| *seq >= first));
+        proved(last_head, last_recorded.flatten().filter(|seq| *seq >= first));
     }
 }
 
 /// What all this proves, and what it does not.
 fn proved(head: Option<u64>, journal: Option<u64>) {
-    for (seq, keeper) in [(head, "whoever kept this head"), (journal, "the journal")] {
-        if let Some(seq) = seq {
-            println!("proved: up to line {seq} nothing was rewritten or cut off, if {keeper} is to be believed");
-        }
+    if let Some(seq) = head {
+        println!("proved: since the heads were kept, nothing up to their lines, the last of them {seq}, was rewritten or cut off");
+    }
+    if let Some(seq) = journal {
+        println!("proved: since the journal has records of them, no line up to {seq} that it knows was rewritten or cut off");
     }
     match head.max(journal) {
         Some(seq) => println!("not proved: that nothing behind line {seq} was rewritten or cut off"),
