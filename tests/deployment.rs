@@ -63,7 +63,7 @@ fn the_commands_of_the_readme_end_with_a_good_signature() {
     let checkout = env!("CARGO_MANIFEST_DIR");
     let readme = std::fs::read_to_string(format!("{checkout}/README.md")).unwrap();
     let blocks = blocks(&readme);
-    assert_eq!(blocks.len(), 12, "README has other blocks than expected: {blocks:#?}");
+    assert_eq!(blocks.len(), 13, "README has other blocks than expected: {blocks:#?}");
     for command in ["install.sh", "key generate", "certificate create", "sigsh-admin check", "gpgv", "journalctl"] {
         assert!(blocks.iter().any(|block| block.contains(command)), "{command}");
     }
