@@ -47,6 +47,7 @@ fi
 step fuzzing sh tests/fuzz.sh 2
 step build cargo build --quiet --release --locked
 
+step demonstration sh sshd/demo.sh
 step "Debian 13" sh tests/trixie.sh
 
 # The tests drive what is shipped: a debug build makes other system calls.

@@ -290,14 +290,19 @@ fn the_shipped_example_is_right() {
     let source = fs::read_to_string("sshd/sigsh.toml").unwrap();
     let path = place("sigsh.toml");
     fs::write(&path, &source).unwrap();
+    let clients = |config: &Config| config.clients().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(clients(&Config::for_admin(&path, true).unwrap()), ["build1"]);
+    // With all that can be switched on.
+    let all = crate::docs::switched_on(&source);
+    fs::write(&path, &all).unwrap();
     let config = Config::for_admin(&path, true).unwrap();
     assert_eq!(config.account, "signer");
     assert_eq!(config.keys().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["release"]);
-    assert_eq!(config.clients().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["build1", "ci", "cron"]);
+    assert_eq!(clients(&config), ["build1", "ci", "cron"]);
     assert_eq!(fs::read_to_string("/usr/share/doc/sigsh/sigsh.toml").unwrap(), source);
     assert_eq!(DEFAULT, CONFIG);
     // What is left out has the value that stands there: the example tells the defaults.
-    let bare = source.lines().filter(|line| {
+    let bare = all.lines().filter(|line| {
         ![
             "require =",
             "max-size =",
