@@ -422,7 +422,8 @@ impl Calls {
             let (pid, call) = line.split_once(' ').unwrap();
             let call = call.trim_start();
             assert!(!call.contains("SIGSYS"), "{line}");
-            let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with(['<', '+', '-'])) else { continue };
+            // `???` stands for a call of a process that was killed before strace could read which.
+            let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with(['<', '+', '-', '?'])) else { continue };
             let so_far = installed.entry(pid).or_default();
             let stages: &[(usize, &'static str)] = match names.get(pid) {
                 Some(&"hasher") => &own,
