@@ -4,6 +4,7 @@
 //! The first half of this file runs in the monitor, [`run`] is the process itself.
 
 mod pace;
+mod source;
 mod text;
 
 pub use text::MAX_LINE;
@@ -20,16 +21,13 @@ use nix::poll::PollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, ftruncate};
-use pace::Pace;
 use serde::{Deserialize, Serialize};
+use source::{READ, Source, Stdin};
 use std::io::{BufWriter, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use text::{Lines, Memory, Text};
-
-/// What a read takes at most, in bytes. Larger ones gain nothing: sshd's channel hands over 32 KiB at a time.
-const READ: usize = 64 * 1024;
 
 /// How long a hasher that has answered may take to leave.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -264,30 +262,20 @@ fn hash<W: Write>(start: Start, stdin: BorrowedFd<'_>, buffer: &mut [u8], text: 
     let overlong = if start.form.limit() == start.limit { Fault::LongCleartext } else { Fault::Overlong };
     let mut state = HashState::salted(start.algorithm, start.salt.as_ref());
     let mut claimed = start.is_claimed().then(|| HashState::new(start.algorithm));
+    let mut source = Stdin::new(stdin, buffer, start.idle, start.throughput);
     let mut left = start.limit;
-    let mut last = Instant::now();
-    let mut pace = Pace::new(start.idle, start.throughput, last);
     loop {
-        if channel::wait([(stdin, PollFlags::POLLIN)], pace.deadline()) == Ok([false]) {
-            return Err(pace.fault(last));
+        let bytes = source.look()?;
+        if bytes.is_empty() {
+            let length = text.finish(&mut state)?;
+            return Ok((state, claimed, length));
         }
-        match nix::unistd::read(stdin, buffer) {
-            Ok(0) => {
-                let length = text.finish(&mut state)?;
-                return Ok((state, claimed, length));
-            }
-            Ok(length) => {
-                last = Instant::now();
-                pace.received(length, last);
-                left = u64::try_from(length).ok().and_then(|length| left.checked_sub(length)).ok_or(overlong)?;
-                let bytes = buffer.get(..length).unwrap_or_default();
-                if let Some(claimed) = &mut claimed {
-                    claimed.update(bytes);
-                }
-                text.update(bytes, &mut state)?;
-            }
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Err(error) => return Err(Fault::Read(error as i32)),
+        let length = bytes.len();
+        left = u64::try_from(length).ok().and_then(|length| left.checked_sub(length)).ok_or(overlong)?;
+        if let Some(claimed) = &mut claimed {
+            claimed.update(bytes);
         }
+        text.update(bytes, &mut state)?;
+        source.take(length);
     }
 }

@@ -26,6 +26,11 @@ impl Pace {
         self.deadline
     }
 
+    /// Nobody was waiting for bytes for so long.
+    pub(super) fn pause(&mut self, time: Duration) {
+        self.deadline = later(self.deadline, time);
+    }
+
     /// Bytes have come.
     pub(super) fn received(&mut self, bytes: usize, now: Instant) {
         let longest = later(now, self.idle);
