@@ -80,8 +80,10 @@ impl Field {
     pub const KEY: Field = Field("SIGSH_KEY");
     /// Fingerprint of the signing key.
     pub const FINGERPRINT: Field = Field("SIGSH_FINGERPRINT");
-    /// What of the artifact is signed: `artifact`, `text`, `cleartext`.
+    /// What is signed: `artifact`, `text`, `cleartext`; `tar` and `tar-text` of many; `state`, of which sigsh has seen no byte.
     pub const MODE: Field = Field("SIGSH_MODE");
+    /// Which signature of its session it is, from 1, where one makes many.
+    pub const ENTRY: Field = Field("SIGSH_ENTRY");
     /// `yes` when size and digest of the artifact are the hasher's word.
     pub const CLAIMED: Field = Field("SIGSH_CLAIMED");
     /// The file's name as the client tells it, percent-encoded.
@@ -114,6 +116,34 @@ fn cut(text: &str) -> String {
     text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_VALUE).map(|(_, c)| c).collect()
 }
 
+/// What is known: of a session, or of one of its signatures.
+#[derive(Clone, Debug, Default)]
+pub struct Facts(Vec<(Field, String)>);
+
+impl Facts {
+    /// Learns a fact. A later value replaces an earlier one.
+    pub fn learn(&mut self, field: Field, value: impl ToString) {
+        let value = cut(&value.to_string());
+        match self.0.iter_mut().find(|(known, _)| *known == field) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((field, value)),
+        }
+    }
+
+    fn get(&self, field: Field) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == field).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A record: what happened, to what.
+struct Record<'a> {
+    event: Event,
+    message: String,
+    /// Of one signature, where its session makes many.
+    own: &'a Facts,
+    more: &'a [(&'static str, &'a str)],
+}
+
 /// Why a record was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
@@ -140,7 +170,7 @@ pub struct Audit {
     journal: Result<Journal, JournalError>,
     keeping: Keeping,
     session: String,
-    facts: Vec<(Field, String)>,
+    facts: Facts,
     /// Whether its end is recorded, if it ends before the token is asked.
     pub refusals: Refusals,
     has_intent: bool,
@@ -150,7 +180,7 @@ impl Audit {
     /// Begins a trail.
     pub fn begin() -> Audit {
         let (journal, keeping, refusals) = (Err(JournalError::Unopened), Keeping::Unopened, Refusals::unconfigured());
-        Audit { journal, keeping, session: String::new(), facts: Vec::new(), refusals, has_intent: false }
+        Audit { journal, keeping, session: String::new(), facts: Facts::default(), refusals, has_intent: false }
     }
 
     /// Gives the session a random name of 128 bits: after the fork, so that no two processes draw the same.
@@ -166,12 +196,15 @@ impl Audit {
         self.journal = Journal::open(journal);
     }
 
-    /// Learns a fact. A later value replaces an earlier one.
+    /// Learns a fact of the session.
     pub fn learn(&mut self, field: Field, value: impl ToString) {
-        let value = cut(&value.to_string());
-        match self.facts.iter_mut().find(|(known, _)| *known == field) {
-            Some((_, old)) => *old = value,
-            None => self.facts.push((field, value)),
+        self.facts.learn(field, value);
+    }
+
+    /// Takes the facts of one signature for those of the session, which ends with it.
+    pub fn ends_with(&mut self, own: Facts) {
+        for (field, value) in own.0 {
+            self.learn(field, value);
         }
     }
 
@@ -193,27 +226,31 @@ impl Audit {
         Ok(())
     }
 
-    /// Records that the token is about to be asked.
+    /// Records that these signatures were made, and that the token is about to be asked for those: all of them by one sync.
     ///
     /// # Errors
-    /// Any [`AuditError`]: nothing must be signed then.
-    pub fn intent(&mut self) -> Result<(), AuditError> {
-        self.has_intent = true;
-        self.record(Event::Intent, &format!("asking the token to sign for {}", self.who()), &[])
+    /// Any [`AuditError`]: none of the first must leave then, and nothing be signed.
+    pub fn record<'a>(
+        &mut self,
+        signed: impl Iterator<Item = &'a Facts>,
+        intents: impl Iterator<Item = &'a Facts>,
+    ) -> Result<(), AuditError> {
+        let sentence = |own: &Facts| {
+            let size = self.fact(own, Field::SIZE).unwrap_or_default();
+            format!("signed an artifact of {size} bytes for {}", self.who(own))
+        };
+        let signed = signed.map(|own| Record { event: Event::Signed, message: sentence(own), own, more: &[] });
+        let mut records = signed.collect::<Vec<_>>();
+        let made = records.len();
+        let sentence = |own: &Facts| format!("asking the token to sign for {}", self.who(own));
+        records.extend(intents.map(|own| Record { event: Event::Intent, message: sentence(own), own, more: &[] }));
+        self.has_intent |= records.len() > made;
+        self.write(&records)
     }
 
-    /// Whether that was tried.
+    /// Whether an intent was recorded, or tried to.
     pub fn has_intent(&self) -> bool {
         self.has_intent
-    }
-
-    /// Records that a signature was made.
-    ///
-    /// # Errors
-    /// Any [`AuditError`]: the signature must not leave then.
-    pub fn signed(&mut self) -> Result<(), AuditError> {
-        let message = format!("signed an artifact of {} bytes for {}", self.fact(Field::SIZE), self.who());
-        self.record(Event::Signed, &message, &[])
     }
 
     /// Records how a session ended without a signature, as far as the journal can be reached: what the client was told, the whole
@@ -223,74 +260,103 @@ impl Audit {
         let admitted = if odd || self.has_intent { Some(0) } else { self.refusals.admit() };
         let Some(left_out) = admitted else { return };
         let (reason, code, left_out) = (cut(reason), code.to_string(), left_out.to_string());
-        let message = format!("{} {}: {line}", event.name(), self.who());
+        let none = Facts::default();
+        let message = format!("{} {}: {line}", event.name(), self.who(&none));
         let more = [("SIGSH_REASON", reason.as_str()), ("SIGSH_CODE", &code), ("SIGSH_SUPPRESSED", &left_out)];
-        let _ = self.record(event, &message, if left_out == "0" { &more[..2] } else { &more });
+        let more = if left_out == "0" { &more[..2] } else { &more };
+        let _ = self.write(&[Record { event, message, own: &none, more }]);
     }
 
-    /// Ledger first, then journal. A session that ends tells the journal even so.
-    fn record(&mut self, event: Event, message: &str, more: &[(&str, &str)]) -> Result<(), AuditError> {
-        let mut keeping = std::mem::replace(&mut self.keeping, Keeping::Unopened);
-        let mut facts = vec![("SIGSH_EVENT", event.name()), ("SIGSH_SESSION", &self.session)];
-        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        if self.fact(Field::DATE).is_empty() {
-            facts.push((Field::DATE.0, &now));
+    /// Records of signatures that have an intent and will not leave, because their session ends with another one, how they ended.
+    pub fn cut_off<'a>(&mut self, signatures: impl Iterator<Item = &'a Facts>, reason: &str, code: u8) {
+        let (reason, code) = (cut(&format!("its session ended before: {reason}")), code.to_string());
+        let more = [("SIGSH_REASON", reason.as_str()), ("SIGSH_CODE", &code)];
+        let message = |own| format!("{} {}: its session ended before", Event::Failed.name(), self.who(own));
+        let record = |own| Record { event: Event::Failed, message: message(own), own, more: &more };
+        let _ = self.write(&signatures.map(record).collect::<Vec<_>>());
+    }
+
+    /// Ledger first, then journal. What ends a session tells the journal even so.
+    fn write(&mut self, records: &[Record<'_>]) -> Result<(), AuditError> {
+        if records.is_empty() {
+            return Ok(());
         }
-        // First what must not be missing where a record is so long that it is cut.
-        facts.extend(more);
-        let known = self.facts.iter().filter(|(_, value)| !value.is_empty());
-        let (free, own): (Vec<_>, Vec<_>) = known.partition(|(field, _)| field.is_free_text());
-        facts.extend(own.into_iter().chain(free).map(|(field, value)| (field.0, value.as_str())));
-        let kept = keep(&mut keeping, event, &facts);
+        let mut keeping = std::mem::replace(&mut self.keeping, Keeping::Unopened);
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let facts = records.iter().map(|record| self.compose(record, &now)).collect::<Vec<_>>();
+        let ends = records.iter().all(|record| matches!(record.event, Event::Refused | Event::Failed));
+        let kept = keep(&mut keeping, ends, &facts);
+        let places = kept.as_deref().unwrap_or_default();
+        let mut sent = Ok(());
+        if kept.is_ok() || ends {
+            let journal = self.journal.as_ref().map_err(Clone::clone);
+            let mut each = records.iter().zip(&facts).enumerate();
+            sent = each.try_for_each(|(at, (record, facts))| journal.clone()?.send(&fields(record, facts, places.get(at))));
+        }
         if kept.is_ok() {
             self.keeping = keeping;
         }
-        let ends = matches!(event, Event::Refused | Event::Failed);
-        let (seq, hash) = match &kept {
-            Ok(Some(place)) => (place.seq.to_string(), hex::encode(place.hash)),
-            _ => Default::default(),
-        };
-        let mut fields = vec![
-            ("SYSLOG_IDENTIFIER", "sigsh"),
-            ("MESSAGE_ID", event.message_id()),
-            ("PRIORITY", event.priority()),
-            ("MESSAGE", message),
-        ];
-        if !seq.is_empty() {
-            fields.extend([("SIGSH_SEQ", seq.as_str()), ("SIGSH_LEDGER", &hash)]);
-        }
-        fields.extend(facts);
-        if kept.is_ok() || ends {
-            self.journal.as_ref().map_err(Clone::clone)?.send(&fields)?;
-        }
+        sent?;
         Ok(kept.map(drop)?)
     }
 
+    /// All facts of a record, by the journal's names, first what must not be missing where it is so long that it is cut.
+    fn compose<'a>(&'a self, record: &'a Record<'_>, now: &'a str) -> Vec<(&'static str, &'a str)> {
+        let mut facts = vec![("SIGSH_EVENT", record.event.name()), ("SIGSH_SESSION", self.session.as_str())];
+        if self.fact(record.own, Field::DATE).is_none() {
+            facts.push((Field::DATE.0, now));
+        }
+        facts.extend(record.more);
+        let session = self.facts.0.iter().filter(|(field, _)| record.own.get(*field).is_none());
+        let known = session.chain(&record.own.0).filter(|(_, value)| !value.is_empty());
+        let (free, own): (Vec<_>, Vec<_>) = known.partition(|(field, _)| field.is_free_text());
+        facts.extend(own.into_iter().chain(free).map(|(field, value)| (field.0, value.as_str())));
+        facts
+    }
+
     /// Client and key by the names that the operator has given them: not a word of the client's stands in a message.
-    fn who(&self) -> String {
-        let or = |field, otherwise: &'static str| Some(self.fact(field)).filter(|value| !value.is_empty()).unwrap_or(otherwise);
-        match self.fact(Field::KEY) {
-            "" => format!("client {}", or(Field::CLIENT, "(unknown)")),
-            key => format!("client {} with key {key}", or(Field::CLIENT, "(unknown)")),
+    fn who(&self, own: &Facts) -> String {
+        let client = self.fact(own, Field::CLIENT).unwrap_or("(unknown)");
+        match self.fact(own, Field::KEY) {
+            None => format!("client {client}"),
+            Some(key) => format!("client {client} with key {key}"),
         }
     }
 
-    fn fact(&self, field: Field) -> &str {
-        self.facts.iter().find(|(known, _)| *known == field).map_or("", |(_, value)| value)
+    fn fact<'a>(&'a self, own: &'a Facts, field: Field) -> Option<&'a str> {
+        own.get(field).or_else(|| self.facts.get(field)).filter(|value| !value.is_empty())
     }
 }
 
-/// Writes a record to the ledger, if it belongs there. `facts` are the journal's fields; `SIGSH_SSH_KEY` is `ssh_key` here.
-fn keep(keeping: &mut Keeping, event: Event, facts: &[(&str, &str)]) -> Result<Option<Place>, LedgerError> {
-    let ends = matches!(event, Event::Refused | Event::Failed);
+/// What the journal gets.
+fn fields(record: &Record<'_>, facts: &[(&'static str, &str)], place: Option<&Place>) -> Vec<u8> {
+    let (seq, hash) = place.map(|place| (place.seq.to_string(), hex::encode(place.hash))).unwrap_or_default();
+    let mut fields = vec![
+        ("SYSLOG_IDENTIFIER", "sigsh"),
+        ("MESSAGE_ID", record.event.message_id()),
+        ("PRIORITY", record.event.priority()),
+        ("MESSAGE", &record.message),
+    ];
+    if place.is_some() {
+        fields.extend([("SIGSH_SEQ", seq.as_str()), ("SIGSH_LEDGER", &hash)]);
+    }
+    fields.extend(facts);
+    journal::encode(&fields)
+}
+
+/// Writes records to the ledger, if they belong there. `facts` are the journal's fields; `SIGSH_SSH_KEY` is `ssh_key` here.
+fn keep(keeping: &mut Keeping, ends: bool, facts: &[Vec<(&'static str, &str)>]) -> Result<Vec<Place>, LedgerError> {
     let (ledger, asked) = match keeping {
         Keeping::Ledger { ledger, asked } if *asked || !ends => (ledger, asked),
         Keeping::Unopened if !ends => return Err(LedgerError::Unopened),
-        _ => return Ok(None),
+        _ => return Ok(Vec::new()),
     };
-    let fields = facts.iter().filter_map(|(name, value)| Some((name.strip_prefix("SIGSH_")?.to_ascii_lowercase(), *value)));
-    let fields = fields.collect::<Vec<_>>();
-    let place = ledger.record(&fields.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())?;
+    let name = |name: &str| Some(name.strip_prefix("SIGSH_")?.to_ascii_lowercase());
+    let own = facts.iter().map(|facts| facts.iter().filter_map(|(field, value)| Some((name(field)?, *value))).collect::<Vec<_>>());
+    let own = own.collect::<Vec<_>>();
+    let records = own.iter().map(|own| own.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>());
+    let records = records.collect::<Vec<_>>();
+    let places = ledger.record(&records.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     *asked = true;
-    Ok(Some(place))
+    Ok(places)
 }

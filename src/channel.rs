@@ -1,6 +1,7 @@
 //! Messages between the processes: one SOCK_SEQPACKET packet each, bounded, and decoded as if an enemy had written it.
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::time::TimeSpec;
@@ -8,8 +9,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-/// The longest message in bytes: a 4096-bit signature or public key, or an error with its reason, fits well.
-pub const MAX_MESSAGE: usize = 2048;
+/// The longest message in bytes: a file's name of 4000 bytes with sixteen hash states fits well.
+pub const MAX_MESSAGE: usize = 8192;
+
+/// How long a peer may leave its messages unread, where the sender does not wait for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What can go wrong with a peer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +42,14 @@ impl Channel {
         Ok((Channel(ours), Channel(theirs)))
     }
 
+    /// Never waits for the peer, but in [`Channel::receive`] and, for no longer than it is patient, in [`Channel::send`].
+    ///
+    /// # Errors
+    /// What `fcntl(2)` says.
+    pub fn do_not_block(&self) -> Result<(), Errno> {
+        fcntl(&self.0, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
+    }
+
     /// Sends one message, without allocating.
     ///
     /// # Errors
@@ -49,6 +61,7 @@ impl Channel {
             match nix::unistd::write(&self.0, packet) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(ChannelError::Gone),
+                Err(Errno::EAGAIN) if wait([(self.as_fd(), PollFlags::POLLOUT)], after(PATIENCE))? == [true] => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => return Ok(()),
             }
@@ -60,11 +73,25 @@ impl Channel {
     /// # Errors
     /// Any [`ChannelError`].
     pub fn receive<M: DeserializeOwned>(&self) -> Result<M, ChannelError> {
+        loop {
+            if let Some(message) = self.look()? {
+                return Ok(message);
+            }
+            wait([(self.as_fd(), PollFlags::POLLIN)], after(PATIENCE))?;
+        }
+    }
+
+    /// Takes one message; `None` where it does not block, and there is none.
+    ///
+    /// # Errors
+    /// Any [`ChannelError`].
+    pub fn look<M: DeserializeOwned>(&self) -> Result<Option<M>, ChannelError> {
         // One byte more than a message may have, so that a longer one, which the kernel cuts off, is seen.
         let mut packet = [0; MAX_MESSAGE + 1];
         let length = loop {
             match nix::unistd::read(&self.0, &mut packet) {
                 Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::ECONNRESET) => return Err(ChannelError::Gone),
                 Err(error) => return Err(error.into()),
                 Ok(length) => break length,
@@ -72,7 +99,7 @@ impl Channel {
         };
         match packet.get(..length) {
             None | Some([]) => Err(ChannelError::Gone),
-            Some(packet) => decode(packet),
+            Some(packet) => decode(packet).map(Some),
         }
     }
 
@@ -106,12 +133,30 @@ impl AsFd for Channel {
 /// What `ppoll(2)` says, but for interruptions.
 pub fn wait<const N: usize>(fds: [(BorrowedFd<'_>, PollFlags); N], deadline: Instant) -> Result<[bool; N], Errno> {
     let mut polled = fds.map(|(fd, events)| PollFd::new(fd, events));
+    poll(&mut polled, deadline)?;
+    Ok(polled.map(|fd| says(&fd)))
+}
+
+/// The same for as many as there are.
+///
+/// # Errors
+/// As [`wait`].
+pub fn wait_for<'a>(fds: impl Iterator<Item = &'a Channel>, deadline: Instant) -> Result<Vec<bool>, Errno> {
+    let mut polled = fds.map(|channel| PollFd::new(channel.as_fd(), PollFlags::POLLIN)).collect::<Vec<_>>();
+    poll(&mut polled, deadline)?;
+    Ok(polled.iter().map(says).collect())
+}
+
+fn says(fd: &PollFd<'_>) -> bool {
+    fd.revents().is_none_or(|events| !events.is_empty())
+}
+
+fn poll(fds: &mut [PollFd<'_>], deadline: Instant) -> Result<(), Errno> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match ppoll(&mut polled, Some(TimeSpec::from_duration(left)), None) {
+        match ppoll(fds, Some(TimeSpec::from_duration(left)), None) {
             Err(Errno::EINTR) => {}
-            Err(error) => return Err(error),
-            Ok(_) => return Ok(polled.map(|fd| fd.revents().is_none_or(|events| !events.is_empty()))),
+            polled => return polled.map(drop),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::identity::IdentityError;
 use crate::limits::{LimitError, seconds};
 use crate::openpgp::OpenpgpError;
 use crate::policy::{Mismatch, Refusal};
-use crate::request::RequestError;
+use crate::request::{MAX_NAME, RequestError, encode};
 use crate::sandbox::SandboxError;
 use crate::state::StateError;
 use crate::token::{Fault, TokenError};
@@ -72,6 +72,20 @@ impl Failure {
     /// A signature that was made and recorded, and that nobody took.
     pub fn undelivered(error: Errno) -> Failure {
         Failure::new(Exit::Io, "cannot write to standard output", "", &format!("undelivered: {error}"))
+    }
+
+    /// A signature that cannot be put into the answer.
+    pub fn unframed(error: std::io::Error) -> Failure {
+        Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &format!("undelivered: {error}"))
+    }
+
+    /// Says which of many artifacts it is about.
+    #[must_use]
+    pub fn about(mut self, name: &[u8]) -> Failure {
+        if !name.is_empty() {
+            self.line = format!("{}: {}", encode(name, MAX_NAME), self.line);
+        }
+        self
     }
 
     /// No descriptor to write to.
@@ -166,7 +180,7 @@ impl From<Refusal> for Failure {
             Refusal::Key => "without a key's name you get your default key",
             Refusal::Size(_) | Refusal::Input(_) => "",
             Refusal::Undeclared(_) => "declare what you send, so that half a file is never signed",
-            Refusal::Hash(_) => return Failure::new(Exit::Usage, refusal.to_string(), "", &refusal),
+            Refusal::Hash(_) | Refusal::Salted => return Failure::new(Exit::Usage, refusal.to_string(), "", &refusal),
         };
         Failure::new(Exit::NoPermission, refusal.to_string(), hint, &refusal)
     }
@@ -177,6 +191,7 @@ impl From<Mismatch> for Failure {
         let hint = match mismatch {
             Mismatch::Empty => "if an empty file is meant, say --size 0",
             Mismatch::Size(_) | Mismatch::Digest => "it was cut off on its way, or changed",
+            Mismatch::Nothing => "",
         };
         Failure::new(Exit::Data, mismatch.to_string(), hint, &mismatch)
     }
@@ -219,30 +234,31 @@ impl From<SandboxError> for Failure {
 impl From<HasherError> for Failure {
     fn from(error: HasherError) -> Failure {
         let (line, hint) = match &error {
-            HasherError::Input(Input::Idle) => {
+            HasherError::Input(Input::Idle, _) => {
                 ("the input stopped coming", "send it without pauses, or ask for a longer idle limit")
             }
-            HasherError::Input(Input::Slow) => {
+            HasherError::Input(Input::Slow, _) => {
                 ("the input comes too slowly", "send it faster, or ask for a lower throughput limit")
             }
-            HasherError::Input(Input::Overlong) => ("the input is longer than declared or allowed", ""),
-            HasherError::Input(Input::LongCleartext) => {
+            HasherError::Input(Input::Overlong, _) => ("the input is longer than declared or allowed", ""),
+            HasherError::Input(Input::LongCleartext, _) => {
                 ("the input is longer than the 16 MiB that can be signed as cleartext", "ask for a detached signature: --type text")
             }
-            HasherError::Input(Input::LongLine) => {
+            HasherError::Input(Input::LongLine, _) => {
                 let line = format!("the text has a line of more than {MAX_LINE} bytes, which verifiers cut off");
                 return Failure::new(Exit::Data, line, SIGN_ITS_BYTES, &error);
             }
-            HasherError::Input(Input::CarriageReturn) => {
+            HasherError::Input(Input::CarriageReturn, _) => {
                 ("the text has a carriage return without a line feed, which verifiers read differently", SIGN_ITS_BYTES)
             }
-            HasherError::Input(Input::Nul) => {
+            HasherError::Input(Input::Nul, _) => {
                 ("the text has a line that ends with a NUL byte, which verifiers read differently", SIGN_ITS_BYTES)
             }
-            HasherError::Input(Input::Read(_)) => ("the input cannot be read", ""),
+            HasherError::Input(Input::Read(_), _) => ("the input cannot be read", ""),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };
-        Failure::new(Exit::Data, line, hint, &error)
+        let name = if let HasherError::Input(_, name) = &error { name.as_slice() } else { b"" };
+        Failure::new(Exit::Data, line, hint, &error).about(name)
     }
 }
 

@@ -95,12 +95,35 @@ impl Salt {
     }
 }
 
+/// One hash that is to be made of an artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// By which algorithm.
+    pub algorithm: HashAlgorithm,
+    /// Of what.
+    pub form: Form,
+    /// What to hash first.
+    pub salt: Option<Salt>,
+}
+
+impl Wanted {
+    /// The hash of the bytes as they come, and nothing else.
+    pub fn plain(algorithm: HashAlgorithm) -> Wanted {
+        Wanted { algorithm, form: Form::Binary, salt: None }
+    }
+
+    /// Whether it is that.
+    pub fn is_plain(&self) -> bool {
+        *self == Wanted::plain(self.algorithm)
+    }
+}
+
 /// What the hasher has made of an artifact.
 pub struct Hashed {
-    /// What is signed, open for the trailer.
-    pub state: HashState,
-    /// The bytes as they came, where the state above is not that of them alone. The hasher's word: nothing that is signed proves it.
-    pub claimed: Option<HashState>,
+    /// Its name, where it has one: the client's word.
+    pub name: Vec<u8>,
+    /// What was wanted, each open for the trailer.
+    pub states: Vec<(Wanted, HashState)>,
     /// The artifact as a cleartext-signed message has it.
     pub body: Option<Body>,
 }
@@ -156,9 +179,9 @@ impl HashState {
     const LONGEST: u64 = 1 << 60;
 
     /// The state that has taken in the salt, if there is one, and nothing else.
-    pub fn salted(algorithm: HashAlgorithm, salt: Option<&Salt>) -> HashState {
-        let mut state = HashState::new(algorithm);
-        state.update(salt.map(|salt| salt.bytes(algorithm)).unwrap_or_default());
+    pub fn begin(wanted: &Wanted) -> HashState {
+        let mut state = HashState::new(wanted.algorithm);
+        state.update(wanted.salt.as_ref().map(|salt| salt.bytes(wanted.algorithm)).unwrap_or_default());
         state
     }
 

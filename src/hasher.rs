@@ -1,5 +1,5 @@
-//! The hasher: sees the artifact's bytes and has no secrets. It turns them into a hash state and leaves. A text that is to leave with
-//! its signature it writes down, in a file in memory that the monitor sends on and never reads.
+//! The hasher: sees the artifacts' bytes and has no secrets. It turns each into a hash state, and leaves after the last. A text that is
+//! to leave with its signature it writes down, in a file in memory that the monitor sends on and never reads.
 //!
 //! The first half of this file runs in the monitor, [`run`] is the process itself.
 
@@ -10,8 +10,10 @@ mod text;
 pub use text::MAX_LINE;
 
 use crate::channel::{self, Channel, ChannelError, after};
-use crate::hash_state::{Body, Form, HashAlgorithm, HashState, Hashed, Salt, StateError};
+use crate::config::Input;
+use crate::hash_state::{Body, Form, HashState, Hashed, StateError, Wanted};
 use crate::process::{Child, Ending};
+use crate::request;
 use crate::sandbox;
 use crate::sandbox::syscalls::{MEMFD, MEMFD_BEFORE_6_3};
 use crate::sys;
@@ -21,8 +23,9 @@ use nix::poll::PollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, ftruncate};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use source::{READ, Source, Stdin};
+use std::collections::VecDeque;
 use std::io::{BufWriter, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,16 +35,17 @@ use text::{Lines, Memory, Text};
 /// How long a hasher that has answered may take to leave.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// How many hashes can be wanted of one artifact: two for each key of a request, that of the bytes as they come among them.
+pub const MAX_WANTED: usize = 2 * request::MAX_KEYS;
+
 /// The start message: until it comes, not a byte is read.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Start {
-    /// The hash to compute.
-    pub algorithm: HashAlgorithm,
-    /// What to compute it of.
+    /// What standard input is.
+    pub input: Input,
+    /// What of each artifact is signed.
     pub form: Form,
-    /// What to hash first.
-    pub salt: Option<Salt>,
-    /// The greatest number of bytes to take.
+    /// The greatest number of bytes that an artifact may have.
     pub limit: u64,
     /// How long to wait for the next byte.
     pub idle: Duration,
@@ -49,51 +53,74 @@ pub struct Start {
     pub throughput: u64,
 }
 
-impl Start {
-    /// Whether the state that is signed is another than that of the bytes.
-    fn is_claimed(&self) -> bool {
-        self.form != Form::Binary || self.salt.is_some()
-    }
+/// Asks for an artifact, which waits without it, and says what is wanted of it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Go(pub [Option<Wanted>; MAX_WANTED]);
 
-    /// How many bytes the state has taken in, salt and all, when so many came: in a text, each may be the end of a line, which is hashed
-    /// as two; in cleartext, each may be a blank, which is not hashed.
-    fn hashed(&self, bytes: u64) -> RangeInclusive<u64> {
-        let salt = self.salt.as_ref().map_or(0, |salt| salt.bytes(self.algorithm).len()).try_into().unwrap_or(u64::MAX);
-        let (least, most) = match self.form {
-            Form::Binary => (bytes, bytes),
-            Form::Text => (bytes, bytes.saturating_mul(2)),
-            Form::Cleartext => (0, bytes.saturating_mul(2)),
-        };
-        least.saturating_add(salt)..=most.saturating_add(salt)
-    }
+/// How many bytes a state has taken in, salt and all, when so many came: in a text, each may be the end of a line, which is hashed
+/// as two; in cleartext, each may be a blank, which is not hashed.
+fn hashed(wanted: &Wanted, bytes: u64) -> RangeInclusive<u64> {
+    let salt = wanted.salt.map_or(0, |salt| salt.bytes(wanted.algorithm).len()).try_into().unwrap_or(u64::MAX);
+    let (least, most) = match wanted.form {
+        Form::Binary => (bytes, bytes),
+        Form::Text => (bytes, bytes.saturating_mul(2)),
+        Form::Cleartext => (0, bytes.saturating_mul(2)),
+    };
+    least.saturating_add(salt)..=most.saturating_add(salt)
+}
 
-    /// How many bytes were written down, when so many came.
-    fn written(&self, bytes: u64) -> RangeInclusive<u64> {
-        match self.form {
-            Form::Cleartext => bytes.max(1)..=bytes.saturating_mul(2).saturating_add(2).min(MAX_BODY),
-            Form::Binary | Form::Text => 0..=0,
-        }
+/// How many bytes were written down, when so many came.
+fn written(form: Form, bytes: u64) -> RangeInclusive<u64> {
+    match form {
+        Form::Cleartext => bytes.max(1)..=bytes.saturating_mul(2).saturating_add(2).min(MAX_BODY),
+        Form::Binary | Form::Text => 0..=0,
     }
 }
 
 /// The longest text of a cleartext-signed message in bytes: at worst every second byte, and a last one, begins a line with a dash.
 const MAX_BODY: u64 = 2 * Form::MAX_CLEARTEXT + 2;
 
-/// The one answer.
+/// What it answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// The input has ended; this is the exported state, that of the bytes as they came where it is another, and the length of the text
-    /// that was written down.
-    Done(Vec<u8>, Option<Vec<u8>>, u64),
-    /// It was given up.
-    Fault(Fault),
+    /// An artifact has ended.
+    Artifact {
+        /// Its name, where it has one.
+        name: Vec<u8>,
+        /// What was wanted of it: exported states.
+        states: Vec<Vec<u8>>,
+        /// The length of the text that was written down.
+        text: u64,
+    },
+    /// The input of many artifacts has ended.
+    End,
+    /// It was given up, in the artifact of this name.
+    Fault(Fault, Vec<u8>),
 }
 
 /// The same on the wire, but borrowed: the hasher must not allocate once its filter stands.
 #[derive(Serialize)]
 enum ReportRef<'a> {
-    Done(&'a [u8], Option<&'a [u8]>, u64),
-    Fault(Fault),
+    Artifact { name: &'a [u8], states: Exported<'a>, text: u64 },
+    End,
+    Fault(Fault, &'a [u8]),
+}
+
+/// States, exported as they are serialised.
+struct Exported<'a>(&'a [(Wanted, HashState)]);
+
+struct One<'a>(&'a HashState);
+
+impl Serialize for Exported<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(_, state)| One(state)))
+    }
+}
+
+impl Serialize for One<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.export(|bytes| serializer.collect_seq(bytes))
+    }
 }
 
 /// Why the input could not be hashed.
@@ -131,9 +158,9 @@ pub enum Fault {
 /// Why there is no state.
 #[derive(Debug, thiserror::Error)]
 pub enum HasherError {
-    /// The input's fault.
+    /// The input's fault, in the artifact of this name.
     #[error("the input cannot be hashed: {0}")]
-    Input(Fault),
+    Input(Fault, Vec<u8>),
     /// The process's fault: nonsense, or a death.
     #[error("the hasher failed: {0}")]
     Channel(#[from] ChannelError),
@@ -145,11 +172,22 @@ pub enum HasherError {
     Ending(Ending),
 }
 
+/// What it has said.
+pub enum Said {
+    /// Nothing yet.
+    Nothing,
+    /// An artifact.
+    Artifact(Hashed),
+    /// That there is no more.
+    End,
+}
+
 /// The monitor's handle on the hasher.
 pub struct Hasher {
     child: Child,
-    body: OwnedFd,
+    body: Option<OwnedFd>,
     started: Option<Start>,
+    asked: VecDeque<Vec<Wanted>>,
 }
 
 impl Hasher {
@@ -160,7 +198,7 @@ impl Hasher {
     pub fn fork(run: fn(Channel, BorrowedFd<'_>)) -> Result<Hasher, Errno> {
         let body = memory()?;
         let child = Child::fork(c"sigsh-hasher", &[0, body.as_raw_fd()], |channel| run(channel, body.as_fd()))?;
-        Ok(Hasher { child, body, started: None })
+        Ok(Hasher { child, body: Some(body), started: None, asked: VecDeque::new() })
     }
 
     /// Lets it read.
@@ -175,51 +213,92 @@ impl Hasher {
         }
     }
 
+    /// Asks for one more artifact, and at most [`MAX_WANTED`] hashes of it.
+    ///
+    /// # Errors
+    /// [`HasherError::Channel`].
+    pub fn go(&mut self, wanted: Vec<Wanted>) -> Result<(), HasherError> {
+        let mut go = Go([None; MAX_WANTED]);
+        for (to, wanted) in go.0.iter_mut().zip(&wanted) {
+            *to = Some(*wanted);
+        }
+        self.asked.push_back(wanted);
+        match self.child.channel().send(&go) {
+            // It has left after its last word, which is still to be heard.
+            Err(ChannelError::Gone) => Ok(()),
+            sent => Ok(sent?),
+        }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> Option<Pid> {
         self.child.pid()
     }
 
-    /// Where to wait for its answer.
+    /// Where to wait for its answers.
     pub fn channel(&self) -> &Channel {
         self.child.channel()
     }
 
-    /// Takes its answer and sees it off: exactly one message, then a clean end.
+    /// Takes its next answer, if there is one.
     ///
     /// # Errors
     /// Any [`HasherError`].
-    pub fn finish(mut self) -> Result<Hashed, HasherError> {
+    pub fn hear(&mut self) -> Result<Said, HasherError> {
         let start = self.started.ok_or(ChannelError::Nonsense)?;
-        let report = match self.channel().receive() {
-            Err(ChannelError::Gone) => return Err(HasherError::Ending(self.child.end())),
-            report => report?,
-        };
-        let closed = channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], after(LEAVE)) == Ok([true])
-            && matches!(self.channel().receive::<Report>(), Err(ChannelError::Gone));
-        match self.child.end() {
-            Ending(Some(WaitStatus::Exited(_, 0))) if closed => {}
-            ending => return Err(HasherError::Ending(ending)),
+        match self.child.channel().look() {
+            Ok(None) => Ok(Said::Nothing),
+            Ok(Some(Report::Artifact { name, states, text })) => {
+                let wanted = self.asked.pop_front().ok_or(ChannelError::Nonsense)?;
+                // There is no other one, and nothing is made of this one before the hasher has come to a good end.
+                if start.input == Input::Artifact {
+                    self.see_off()?;
+                }
+                let body = if start.form == Form::Cleartext { self.body.take() } else { None };
+                import(&start, name, &wanted, &states, body, text).map(Said::Artifact)
+            }
+            Ok(Some(Report::End)) => self.see_off().map(|()| Said::End),
+            Ok(Some(Report::Fault(fault, name))) => self.see_off().and(Err(HasherError::Input(fault, name))),
+            Err(ChannelError::Gone) => Err(HasherError::Ending(self.child.end())),
+            Err(error) => Err(error.into()),
         }
-        match report {
-            Report::Done(state, claimed, length) => import(&start, &state, claimed.as_deref(), length, self.body),
-            Report::Fault(fault) => Err(HasherError::Input(fault)),
+    }
+
+    /// Waits for it to leave as it should: without another word.
+    fn see_off(&mut self) -> Result<(), HasherError> {
+        let closed = channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], after(LEAVE)) == Ok([true])
+            && matches!(self.channel().look::<Report>(), Err(ChannelError::Gone));
+        match self.child.end() {
+            Ending(Some(WaitStatus::Exited(_, 0))) if closed => Ok(()),
+            ending => Err(HasherError::Ending(ending)),
         }
     }
 }
 
 /// Takes what somebody says who may lie: no more than what an honest hasher could have said of some input.
-fn import(start: &Start, state: &[u8], claimed: Option<&[u8]>, length: u64, file: OwnedFd) -> Result<Hashed, HasherError> {
-    let state = HashState::import(start.algorithm, state, *start.hashed(start.limit).end())?;
-    let claimed = claimed.map(|bytes| HashState::import(start.algorithm, bytes, start.limit)).transpose()?;
-    let size = |state: &HashState| state.size().unwrap_or(u64::MAX);
-    let bytes = size(claimed.as_ref().unwrap_or(&state));
-    let plausible = start.hashed(bytes).contains(&size(&state)) && start.written(bytes).contains(&length);
-    if claimed.is_some() != start.is_claimed() || !plausible {
+fn import(
+    start: &Start,
+    name: Vec<u8>,
+    wanted: &[Wanted],
+    states: &[Vec<u8>],
+    body: Option<OwnedFd>,
+    length: u64,
+) -> Result<Hashed, HasherError> {
+    if states.len() != wanted.len() {
         return Err(ChannelError::Nonsense.into());
     }
-    let body = (start.form == Form::Cleartext).then_some(Body { file, length });
-    Ok(Hashed { state, claimed, body })
+    let import = |(wanted, bytes): (&Wanted, &Vec<u8>)| {
+        HashState::import(wanted.algorithm, bytes, *hashed(wanted, start.limit).end()).map(|state| (*wanted, state))
+    };
+    let states = wanted.iter().zip(states).map(import).collect::<Result<Vec<_>, _>>()?;
+    let size = |state: &HashState| state.size().unwrap_or(u64::MAX);
+    let plain = states.iter().find(|(wanted, _)| wanted.is_plain()).ok_or(ChannelError::Nonsense)?;
+    let bytes = size(&plain.1);
+    let plausible = |(wanted, state): &(Wanted, HashState)| hashed(wanted, bytes).contains(&size(state));
+    if !states.iter().all(plausible) || !written(start.form, bytes).contains(&length) {
+        return Err(ChannelError::Nonsense.into());
+    }
+    Ok(Hashed { name, states, body: body.map(|file| Body { file, length }) })
 }
 
 /// A file in memory of a fixed size, none of which is there before it is written.
@@ -237,45 +316,84 @@ fn memory() -> Result<OwnedFd, Errno> {
 /// The process. Its filter allows `read`, `ppoll`, `write` to the channel and to the file for a text, and `exit_group`.
 pub fn run(channel: Channel, body: BorrowedFd<'_>) {
     let mut buffer = vec![0; READ];
+    let mut states = Vec::with_capacity(MAX_WANTED);
     let (lines, writer) = (Lines::new(), BufWriter::with_capacity(READ, Memory(body)));
     let stdin = std::io::stdin();
     if sandbox::enter_hasher(&channel, body).is_err() {
         return;
     }
     let Ok(start) = channel.receive::<Start>() else { return };
-    let mut text = Text::new(start.form, lines, writer);
-    let _ = match hash(start, stdin.as_fd(), &mut buffer, &mut text) {
-        Ok((state, Some(claimed), length)) => {
-            state.export(|state| claimed.export(|claimed| channel.send(&ReportRef::Done(state, Some(claimed), length))))
-        }
-        Ok((state, None, length)) => state.export(|state| channel.send(&ReportRef::Done(state, None, length))),
-        Err(fault) => channel.send(&ReportRef::Fault(fault)),
+    let text = Text::new(start.form, lines, writer);
+    let source = Stdin::new(stdin.as_fd(), &mut buffer, start.idle, start.throughput);
+    let mut work = Work { channel: &channel, start, states: &mut states, text };
+    let done = match start.input {
+        Input::Artifact => work.artifact(source),
+        Input::Tar | Input::State => Ok(()),
+    };
+    let _ = match done {
+        Ok(()) if start.input == Input::Artifact => Ok(()),
+        Ok(()) => channel.send(&ReportRef::End),
+        Err(fault) => channel.send(&ReportRef::Fault(fault, b"")),
     };
     // At once: to free the buffer or close the channel would take calls that the filter forbids.
     sys::exit(0)
 }
 
-/// What is signed, what came where that is another, and the length of the text that was written down.
-type Hashes = (HashState, Option<HashState>, u64);
+/// What the process works with, all of it allocated before.
+struct Work<'a, W: Write> {
+    channel: &'a Channel,
+    start: Start,
+    states: &'a mut Vec<(Wanted, HashState)>,
+    text: Text<W>,
+}
 
-fn hash<W: Write>(start: Start, stdin: BorrowedFd<'_>, buffer: &mut [u8], text: &mut Text<W>) -> Result<Hashes, Fault> {
-    let overlong = if start.form.limit() == start.limit { Fault::LongCleartext } else { Fault::Overlong };
-    let mut state = HashState::salted(start.algorithm, start.salt.as_ref());
-    let mut claimed = start.is_claimed().then(|| HashState::new(start.algorithm));
-    let mut source = Stdin::new(stdin, buffer, start.idle, start.throughput);
-    let mut left = start.limit;
-    loop {
-        let bytes = source.look()?;
-        if bytes.is_empty() {
-            let length = text.finish(&mut state)?;
-            return Ok((state, claimed, length));
+impl<W: Write> Work<'_, W> {
+    /// Waits for the word to go on, and begins what is wanted.
+    fn begin(&mut self) {
+        // Without it there is nobody who would want an answer.
+        let Ok(Go(wanted)) = self.channel.receive() else { sys::exit(0) };
+        self.states.clear();
+        self.states.extend(wanted.iter().flatten().map(|wanted| (*wanted, HashState::begin(wanted))));
+    }
+
+    /// Takes in the next bytes of an artifact.
+    fn update(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let Work { states, text, .. } = self;
+        for (_, state) in states.iter_mut().filter(|(wanted, _)| wanted.form == Form::Binary) {
+            state.update(bytes);
         }
-        let length = bytes.len();
-        left = u64::try_from(length).ok().and_then(|length| left.checked_sub(length)).ok_or(overlong)?;
-        if let Some(claimed) = &mut claimed {
-            claimed.update(bytes);
+        text.update(bytes, |bytes| each_text(states, bytes))
+    }
+
+    /// Reports an artifact.
+    fn end(&mut self, name: &[u8]) -> Result<(), Fault> {
+        let Work { states, text, .. } = self;
+        let text = text.finish(|bytes| each_text(states, bytes))?;
+        if self.channel.send(&ReportRef::Artifact { name, states: Exported(self.states), text }).is_err() {
+            sys::exit(0)
         }
-        text.update(bytes, &mut state)?;
-        source.take(length);
+        Ok(())
+    }
+
+    fn artifact(&mut self, mut source: impl Source) -> Result<(), Fault> {
+        let overlong = if self.start.form.limit() == self.start.limit { Fault::LongCleartext } else { Fault::Overlong };
+        self.begin();
+        let mut left = self.start.limit;
+        loop {
+            let bytes = source.look()?;
+            if bytes.is_empty() {
+                return self.end(b"");
+            }
+            let length = bytes.len();
+            left = u64::try_from(length).ok().and_then(|length| left.checked_sub(length)).ok_or(overlong)?;
+            self.update(bytes)?;
+            source.take(length);
+        }
+    }
+}
+
+fn each_text(states: &mut [(Wanted, HashState)], bytes: &[u8]) {
+    for (_, state) in states.iter_mut().filter(|(wanted, _)| wanted.form != Form::Binary) {
+        state.update(bytes);
     }
 }

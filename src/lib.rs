@@ -14,6 +14,7 @@
 //! for how much of anything they get.
 
 pub mod audit;
+pub mod batch;
 pub mod channel;
 pub mod config;
 pub mod failure;

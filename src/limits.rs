@@ -83,6 +83,27 @@ impl Signatures {
         }
     }
 
+    /// Takes so many, or none.
+    ///
+    /// # Errors
+    /// As [`Signatures::take`].
+    pub fn take_all(&self, number: usize) -> Result<(), LimitError> {
+        for taken in 0..number {
+            if let Err(error) = self.take() {
+                self.give_all_back(taken);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives so many back.
+    pub fn give_all_back(&self, number: usize) {
+        for _ in 0..number {
+            self.give_back();
+        }
+    }
+
     /// Gives back one that was taken, and that this host could not make. Where that fails, it is lost.
     pub fn give_back(&self) {
         if let Some((bucket, ..)) = &self.0 {

@@ -81,7 +81,12 @@ pub fn deliver_cleartext(head: &str, body: &Body, signature: &[u8]) -> Result<()
     written.map_err(Failure::undelivered)
 }
 
-/// How long standard error may be full.
+/// Writes what says that it failed, if that is possible: it has failed already.
+pub fn try_to_write(bytes: &[u8]) {
+    let _ = write(bytes, channel::after(ERROR_PATIENCE));
+}
+
+/// How long standard error may be full, or standard output after a failure.
 const ERROR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes to standard error, a line that a pipe takes at once or not at all. That nobody reads there changes nothing.

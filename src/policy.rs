@@ -3,9 +3,9 @@
 
 use crate::config::values::{Name, Rate};
 use crate::config::{Client, Config, Declaration, Input, Key, Token};
-use crate::hash_state::{Body, Form, HashState, Hashed};
+use crate::hash_state::{Form, HashState};
 use crate::identity::{Identity, Login};
-use crate::request::{Digest, Request, Sign};
+use crate::request::{Digest, Request, Sign, SignState, SignTar};
 
 /// Why a request is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum Refusal {
     /// The client must declare something, and has not.
     #[error("this client must declare {0}")]
     Undeclared(Declaration),
+    /// A hash state cannot have a v6 key's salt in it.
+    #[error("this key signs no hash states: it is of version 6")]
+    Salted,
     /// The declared digest is of another hash than the key's.
     #[error("the key signs {0}; declare the digest by that hash")]
     Hash(&'static str),
@@ -48,6 +51,9 @@ pub enum Mismatch {
     /// Another digest than declared.
     #[error("the input has not the declared digest")]
     Digest,
+    /// A tar, or a list of hash states, with nothing in it to sign.
+    #[error("the input holds nothing to sign")]
+    Nothing,
 }
 
 /// A client that was recognised.
@@ -59,41 +65,45 @@ pub struct Known<'a> {
     client: &'a Client,
 }
 
-/// Permission to sign one artifact with one key.
+/// Permission to sign with some keys: one artifact, or many.
 pub struct Grant<'a> {
     /// Who has it.
     pub client: Known<'a>,
-    /// The key's name.
+    /// With which keys: at least one.
+    pub keys: Vec<Granted<'a>>,
+    /// What standard input is.
+    pub input: Input,
+    /// The greatest number of bytes of an artifact that need to be read to know whether it is the declared one.
+    pub limit: u64,
+    /// What of each is to be signed.
+    pub form: Form,
+    /// Whether the signatures are to be armored.
+    pub armor: bool,
+    size: Option<u64>,
+    digest: Option<Digest>,
+}
+
+/// A key that may be used.
+#[derive(Clone, Copy)]
+pub struct Granted<'a> {
+    /// Its name.
     pub name: &'a Name,
     /// The key.
     pub key: &'a Key,
     /// Its token.
     pub token: &'a Token,
-    /// The greatest number of bytes that need to be read to know whether the artifact is the declared one.
-    pub limit: u64,
-    /// What of it is to be signed.
-    pub form: Form,
-    size: Option<u64>,
-    digest: Option<Digest>,
-    armor: bool,
 }
 
-/// An artifact that was hashed and is what was granted.
+/// An artifact that was hashed and is what was granted, as one key signs it.
 pub struct Accepted {
-    /// Whether its signature is to be armored.
-    pub armor: bool,
     /// Its hash, open for the signature's trailer.
     pub state: HashState,
-    /// What of it the signature covers.
-    pub form: Form,
     /// Its size in bytes.
     pub size: u64,
     /// Its digest by the key's hash: from this very state, unless it is claimed.
     pub digest: Vec<u8>,
     /// Whether size and digest are the hasher's word, because the state that is signed is not that of the bytes alone.
     pub claimed: bool,
-    /// The text that leaves together with its signature.
-    pub body: Option<Body>,
 }
 
 /// Recognises a client: exactly one.
@@ -133,13 +143,14 @@ impl<'a> Known<'a> {
     ///
     /// # Errors
     /// [`Refusal::Key`], be it unknown or forbidden.
-    pub fn key(self, name: Option<&str>) -> Result<(&'a Name, &'a Key, &'a Token), Refusal> {
+    pub fn key(self, name: Option<&str>) -> Result<Granted<'a>, Refusal> {
         let mut allowed = self.client.keys.iter().map(toml::Spanned::get_ref);
         let name = match name {
             None => allowed.next(),
             Some(name) => allowed.find(|key| ***key == *name),
         };
-        name.and_then(|name| self.config.key(name)).ok_or(Refusal::Key)
+        let found = name.and_then(|name| self.config.key(name)).ok_or(Refusal::Key);
+        found.map(|(name, key, token)| Granted { name, key, token })
     }
 
     /// Decides whether an artifact may be signed, before any of it is read.
@@ -147,10 +158,11 @@ impl<'a> Known<'a> {
     /// # Errors
     /// Any [`Refusal`] but those of [`recognise`].
     pub fn may_sign(self, request: Sign) -> Result<Grant<'a>, Refusal> {
-        let (name, key, token) = self.key(request.key.as_deref())?;
-        if !self.client.inputs.contains(&Input::Artifact) {
-            return Err(Refusal::Input(Input::Artifact));
-        }
+        let key = self.key(request.key.as_deref())?;
+        let form = request.form();
+        // A cleartext-signed message is of text from end to end (RFC 9580 §7).
+        let armor = request.armor || form == Form::Cleartext;
+        let grant = self.grant(Input::Artifact, vec![key], form, armor)?;
         for required in &self.client.require {
             let declared = match required {
                 Declaration::Size => request.size.is_some(),
@@ -160,39 +172,67 @@ impl<'a> Known<'a> {
                 return Err(Refusal::Undeclared(*required));
             }
         }
-        let form = request.form();
-        let max = self.client.max_size().min(form.limit());
-        if request.size.is_some_and(|size| size > max) {
-            return Err(Refusal::Size(max));
+        if request.size.is_some_and(|size| size > grant.limit) {
+            return Err(Refusal::Size(grant.limit));
         }
-        if request.digest.as_ref().is_some_and(|digest| digest.algorithm != key.hash) {
-            return Err(Refusal::Hash(key.hash.name()));
+        if request.digest.as_ref().is_some_and(|digest| digest.algorithm != key.key.hash) {
+            return Err(Refusal::Hash(key.key.hash.name()));
         }
-        Ok(Grant {
-            client: self,
-            name,
-            key,
-            token,
-            limit: request.size.unwrap_or(max),
-            form,
-            size: request.size,
-            digest: request.digest,
-            // A cleartext-signed message is of text from end to end (RFC 9580 §7).
-            armor: request.armor || form == Form::Cleartext,
-        })
+        Ok(Grant { limit: request.size.unwrap_or(grant.limit), size: request.size, digest: request.digest, ..grant })
+    }
+
+    /// The same for the files of a tar.
+    ///
+    /// # Errors
+    /// [`Refusal::Key`], [`Refusal::Input`].
+    pub fn may_sign_tar(self, request: &SignTar) -> Result<Grant<'a>, Refusal> {
+        let keys = match request.keys.as_slice() {
+            [] => vec![self.key(None)?],
+            names => names.iter().map(|name| self.key(Some(name))).collect::<Result<_, _>>()?,
+        };
+        self.grant(Input::Tar, keys, request.form(), request.armor)
+    }
+
+    /// The same for hash states.
+    ///
+    /// # Errors
+    /// [`Refusal::Key`], [`Refusal::Input`].
+    pub fn may_sign_states(self, request: &SignState) -> Result<Grant<'a>, Refusal> {
+        let key = self.key(request.key.as_deref())?;
+        // The published answer holds an armored signature.
+        self.grant(Input::State, vec![key], Form::Binary, true)
+    }
+
+    fn grant(self, input: Input, keys: Vec<Granted<'a>>, form: Form, armor: bool) -> Result<Grant<'a>, Refusal> {
+        if !self.client.inputs.contains(&input) {
+            return Err(Refusal::Input(input));
+        }
+        let limit = self.client.max_size().min(form.limit());
+        Ok(Grant { client: self, keys, input, limit, form, armor, size: None, digest: None })
     }
 }
 
 impl Grant<'_> {
-    /// Compares what was hashed with what was declared.
+    /// What is to be signed, in records.
+    pub fn mode(&self) -> &'static str {
+        match (self.input, self.form) {
+            (Input::Artifact, form) => form.name(),
+            (Input::Tar, Form::Binary) => "tar",
+            (Input::Tar, Form::Text | Form::Cleartext) => "tar-text",
+            (Input::State, _) => "state",
+        }
+    }
+
+    /// Compares what was hashed with what was declared. `plain` is the state of the bytes as they came, where that which is signed is
+    /// another.
     ///
     /// # Errors
     /// Any [`Mismatch`].
-    pub fn accept(self, hashed: Hashed) -> Result<Accepted, Mismatch> {
-        let Hashed { state, claimed, body } = hashed;
-        let bytes = claimed.as_ref().unwrap_or(&state);
+    pub fn accept(&self, state: HashState, plain: Option<HashState>) -> Result<Accepted, Mismatch> {
+        let bytes = plain.as_ref().unwrap_or(&state);
         let size = bytes.size().unwrap_or(u64::MAX);
-        if size == 0 && self.size != Some(0) {
+        // A tar says of each file how long it is.
+        if size == 0 && self.size != Some(0) && self.input != Input::Tar {
             return Err(Mismatch::Empty);
         }
         if self.size.is_some_and(|declared| declared != size) {
@@ -202,6 +242,6 @@ impl Grant<'_> {
         if self.digest.as_ref().is_some_and(|declared| declared.bytes != digest) {
             return Err(Mismatch::Digest);
         }
-        Ok(Accepted { armor: self.armor, state, form: self.form, size, digest, claimed: claimed.is_some(), body })
+        Ok(Accepted { state, size, digest, claimed: plain.is_some() })
     }
 }

@@ -46,6 +46,7 @@ impl Child {
     /// What `socketpair(2)` and `fork(2)` say.
     pub fn fork(name: &CStr, keep: &[RawFd], body: impl FnOnce(Channel)) -> Result<Child, Errno> {
         let (ours, theirs) = Channel::pair()?;
+        ours.do_not_block()?;
         let parent = nix::unistd::getpid();
         if let Some(pid) = sys::fork()? {
             return Ok(Child { pid: Some(pid), channel: ours });

@@ -4,7 +4,9 @@ use crate::hash_state::{Form, HashAlgorithm};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use percent_encoding::{AsciiSet, CONTROLS};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -12,7 +14,7 @@ use std::path::PathBuf;
 pub const MAX_REQUEST: usize = 16 * 1024;
 
 /// The longest name of a file in the log, in bytes after encoding.
-const MAX_NAME: usize = 512;
+pub(crate) const MAX_NAME: usize = 512;
 
 /// Why a request is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +112,10 @@ fn is_sigsh(command: &OsStr) -> bool {
 pub enum Request {
     /// Sign standard input
     Sign(Sign),
+    /// Sign each file of a tar; a tar of their signatures comes back
+    SignTar(SignTar),
+    /// Sign what hash states stand for: a document of JSON a line, and one back for each
+    SignState(SignState),
     /// Print the public certificate of a key
     Certificate {
         /// The key's name; without it, your first one
@@ -149,6 +155,37 @@ pub struct Sign {
     pub name: Option<LogName>,
 }
 
+/// `sign-tar`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct SignTar {
+    /// The keys' names, at most eight; without one, your first one. Several sign each file: NAME.KEY.sig
+    #[arg(value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// ASCII armor instead of binary: NAME.asc
+    #[arg(long)]
+    pub armor: bool,
+    /// Sign the bytes (the default), or lines of text, whichever way they end
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<Type>,
+}
+
+impl SignTar {
+    /// What of each file is to be signed.
+    pub fn form(&self) -> Form {
+        Type::form(self.kind)
+    }
+}
+
+/// `sign-state`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct SignState {
+    /// The key's name; without it, your first one
+    pub key: Option<String>,
+}
+
+/// How many keys a request may name.
+pub const MAX_KEYS: usize = 8;
+
 /// A type of signature (RFC 9580 §5.2.1), by the name that a client gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Type {
@@ -156,14 +193,16 @@ enum Type {
     Text,
 }
 
+impl Type {
+    fn form(kind: Option<Type>) -> Form {
+        if kind == Some(Type::Text) { Form::Text } else { Form::Binary }
+    }
+}
+
 impl Sign {
     /// What of the artifact is to be signed.
     pub fn form(&self) -> Form {
-        match self.kind {
-            _ if self.cleartext => Form::Cleartext,
-            Some(Type::Text) => Form::Text,
-            Some(Type::Binary) | None => Form::Binary,
-        }
+        if self.cleartext { Form::Cleartext } else { Type::form(self.kind) }
     }
 
     /// RFC 9580 §7: a cleartext-signed message has signatures of texts, in its own armor.
@@ -254,6 +293,13 @@ impl Request {
             Ok(Request::Sign(sign)) if !sign.is_consistent() => {
                 Err(RequestError::Syntax("--cleartext goes with neither --armor nor --type binary".to_owned()))
             }
+            Ok(Request::SignTar(sign)) if sign.keys.len() > MAX_KEYS => {
+                Err(RequestError::Syntax(format!("a request may name at most {MAX_KEYS} keys")))
+            }
+            // Two signatures would have one name.
+            Ok(Request::SignTar(sign)) if sign.keys.iter().collect::<BTreeSet<_>>().len() < sign.keys.len() => {
+                Err(RequestError::Syntax("the request names a key twice".to_owned()))
+            }
             request => request.map_err(|error| RequestError::Syntax(explain(&error))),
         }
     }
@@ -262,11 +308,10 @@ impl Request {
     pub fn help() -> String {
         let mut words = Words::command();
         let mut text = words.render_help().to_string();
-        if let Some(sign) = words.find_subcommand_mut("sign") {
-            let options = sign.render_help().to_string();
+        for name in ["sign", "sign-tar"] {
+            let options = words.find_subcommand_mut(name).map(|request| request.render_help().to_string()).unwrap_or_default();
             let arguments = options.split_once("Arguments:\n").map_or("", |(_, rest)| rest);
-            text.push_str("\nOf sign:\n");
-            text.push_str(arguments);
+            let _ = write!(text, "\nOf {name}:\n{arguments}");
         }
         text
     }
@@ -357,6 +402,11 @@ mod tests {
         assert_eq!((sign.key.as_deref(), sign.armor, sign.size), (Some("release"), true, Some(7)));
         assert_eq!(sign.digest, Some(Digest { algorithm: HashAlgorithm::Sha256, bytes: vec![10; 32] }));
         assert_eq!(sign.name.unwrap().as_str(), "a%20b%25");
+        let all = SignTar { keys: vec!["a".to_owned(), "b".to_owned()], armor: true, kind: Some(Type::Text) };
+        assert_eq!(Request::parse("sign-tar"), Ok(Request::SignTar(SignTar::default())));
+        assert_eq!(Request::parse("sign-tar a --armor b --type text"), Ok(Request::SignTar(all)));
+        assert_eq!(Request::parse("sign-state"), Ok(Request::SignState(SignState::default())));
+        assert_eq!(Request::parse("sign-state k"), Ok(Request::SignState(SignState { key: Some("k".to_owned()) })));
         assert_eq!(Request::parse("version"), Ok(Request::Version));
         assert_eq!(Request::parse("certificate k --armor"), Ok(Request::Certificate { key: Some("k".to_owned()), armor: true }));
     }
@@ -418,7 +468,12 @@ mod tests {
             "sign --cleartext --armor",
             "sign --cleartext --type binary",
             "sign --cleartext=yes",
-            "sign-tar",
+            "sign-tar --size 1",
+            "sign-tar --cleartext",
+            "sign-tar a b a",
+            "sign-tar a b c d e f g h i",
+            "sign-state a b",
+            "sign-state --armor",
             "--config /etc/passwd",
         ] {
             let Err(RequestError::Syntax(message)) = Request::parse(text) else { panic!("{text} was accepted") };

@@ -5,24 +5,23 @@
 
 use crate::audit::refusals::Refusals;
 use crate::audit::{Audit, Field};
-use crate::channel::{self, Channel, after};
+use crate::batch::frame::Frame;
+use crate::batch::signers::Plan;
+use crate::batch::{self, Means, Order};
+use crate::channel::Channel;
 use crate::config::{self, Config};
 use crate::failure::Failure;
-use crate::hash_state::{HashAlgorithm, Hashed, Salt};
-use crate::hasher::{self, Hasher};
+use crate::hasher::Hasher;
 use crate::identity::{Environment, Identity};
 use crate::limits::{self, Signatures};
-use crate::openpgp::{Draft, OpenpgpError, SigningKey};
-use crate::policy::{self, Accepted, Grant};
+use crate::openpgp::SigningKey;
+use crate::policy;
 use crate::request::{self, Request, Start};
 use crate::state::State;
-use crate::token::queue::Queue;
-use crate::token::{Setup, Token};
+use crate::token::Setup;
 use crate::{openpgp, output, sandbox, sys, trusted};
-use nix::poll::PollFlags;
-use sha2::{Digest, Sha256};
 use std::env::{args_os, var_os};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -38,8 +37,8 @@ pub struct Processes {
 /// Runs one session and leaves with its code.
 pub fn run(processes: Processes) -> ! {
     output::on_panic();
-    let mut audit = Audit::begin();
-    let code = match session(processes, &mut audit) {
+    let (mut audit, mut frame) = (Audit::begin(), Frame::Plain);
+    let code = match session(processes, &mut audit, &mut frame) {
         Ok(()) => 0,
         Err(failure) => {
             // It failed before the configuration could say where.
@@ -47,6 +46,7 @@ pub fn run(processes: Processes) -> ! {
                 audit.open(Path::new(config::JOURNAL));
             }
             audit.ended(failure.event(), &failure.line, &failure.reason, failure.exit.code(), failure.is_odd());
+            frame.fail();
             output::error(&failure.text());
             failure.exit.code()
         }
@@ -55,7 +55,7 @@ pub fn run(processes: Processes) -> ! {
 }
 
 /// From the first instruction to the decision.
-fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
+fn session(processes: Processes, audit: &mut Audit, frame: &mut Frame) -> Result<(), Failure> {
     sandbox::begin()?;
     let hasher = Hasher::fork(processes.hasher)?;
     output::let_go_of_input()?;
@@ -75,10 +75,11 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
 
     let text = start.text()?;
     let request = Request::parse(&text);
-    match request {
+    match &request {
         Ok(Request::Help) => return output::deliver(Request::help().as_bytes()),
         Ok(Request::Version) => return output::deliver(request::version().as_bytes()),
-        _ => {}
+        Ok(request) => *frame = Frame::of(request),
+        Err(_) => {}
     }
     let config = config?;
     let identity = Identity::establish(environment, config.revoked()?)?;
@@ -94,133 +95,53 @@ fn session(processes: Processes, audit: &mut Audit) -> Result<(), Failure> {
     let state = State::open(config.audit.state());
     audit.refusals = Refusals::of_client(state.as_ref().ok(), client.name, config.limits.refusals());
     let request = if Request::is_empty(&text) { client.default_request() } else { request? };
-    match request {
+    *frame = Frame::of(&request);
+    let grant = match request {
+        Request::Help => return output::deliver(Request::help().as_bytes()),
+        Request::Version => return output::deliver(request::version().as_bytes()),
+        Request::Certificate { key, armor } => {
+            let granted = client.key(key.as_deref())?;
+            limits::seat(&state?, client.name, config.limits.sessions())?;
+            return certificate(granted.key, armor, &hasher);
+        }
         Request::Sign(request) => {
             if let Some(name) = &request.name {
                 audit.learn(Field::NAME, name.as_str());
             }
-            let grant = client.may_sign(request)?;
-            sign(&config, &identity, state?, grant, hasher, processes.token, audit)
+            client.may_sign(request)?
         }
-        Request::Certificate { key, armor } => {
-            let (_, key, _) = client.key(key.as_deref())?;
-            limits::seat(&state?, client.name, config.limits.sessions())?;
-            certificate(key, armor, &hasher)
-        }
-        Request::Help => output::deliver(Request::help().as_bytes()),
-        Request::Version => output::deliver(request::version().as_bytes()),
-    }
+        Request::SignTar(request) => client.may_sign_tar(&request)?,
+        Request::SignState(request) => client.may_sign_states(&request)?,
+    };
+    let order = Order { config: &config, identity: &identity, grant: &grant };
+    sign(order, state?, hasher, processes.token, audit, frame)
 }
 
-/// From permission to signature, and what it costs the client.
+/// From permission to the signatures, and what they cost the client.
 fn sign(
-    config: &Config,
-    identity: &Identity,
+    order: Order<'_>,
     state: State,
-    grant: Grant<'_>,
     hasher: Hasher,
     token_run: fn(Channel, Setup<'_>),
     audit: &mut Audit,
+    frame: &mut Frame,
 ) -> Result<(), Failure> {
-    audit.learn(Field::KEY, grant.name);
-    audit.learn(Field::MODE, grant.form.name());
+    let Order { config, grant, .. } = order;
+    audit.learn(Field::KEY, grant.keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>().join(" "));
+    audit.learn(Field::MODE, grant.mode());
     audit.ready(&config.audit)?;
     output::exists()?;
-    let queue = Queue::open(&state, config.token_name(grant.key), grant.token)?;
+    let plans = Plan::of(config, grant, &state)?;
     limits::seat(&state, grant.client.name, config.limits.sessions())?;
     let signatures = Signatures::open(&state, grant.client.name, grant.client.rate())?;
-    signatures.take()?;
+    // Of the first artifact: nothing is read for nothing.
+    signatures.take_all(grant.keys.len())?;
     drop(state);
-    let ended = make(config, identity, grant, queue, hasher, token_run, audit);
+    let ended = batch::run(order, Means { signatures: &signatures, plans, token_run, hasher }, audit, frame);
     if ended.as_ref().is_err_and(Failure::is_ours) && !audit.has_intent() {
-        signatures.give_back();
+        signatures.give_all_back(grant.keys.len());
     }
     ended
-}
-
-/// From the first byte to the signature's last.
-fn make(
-    config: &Config,
-    identity: &Identity,
-    grant: Grant<'_>,
-    queue: Option<Queue>,
-    hasher: Hasher,
-    token_run: fn(Channel, Setup<'_>),
-    audit: &mut Audit,
-) -> Result<(), Failure> {
-    let path: &Path = &grant.key.certificate;
-    let file = trusted::open(path)?;
-    let certificate = file.read(path, openpgp::certificate::MAX_CERTIFICATE)?;
-    let name = config.token_name(grant.key);
-    let setup = Setup { name, token: grant.token, key: &grant.key.uri, state: config.audit.state() };
-    let mut token = Token::fork(setup, queue, token_run)?;
-    sandbox::enter_monitor(&[hasher.pid(), token.pid()])?;
-    let key = SigningKey::read(&certificate, grant.key.hash, SystemTime::now())?;
-    audit.learn(Field::FINGERPRINT, key.fingerprint());
-
-    let salt = key.salt()?;
-    let hashed = hash(hasher, &mut token, &grant, salt, &config.limits)?;
-    let artifact = grant.accept(hashed)?;
-    describe(&artifact, audit);
-    output::has_reader()?;
-    token.take_turn(output::has_reader)?;
-
-    let now = SystemTime::now();
-    identity.check(now)?;
-    key.still_alive(now)?;
-    audit.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
-    audit.intent()?;
-    let key = key.held(token.open()?.as_ref())?;
-    audit.learn(Field::FINGERPRINT, key.fingerprint());
-    let draft = Draft::new(&key, artifact.form, salt, artifact.state, now)?;
-    let (scheme, data) = draft.to_sign()?;
-    output::has_reader()?;
-    identity.check(SystemTime::now())?;
-    if !file.is_unchanged() {
-        return Err(OpenpgpError::Changed.into());
-    }
-    let raw = token.sign(scheme, data)?;
-    token.leave();
-
-    let signature = draft.complete(&raw, artifact.armor)?;
-    audit.learn(Field::SIGNATURE, hex::encode(Sha256::digest(&signature)));
-    audit.signed()?;
-    match &artifact.body {
-        Some(body) => output::deliver_cleartext(&draft.cleartext_head(), body, &signature)?,
-        None => output::deliver(&signature)?,
-    }
-    token.end();
-    Ok(())
-}
-
-/// Lets the hasher read, while the token process loads its module. Whichever fails first ends the session.
-fn hash(
-    mut hasher: Hasher,
-    token: &mut Token,
-    grant: &Grant<'_>,
-    salt: Option<Salt>,
-    limits: &config::Limits,
-) -> Result<Hashed, Failure> {
-    let (algorithm, form) = (grant.key.hash, grant.form);
-    hasher.start(hasher::Start {
-        algorithm,
-        form,
-        salt,
-        limit: grant.limit,
-        idle: limits.idle(),
-        throughput: limits.throughput(),
-    })?;
-    let total = after(limits.total());
-    loop {
-        let deadline = token.load_deadline().map_or(total, |loading| loading.min(total));
-        let both = [(hasher.channel().as_fd(), PollFlags::POLLIN), (token.channel().as_fd(), PollFlags::POLLIN)];
-        match channel::wait(both, deadline)? {
-            [_, true] => token.hear()?,
-            [true, false] => return Ok(hasher.finish()?),
-            [false, false] if deadline == total => return Err(Failure::total()),
-            [false, false] => token.hear()?,
-        }
-    }
 }
 
 /// From permission to the public certificate.
@@ -229,15 +150,4 @@ fn certificate(key: &config::Key, armor: bool, hasher: &Hasher) -> Result<(), Fa
     let bytes = trusted::read(&key.certificate, openpgp::certificate::MAX_CERTIFICATE)?;
     sandbox::enter_monitor(&[hasher.pid()])?;
     output::deliver(&SigningKey::read(&bytes, key.hash, SystemTime::now())?.export(armor)?)
-}
-
-fn describe(artifact: &Accepted, audit: &mut Audit) {
-    let digest = match artifact.state.algorithm() {
-        HashAlgorithm::Sha256 => Field::SHA256,
-        HashAlgorithm::Sha384 => Field::SHA384,
-        HashAlgorithm::Sha512 => Field::SHA512,
-    };
-    audit.learn(Field::CLAIMED, if artifact.claimed { "yes" } else { "" });
-    audit.learn(Field::SIZE, artifact.size);
-    audit.learn(digest, hex::encode(&artifact.digest));
 }

@@ -43,8 +43,8 @@ pub struct Setup<'a> {
     pub name: &'a Name,
     /// The token.
     pub token: &'a config::Token,
-    /// The key in it.
-    pub key: &'a KeyUri,
+    /// The keys in it.
+    pub keys: &'a [&'a KeyUri],
     /// The state directory.
     pub state: &'a Path,
 }
@@ -52,10 +52,10 @@ pub struct Setup<'a> {
 /// What the monitor asks, in this order.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Log in and find the key: the last byte has come.
+    /// Log in and find the keys: the last byte has come.
     Open,
-    /// Sign this, as often as is asked.
-    Sign(Scheme, Vec<u8>),
+    /// Sign this with the key of this index, as often as is asked.
+    Sign(u8, Scheme, Vec<u8>),
     /// Log out.
     Leave,
 }
@@ -65,9 +65,9 @@ pub enum Request {
 pub enum Answer {
     /// The module is loaded and initialised. Comes by itself.
     Loaded,
-    /// Logged in, and exactly one key found; what the token says of its public half.
+    /// Logged in, and for each key exactly one found; what the token says of its public half. One message for each.
     Open(Option<Public>),
-    /// The raw signature.
+    /// The raw signature. They come in the order in which they were asked for.
     Signed(Vec<u8>),
     /// It did not work out, and the process leaves.
     Failed(Fault),
@@ -193,6 +193,9 @@ pub struct Token {
     timeout: Duration,
     deadline: Instant,
     loaded: bool,
+    keys: usize,
+    /// How many signatures it has been asked for and owes.
+    owed: usize,
     // The process holds it, too: nobody else gets the turn before it has ended, however it ends.
     queue: Option<Queue>,
 }
@@ -203,13 +206,13 @@ impl Token {
     /// # Errors
     /// What `fork(2)` says.
     pub fn fork(setup: Setup<'_>, queue: Option<Queue>, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, Errno> {
-        let timeout = setup.token.timeout();
+        let (timeout, keys) = (setup.token.timeout(), setup.keys.len());
         let keep = queue.as_ref().map(Queue::number);
         let child = Child::fork(c"sigsh-token", keep.as_slice(), |channel| match pin::standard_descriptors_to_null() {
             Ok(()) => run(channel, setup),
             Err(fault) => drop(channel.send(&Answer::Failed(fault))),
         })?;
-        Ok(Token { child, timeout, deadline: after(timeout), loaded: false, queue })
+        Ok(Token { child, timeout, deadline: after(timeout), loaded: false, keys, owed: 0, queue })
     }
 
     /// Its process id.
@@ -222,12 +225,17 @@ impl Token {
         self.child.channel()
     }
 
-    /// Until when it must have loaded its module; `None` when it has.
-    pub fn load_deadline(&self) -> Option<Instant> {
-        (!self.loaded).then_some(self.deadline)
+    /// Until when it must have loaded its module, or made the next signature; `None` when nothing is asked of it.
+    pub fn deadline(&self) -> Option<Instant> {
+        (!self.loaded || self.owed > 0).then_some(self.deadline)
     }
 
-    /// Takes its word that it has loaded the module, or its excuse. Anything it says later, unasked, is nonsense.
+    /// How many signatures it has been asked for and owes.
+    pub fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// Takes its word that it has loaded the module, or its excuse. Anything else that it says unasked is nonsense.
     ///
     /// # Errors
     /// Any [`TokenError`].
@@ -268,17 +276,28 @@ impl Token {
         if self.loaded { Ok(()) } else { self.hear() }
     }
 
-    /// Has it log in and find the key.
+    /// Takes the turn if nobody has it; tells whether it has it now. Without a limit of sessions, always.
+    ///
+    /// # Errors
+    /// [`LimitError::Io`].
+    pub fn try_turn(&mut self) -> Result<bool, LimitError> {
+        self.queue.as_ref().map_or(Ok(true), Queue::try_take)
+    }
+
+    /// Has it log in and find the keys: what it says of their public halves, in their order.
     ///
     /// # Errors
     /// Any [`TokenError`].
-    pub fn open(&mut self) -> Result<Option<Public>, TokenError> {
+    pub fn open(&mut self) -> Result<Vec<Option<Public>>, TokenError> {
         self.loaded()?;
         // Once for the turn of others, once for its own.
-        match self.ask(&Request::Open, self.timeout.saturating_mul(2))? {
+        self.ask(&Request::Open, self.timeout.saturating_mul(2))?;
+        let keys = 0..self.keys;
+        let next = |_| match self.receive()? {
             Answer::Open(public) => Ok(public),
             _ => Err(TokenError::Nonsense),
-        }
+        };
+        keys.map(next).collect()
     }
 
     /// For a process of [`generate`]: waits for the key to be made, for as long as a token may need to find primes.
@@ -293,13 +312,48 @@ impl Token {
         }
     }
 
-    /// Has it sign.
+    /// Asks for a signature with the key of this index; it may owe several.
     ///
     /// # Errors
     /// Any [`TokenError`].
-    pub fn sign(&mut self, scheme: Scheme, data: Vec<u8>) -> Result<Vec<u8>, TokenError> {
-        match self.ask(&Request::Sign(scheme, data), self.timeout)? {
-            Answer::Signed(signature) => Ok(signature),
+    pub fn sign(&mut self, key: u8, scheme: Scheme, data: Vec<u8>) -> Result<(), TokenError> {
+        // The time for one runs from when the one before it is done.
+        let time = if self.owed == 0 { self.timeout } else { self.deadline.saturating_duration_since(Instant::now()) };
+        self.owed += 1;
+        self.ask(&Request::Sign(key, scheme, data), time)
+    }
+
+    /// Waits for the next signature.
+    ///
+    /// # Errors
+    /// Any [`TokenError`].
+    pub fn signature(&mut self) -> Result<Vec<u8>, TokenError> {
+        loop {
+            if let Some(signature) = self.look()? {
+                return Ok(signature);
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Takes the next signature, if it is there.
+    ///
+    /// # Errors
+    /// Any [`TokenError`], be it that its time is up.
+    pub fn look(&mut self) -> Result<Option<Vec<u8>>, TokenError> {
+        let answer = match self.child.channel().look() {
+            Ok(None) if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) => return Err(self.hung()),
+            Ok(None) => return Ok(None),
+            Ok(Some(answer)) => answer,
+            Err(error) => return Err(self.gone(error)),
+        };
+        match answer {
+            Answer::Failed(fault) => Err(TokenError::Fault(fault)),
+            Answer::Signed(signature) if self.owed > 0 => {
+                self.owed -= 1;
+                self.deadline = after(self.timeout);
+                Ok(Some(signature))
+            }
             _ => Err(TokenError::Nonsense),
         }
     }
@@ -325,24 +379,33 @@ impl Token {
         self.queue = None;
     }
 
-    fn ask(&mut self, request: &Request, time: Duration) -> Result<Answer, TokenError> {
+    fn ask(&mut self, request: &Request, time: Duration) -> Result<(), TokenError> {
         self.deadline = after(time);
         match self.channel().send(request) {
-            Ok(()) | Err(ChannelError::Gone) => self.receive(),
+            // It has said why.
+            Ok(()) | Err(ChannelError::Gone) => Ok(()),
             Err(error) => Err(self.gone(error)),
         }
     }
 
     fn receive(&mut self) -> Result<Answer, TokenError> {
-        if channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], self.deadline)? == [false] {
-            self.child.end();
-            return Err(TokenError::Hung);
-        }
+        self.wait()?;
         match self.channel().receive() {
             Ok(Answer::Failed(fault)) => Err(TokenError::Fault(fault)),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.gone(error)),
         }
+    }
+
+    /// Waits until it says something.
+    fn wait(&mut self) -> Result<(), TokenError> {
+        let says = channel::wait([(self.channel().as_fd(), PollFlags::POLLIN)], self.deadline)?;
+        if says == [true] { Ok(()) } else { Err(self.hung()) }
+    }
+
+    fn hung(&mut self) -> TokenError {
+        self.child.end();
+        TokenError::Hung
     }
 
     fn gone(&mut self, error: ChannelError) -> TokenError {
@@ -380,10 +443,14 @@ fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let Ok(Request::Open) = channel.receive() else { return Ok(()) };
     let session = module::log_in(&loaded, &token.uri, pin, marker, token.timeout(), Pkcs11::open_ro_session_no_drop)?;
     sandbox::narrow_token(token.sandbox)?;
-    let (key, public) = module::find_key(&session, setup.key)?;
-    tell(channel, &Answer::Open(public))?;
-    while let Ok(Request::Sign(scheme, data)) = channel.receive() {
-        tell(channel, &Answer::Signed(module::sign(&session, key, scheme, &data)?))?;
+    let found = setup.keys.iter().map(|uri| module::find_key(&session, uri)).collect::<Result<Vec<_>, _>>()?;
+    let (keys, publics): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    for public in publics {
+        tell(channel, &Answer::Open(public))?;
+    }
+    while let Ok(Request::Sign(key, scheme, data)) = channel.receive() {
+        let Some(key) = keys.get(usize::from(key)) else { break };
+        tell(channel, &Answer::Signed(module::sign(&session, *key, scheme, &data)?))?;
     }
     let _ = session.close();
     let _ = ManuallyDrop::into_inner(loaded).finalize();

@@ -45,8 +45,23 @@ fn main() {
 /// The hasher's answer, as it is on the wire.
 #[derive(Serialize)]
 enum Report {
-    Done(Vec<u8>, Option<Vec<u8>>, u64),
-    Fault(hasher::Fault),
+    Artifact {
+        name: Vec<u8>,
+        states: Vec<Vec<u8>>,
+        text: u64,
+    },
+    #[allow(dead_code)]
+    End,
+    Fault(hasher::Fault, Vec<u8>),
+}
+
+/// Of one artifact: what is signed, the bytes as they came where that is another, and the length of a text.
+fn report(state: Vec<u8>, claimed: Option<Vec<u8>>, text: u64) -> Report {
+    Report::Artifact { name: Vec::new(), states: std::iter::once(state).chain(claimed).collect(), text }
+}
+
+fn fault(fault: hasher::Fault) -> Report {
+    Report::Fault(fault, Vec::new())
 }
 
 fn raw(channel: &Channel, bytes: &[u8]) {
@@ -76,7 +91,9 @@ fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
         "dies-at-once-kill" => die("kill"),
         _ => {}
     }
-    let Ok(start) = channel.receive::<hasher::Start>() else { return };
+    let Ok(_) = channel.receive::<hasher::Start>() else { return };
+    let Ok(hasher::Go(wanted)) = channel.receive() else { return };
+    let algorithm = wanted[0].expect("something is wanted").algorithm;
     let mut data = Vec::new();
     std::io::stdin().read_to_end(&mut data).expect("input");
     let state = |algorithm, data: &[u8]| {
@@ -84,13 +101,13 @@ fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
         state.update(data);
         state.export(<[u8]>::to_vec)
     };
-    let good = state(start.algorithm, &data);
+    let good = state(algorithm, &data);
     let with = |at: usize, bytes: &[u8]| {
         let mut bad = good.clone();
         bad[at..at + bytes.len()].copy_from_slice(bytes);
         bad
     };
-    let done = |state: Vec<u8>| channel.send(&Report::Done(state, None, 0)).expect("sent");
+    let done = |state: Vec<u8>| channel.send(&report(state, None, 0)).expect("sent");
     match act {
         "good" => done(good),
         "silent" => {}
@@ -116,11 +133,11 @@ fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
         "huge" => raw(&channel, &vec![0; 100_000]),
         "garbage" => raw(&channel, &[0xff; 300]),
         "more-than-a-message" => {
-            let message = postcard::to_allocvec(&Report::Done(good, None, 0)).expect("encoded");
+            let message = postcard::to_allocvec(&report(good, None, 0)).expect("encoded");
             raw(&channel, &[&message[..], &[0]].concat());
         }
         "cut-message" => {
-            let message = postcard::to_allocvec(&Report::Done(good, None, 0)).expect("encoded");
+            let message = postcard::to_allocvec(&report(good, None, 0)).expect("encoded");
             raw(&channel, &message[..message.len() - 1]);
         }
         "empty-message" => raw(&channel, &[]),
@@ -135,7 +152,7 @@ fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
         }
         "two-different" => {
             done(good);
-            done(state(start.algorithm, b"something else"));
+            done(state(algorithm, b"something else"));
         }
         "late-second" => {
             done(good.clone());
@@ -153,18 +170,18 @@ fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
         "rest-of-a-block" => done(with(80, &[128])),
         "tail" => done(with(207, &[1])),
         "unreachable" => done(with(0, &[!good[0]])),
-        "more-than-read" => done(state(start.algorithm, &[&data[..], b"x"].concat())),
-        "less-than-read" => done(state(start.algorithm, &data[1..])),
-        "other-data" => done(state(start.algorithm, &vec![b'x'; data.len()])),
-        "nothing" => done(state(start.algorithm, b"")),
-        "fault-idle" => channel.send(&Report::Fault(hasher::Fault::Idle)).expect("sent"),
-        "fault-overlong" => channel.send(&Report::Fault(hasher::Fault::Overlong)).expect("sent"),
-        "fault-read" => channel.send(&Report::Fault(hasher::Fault::Read(5))).expect("sent"),
+        "more-than-read" => done(state(algorithm, &[&data[..], b"x"].concat())),
+        "less-than-read" => done(state(algorithm, &data[1..])),
+        "other-data" => done(state(algorithm, &vec![b'x'; data.len()])),
+        "nothing" => done(state(algorithm, b"")),
+        "fault-idle" => channel.send(&fault(hasher::Fault::Idle)).expect("sent"),
+        "fault-overlong" => channel.send(&fault(hasher::Fault::Overlong)).expect("sent"),
+        "fault-read" => channel.send(&fault(hasher::Fault::Read(5))).expect("sent"),
         "fault-twice" => {
-            channel.send(&Report::Fault(hasher::Fault::Idle)).expect("sent");
+            channel.send(&fault(hasher::Fault::Idle)).expect("sent");
             done(good);
         }
-        _ => lie_about_a_text(act, &channel, body, &data, start.algorithm),
+        _ => lie_about_a_text(act, &channel, body, &data, algorithm),
     }
     sys::exit(0)
 }
@@ -181,7 +198,7 @@ fn lie_about_a_text(act: &str, channel: &Channel, body: BorrowedFd<'_>, data: &[
     let text = [data, b"\n"].concat();
     let write = |bytes: &[u8]| assert_eq!(nix::unistd::write(body, bytes), Ok(bytes.len()));
     let done = |signed: &[u8], claimed: Option<&[u8]>, length: u64| {
-        channel.send(&Report::Done(state(signed), claimed.map(state), length)).expect("sent");
+        channel.send(&report(state(signed), claimed.map(state), length)).expect("sent");
     };
     match act {
         "text-good" => {
@@ -210,14 +227,14 @@ fn lie_about_a_text(act: &str, channel: &Channel, body: BorrowedFd<'_>, data: &[
         "text-hashes-far-more" => done(&vec![0; MAX_BODY as usize], Some(data), size + 1),
         "text-claims-more" => done(data, Some(&vec![0; MAX_BODY as usize / 2]), size + 1),
         "text-claims-nothing" => done(data, Some(b""), 1),
-        "text-claims-nonsense" => channel.send(&Report::Done(good.clone(), Some(good[1..].to_vec()), size + 1)).expect("sent"),
+        "text-claims-nonsense" => channel.send(&report(good.clone(), Some(good[1..].to_vec()), size + 1)).expect("sent"),
         "binary-claims" => done(data, Some(data), 0),
         "binary-has-a-text" => done(data, None, size),
         "salt-missing" => done(data, Some(data), 0),
         "salt-too-long" => done(&[&[0; 33], data].concat(), Some(data), 0),
         "salt-other" => done(&[&[0; 32], data].concat(), Some(data), 0),
-        "fault-carriage-return" => channel.send(&Report::Fault(hasher::Fault::CarriageReturn)).expect("sent"),
-        "fault-body" => channel.send(&Report::Fault(hasher::Fault::Body(5))).expect("sent"),
+        "fault-carriage-return" => channel.send(&fault(hasher::Fault::CarriageReturn)).expect("sent"),
+        "fault-body" => channel.send(&fault(hasher::Fault::Body(5))).expect("sent"),
         _ => panic!("no such hasher"),
     }
 }
@@ -264,7 +281,7 @@ fn evil_token(channel: Channel, setup: Setup<'_>) {
         _ => Answer::Open(None),
     });
     at("opened");
-    let Ok(Request::Sign(_, data)) = channel.receive() else { return };
+    let Ok(Request::Sign(_, _, data)) = channel.receive() else { return };
     at("sign");
     match act {
         "empty-signature" => tell(Answer::Signed(Vec::new())),
@@ -286,11 +303,11 @@ fn between(channel: &Channel, setup: Setup<'_>, act: &str) {
     tell(answer());
     real.channel().send(&channel.receive::<Request>().expect("a request")).expect("sent");
     tell(answer());
-    let Ok(Request::Sign(scheme, mut data)) = channel.receive() else { return };
+    let Ok(Request::Sign(key, scheme, mut data)) = channel.receive() else { return };
     if act == "other-digest" {
         data[0] ^= 1;
     }
-    real.channel().send(&Request::Sign(scheme, data)).expect("sent");
+    real.channel().send(&Request::Sign(key, scheme, data)).expect("sent");
     let signature = answer();
     match act {
         "good" | "stays" | "other-digest" => tell(signature),

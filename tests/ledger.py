@@ -38,7 +38,7 @@ def verify(files, head):
             else:
                 if (o["seq"], o["prev"]) != (seq, prev) or o["time"] < time:
                     return f"{at}: does not continue the chain"
-                s, time = o.get("session", ""), o["time"]
+                s, time = (o.get("session", ""), o.get("entry", "")), o["time"]
                 if event == "signed" and not intents.get(s):
                     return f"{at}: signed without an intent"
                 intents[s] = intents.get(s, 0) + 1 if event == "intent" else intents.get(s, 0) - 1 if event == "signed" else 0

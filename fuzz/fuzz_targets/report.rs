@@ -3,19 +3,24 @@
 
 use libfuzzer_sys::fuzz_target;
 use sigsh::channel::decode;
+use sigsh::failure::Failure;
 use sigsh::hash_state::{HashAlgorithm, HashState};
-use sigsh::hasher::Report;
+use sigsh::hasher::{HasherError, Report};
 
 fuzz_target!(|packet: &[u8]| {
     match decode::<Report>(packet) {
-        Ok(Report::Done(state, claimed, _)) => {
+        Ok(Report::Artifact { states, .. }) => {
             for algorithm in [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512] {
-                for state in [Some(&state), claimed.as_ref()].into_iter().flatten() {
+                for state in &states {
                     let _ = HashState::import(algorithm, state, u64::MAX).map(HashState::finish);
                 }
             }
         }
-        Ok(Report::Fault(fault)) => assert!(fault.to_string().len() < 200),
+        Ok(Report::Fault(fault, name)) => {
+            let line = Failure::from(HasherError::Input(fault, name)).line;
+            assert!(line.len() < 1024 && line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
+        }
+        Ok(Report::End) => {}
         Err(_) => {}
     }
 });

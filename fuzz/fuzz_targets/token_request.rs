@@ -6,7 +6,7 @@ use sigsh::channel::{MAX_MESSAGE, decode};
 use sigsh::token::Request;
 
 fuzz_target!(|packet: &[u8]| {
-    if let Ok(Request::Sign(_, data)) = decode(packet) {
+    if let Ok(Request::Sign(_, _, data)) = decode(packet) {
         assert!(data.len() < MAX_MESSAGE);
     }
 });

@@ -55,15 +55,14 @@ impl Journal {
         Ok(Journal(connection))
     }
 
-    /// Sends one record.
+    /// Sends one record, as [`encode`] has made it.
     ///
     /// # Errors
     /// [`JournalError::Full`], [`JournalError::Send`].
-    pub fn send(&self, fields: &[(&str, &str)]) -> Result<(), JournalError> {
-        let record = encode(fields);
+    pub fn send(&self, record: &[u8]) -> Result<(), JournalError> {
         let deadline = channel::after(PATIENCE);
         loop {
-            match self.0.send(&record) {
+            match self.0.send(record) {
                 Ok(sent) if sent == record.len() => return Ok(()),
                 Ok(sent) => return Err(JournalError::Send(format!("only {sent} of {} bytes went", record.len()))),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -77,9 +76,9 @@ impl Journal {
     }
 }
 
-/// `KEY=value\n`, or for a value with a newline `KEY\n`, its length in 8 bytes, the value, `\n`. A field that no longer fits is left out
+/// Makes a record of fields: `KEY=value\n`, or for a value with a newline `KEY\n`, its length in 8 bytes, the value, `\n`. A field that no longer fits is left out
 /// whole.
-fn encode(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn encode(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut record = Vec::new();
     for (name, value) in fields {
         if record.len() + name.len() + value.len() + 10 > MAX_RECORD {
@@ -122,7 +121,7 @@ mod tests {
         let _listener = UnixDatagram::bind(&path).unwrap();
         let journal = Journal::connect(&path).unwrap();
         let began = Instant::now();
-        let full = (0..10_000).find_map(|_| journal.send(&[("MESSAGE", "x")]).err());
+        let full = (0..10_000).find_map(|_| journal.send(b"MESSAGE=x\n").err());
         assert_eq!(full, Some(JournalError::Full));
         assert!(began.elapsed() < 5 * PATIENCE);
         std::fs::remove_dir_all(&directory).unwrap();

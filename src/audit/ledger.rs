@@ -10,7 +10,7 @@ pub mod line;
 use crate::state::StateError;
 use crate::trusted::TrustError;
 use chain::Place;
-use file::{Book, Lock};
+use file::{Book, Fields, Lock};
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 
@@ -96,18 +96,18 @@ impl Ledger {
         Ok(Ledger { book: Book::open(path)?, lock: Lock::open(state)? })
     }
 
-    /// Appends a record of these fields; it is on the disk when this returns.
+    /// Appends records of these fields; all of them are on the disk when this returns, by one sync.
     ///
     /// # Errors
-    /// Any [`LedgerError`]. The record may be there all the same, or a part of it.
-    pub fn record(&self, fields: &[(&str, &str)]) -> Result<Place, LedgerError> {
+    /// Any [`LedgerError`]. Some of the records may be there all the same, or a part of one.
+    pub fn record(&self, records: &[&Fields<'_>]) -> Result<Vec<Place>, LedgerError> {
         let turn = self.lock.turn()?;
         let tail = self.book.tail(self.lock.head().as_ref())?;
-        let (place, head) = self.book.append(&tail, fields)?;
+        let (places, head) = self.book.append_all(&tail, records)?;
         drop(turn);
         // Outside of the turn, so that the kernel does it once for all who wait.
         self.book.sync()?;
         self.lock.advance(&head);
-        Ok(place)
+        Ok(places)
     }
 }

@@ -3,8 +3,8 @@
 use super::values::{Count, Name, Rate, Size, SshFingerprint, from_text};
 use super::who::{Network, Pattern, Principal, UnixUser};
 use crate::identity::{Login, User};
-use crate::request::Request;
-use serde::Deserialize;
+use crate::request::{Request, Sign, SignState};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use toml::Spanned;
@@ -106,13 +106,16 @@ impl Client {
     /// A key that its own request names, without being one of its keys; and where that stands.
     pub(super) fn strange_key(&self) -> Option<(usize, &str)> {
         let request = self.request.as_ref()?;
-        let name = match &request.get_ref().request {
-            Request::Sign(sign) => sign.key.as_deref()?,
-            Request::Certificate { key, .. } => key.as_deref()?,
-            Request::Help | Request::Version => return None,
+        let names = match &request.get_ref().request {
+            Request::Sign(Sign { key, .. }) | Request::SignState(SignState { key }) | Request::Certificate { key, .. } => {
+                key.as_slice()
+            }
+            Request::SignTar(sign) => &sign.keys,
+            Request::Help | Request::Version => &[],
         };
-        let own = self.keys.iter().any(|key| **key.get_ref() == *name);
-        (!own).then_some((request.span().start, name))
+        let own = |name: &&String| self.keys.iter().any(|key| **key.get_ref() == ***name);
+        let strange = names.iter().find(|name| !own(name))?;
+        Some((request.span().start, strange))
     }
 
     /// The size in bytes of the largest artifact.
@@ -163,7 +166,7 @@ impl fmt::Display for DefaultRequest {
 }
 
 /// What a client can send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Input {
     /// One artifact, to `sign`.

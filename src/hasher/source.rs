@@ -40,17 +40,11 @@ impl<'a> Stdin<'a> {
         Stdin { fd, buffer, rest: 0..0, pace: Pace::new(idle, throughput, last), last }
     }
 
-    /// Stops the clock while something is done that is not the sender's fault.
-    pub(super) fn meanwhile<T>(&mut self, act: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
-        let done = act();
-        let took = began.elapsed();
-        self.pace.pause(took);
-        self.last = self.last.checked_add(took).unwrap_or(self.last);
-        done
-    }
-
     fn fill(&mut self) -> Result<(), Fault> {
+        // What was done with the bytes before took a time that is not the sender's.
+        let now = Instant::now();
+        self.pace.pause(now.saturating_duration_since(self.last));
+        self.last = now;
         loop {
             if channel::wait([(self.fd, PollFlags::POLLIN)], self.pace.deadline()) == Ok([false]) {
                 return Err(self.pace.fault(self.last));

@@ -1,7 +1,7 @@
 //! Texts: what of their lines is hashed, and how they stand in a cleartext-signed message. Nothing here allocates once it is made.
 
 use super::Fault;
-use crate::hash_state::{Form, HashState};
+use crate::hash_state::Form;
 use nix::errno::Errno;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::BorrowedFd;
@@ -81,39 +81,46 @@ impl<W: Write> Text<W> {
         Text { form, lines, writer: Writer { body, length: 0 }, begun: false }
     }
 
-    /// Takes in what has come, wherever it was cut.
-    pub(super) fn update(&mut self, bytes: &[u8], state: &mut HashState) -> Result<(), Fault> {
+    /// Takes in what has come, wherever it was cut, and hands what of it counts to `hash`; of what is no text, nothing.
+    pub(super) fn update(&mut self, bytes: &[u8], mut hash: impl FnMut(&[u8])) -> Result<(), Fault> {
         if self.form == Form::Binary {
-            state.update(bytes);
             return Ok(());
         }
         let Text { form, lines, writer, begun } = self;
-        lines.feed(bytes, |line| take(*form, line, begun, writer, state))
+        lines.feed(bytes, |line| take(*form, line, begun, writer, &mut hash))
     }
 
-    /// Takes in a last line that is not ended, and tells the length of what was written.
-    pub(super) fn finish(&mut self, state: &mut HashState) -> Result<u64, Fault> {
+    /// Takes in a last line that is not ended, and tells the length of what was written. The next text begins.
+    pub(super) fn finish(&mut self, mut hash: impl FnMut(&[u8])) -> Result<u64, Fault> {
         let Text { form, lines, writer, begun } = self;
         // An empty text is one empty line in a cleartext-signed message, as GnuPG has it.
         if !lines.rest.is_empty() || *form == Form::Cleartext && !*begun {
-            take(*form, &lines.rest, begun, writer, state)?;
+            take(*form, &lines.rest, begun, writer, &mut hash)?;
         }
+        lines.rest.clear();
+        *begun = false;
         writer.body.flush().map_err(|error| fault(&error))?;
-        Ok(writer.length)
+        Ok(std::mem::take(&mut writer.length))
     }
 }
 
-fn take<W: Write>(form: Form, line: &[u8], begun: &mut bool, writer: &mut Writer<W>, state: &mut HashState) -> Result<(), Fault> {
+fn take<W: Write>(
+    form: Form,
+    line: &[u8],
+    begun: &mut bool,
+    writer: &mut Writer<W>,
+    hash: &mut impl FnMut(&[u8]),
+) -> Result<(), Fault> {
     let (content, ended) = content(line)?;
     if form != Form::Cleartext {
-        state.update(content);
-        state.update(if ended { b"\r\n" } else { b"" });
+        hash(content);
+        hash(if ended { b"\r\n" } else { b"" });
         return Ok(());
     }
     // RFC 9580 §7.2: blanks at the end of a line do not count, nor does the end of the last line.
-    state.update(if *begun { b"\r\n" } else { b"" });
+    hash(if *begun { b"\r\n" } else { b"" });
     *begun = true;
-    state.update(without_blanks(content));
+    hash(without_blanks(content));
     // RFC 9580 §7.2: a line that begins with a dash must be escaped, one that begins with "From " should.
     let escape: &[u8] = if content.starts_with(b"-") || content.starts_with(b"From ") { b"- " } else { b"" };
     for part in [escape, line, if ended { b"" } else { b"\n" }] {
@@ -143,7 +150,7 @@ impl Write for Memory<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash_state::HashAlgorithm;
+    use crate::hash_state::{HashAlgorithm, HashState};
 
     type Result = std::result::Result<(Vec<u8>, Vec<u8>), Fault>;
 
@@ -153,9 +160,12 @@ mod tests {
         let mut text = Text::new(form, Lines::new(), BufWriter::with_capacity(7, Vec::new()));
         let room = text.lines.rest.capacity();
         for piece in pieces {
-            text.update(piece, &mut state)?;
+            if form == Form::Binary {
+                state.update(piece);
+            }
+            text.update(piece, |bytes| state.update(bytes))?;
         }
-        let length = text.finish(&mut state)?;
+        let length = text.finish(|bytes| state.update(bytes))?;
         assert_eq!(text.lines.rest.capacity(), room, "it was reallocated");
         let body = text.writer.body.into_inner().unwrap();
         assert_eq!(body.len() as u64, length);
@@ -304,11 +314,10 @@ mod tests {
     #[test]
     fn a_body_that_cannot_be_written_is_a_fault() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
-        let mut state = HashState::new(HashAlgorithm::Sha256);
         // The reading end: it takes no bytes.
         let body = BufWriter::with_capacity(4, Memory(std::os::fd::AsFd::as_fd(&reader)));
         let mut text = Text::new(Form::Cleartext, Lines::new(), body);
-        assert_eq!(text.update(b"longer than four bytes\n", &mut state), Err(Fault::Body(Errno::EBADF as i32)));
+        assert_eq!(text.update(b"longer than four bytes\n", |_| ()), Err(Fault::Body(Errno::EBADF as i32)));
         drop(writer);
     }
 }

@@ -14,11 +14,12 @@ use openpgp::serialize::MarshalInto;
 use openpgp::types::{SignatureType, Timestamp};
 use sequoia_openpgp as openpgp;
 use std::io::{Read, Write};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 /// A signature that only lacks its value.
-pub struct Draft<'a> {
-    key: &'a SigningKey,
+pub struct Draft {
+    key: Rc<SigningKey>,
     kind: SignatureType,
     salt: Vec<u8>,
     state: HashState,
@@ -27,20 +28,19 @@ pub struct Draft<'a> {
     digest: Vec<u8>,
 }
 
-impl<'a> Draft<'a> {
-    /// Decides what is signed: a signature of a document, made `now` by this key, on what the state has taken in. The salt, which it has
-    /// taken in first, is the key's own ([`SigningKey::salt`]).
+impl Draft {
+    /// Decides what is signed: a signature of a document, made `now` by this key, which is alive ([`SigningKey::still_alive`]), on what
+    /// the state has taken in. The salt, which it has taken in first, is the key's own ([`SigningKey::salt`]).
     ///
     /// # Errors
-    /// [`OpenpgpError::Certificate`] when the key has expired since it was read, [`OpenpgpError::Library`].
+    /// [`OpenpgpError::Library`].
     pub fn new(
-        key: &'a SigningKey,
+        key: &Rc<SigningKey>,
         form: Form,
         salt: Option<Salt>,
         state: HashState,
         now: SystemTime,
-    ) -> Result<Draft<'a>, OpenpgpError> {
-        key.still_alive(now)?;
+    ) -> Result<Draft, OpenpgpError> {
         let kind = if form == Form::Binary { SignatureType::Binary } else { SignatureType::Text };
         let salt = salt.map(|salt| salt.bytes(state.algorithm()).to_vec()).unwrap_or_default();
         // Whole seconds, rounded down: sqv accepts nothing that is even a moment ahead.
@@ -57,7 +57,7 @@ impl<'a> Draft<'a> {
         let hashed = SubpacketArea::new(subpackets).map_err(library)?;
         let pk = u8::from(key.key().pk_algo());
         let digest = finish(state.clone(), key.version(), kind, pk, &hashed)?;
-        Ok(Draft { key, kind, salt, state, hashed, created, digest })
+        Ok(Draft { key: Rc::clone(key), kind, salt, state, hashed, created, digest })
     }
 
     /// What the token has to sign.
@@ -211,14 +211,14 @@ fn unwrap(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash_state::HashAlgorithm;
+    use crate::hash_state::{HashAlgorithm, Wanted};
     use openpgp::Profile::{self, RFC4880, RFC9580};
     use openpgp::cert::{CertBuilder, CipherSuite};
     use openpgp::crypto::{KeyPair, Signer};
     use openpgp::packet::{Marker, UserID};
 
     /// A key in software, and the certificate of it alone.
-    fn key(profile: Profile, suite: CipherSuite) -> (KeyPair, SigningKey) {
+    fn key(profile: Profile, suite: CipherSuite) -> (KeyPair, Rc<SigningKey>) {
         let builder = CertBuilder::new().set_profile(profile).unwrap();
         let (cert, _) =
             builder.set_cipher_suite(suite).add_userid("Test <test@example.org>").add_signing_subkey().generate().unwrap();
@@ -227,6 +227,7 @@ mod tests {
         (
             secret.into_keypair().unwrap(),
             SigningKey::read(&openpgp::serialize::SerializeInto::export_to_vec(&cert).unwrap(), HashAlgorithm::Sha512, now)
+                .map(Rc::new)
                 .unwrap(),
         )
     }
@@ -243,15 +244,15 @@ mod tests {
         }
     }
 
-    fn draft<'a>(key: &'a SigningKey, form: Form, data: &[u8], now: SystemTime) -> Draft<'a> {
+    fn draft(key: &Rc<SigningKey>, form: Form, data: &[u8], now: SystemTime) -> Draft {
         let salt = key.salt().unwrap();
-        let mut state = HashState::salted(HashAlgorithm::Sha512, salt.as_ref());
+        let mut state = HashState::begin(&Wanted { algorithm: HashAlgorithm::Sha512, form, salt });
         state.update(data);
         Draft::new(key, form, salt, state, now).unwrap()
     }
 
     /// Hands `judge` a draft and its good signature, for each kind of key, version and type.
-    fn each(suites: &[CipherSuite], judge: impl Fn(&Draft<'_>, &[u8])) {
+    fn each(suites: &[CipherSuite], judge: impl Fn(&Draft, &[u8])) {
         for (suite, profile) in suites.iter().flat_map(|suite| [(suite, RFC4880), (suite, RFC9580)]) {
             let (mut pair, key) = key(profile, *suite);
             assert_eq!(key.version() == Version::V6, profile == RFC9580);
@@ -263,7 +264,7 @@ mod tests {
         }
     }
 
-    fn refuses(draft: &Draft<'_>, bytes: &[u8], what: &str) {
+    fn refuses(draft: &Draft, bytes: &[u8], what: &str) {
         for (bytes, armored) in [(bytes.to_vec(), false), (wrap(bytes, draft.key.version()).unwrap(), true)] {
             let outcome = draft.check(&bytes, armored);
             assert!(matches!(outcome, Err(OpenpgpError::SelfCheck(_))), "{what}, armored {armored}: {outcome:?}");
@@ -336,9 +337,9 @@ mod tests {
         each(&[CipherSuite::Cv25519], |draft, good| {
             let form = |kind| if kind == SignatureType::Binary { Form::Binary } else { Form::Text };
             let other_form = if form(draft.kind) == Form::Binary { Form::Text } else { Form::Binary };
-            let earlier = super::tests::draft(draft.key, form(draft.kind), b"data", draft.created - Duration::from_secs(1));
-            let other = super::tests::draft(draft.key, form(draft.kind), b"other", draft.created);
-            let typed = super::tests::draft(draft.key, other_form, b"data", draft.created);
+            let earlier = super::tests::draft(&draft.key, form(draft.kind), b"data", draft.created - Duration::from_secs(1));
+            let other = super::tests::draft(&draft.key, form(draft.kind), b"other", draft.created);
+            let typed = super::tests::draft(&draft.key, other_form, b"data", draft.created);
             for draft in [&earlier, &other, &typed] {
                 refuses(draft, good, "of another draft");
             }
@@ -368,7 +369,7 @@ mod tests {
             assert_eq!(openpgp::types::HashAlgorithm::from(hash).salt_size().unwrap(), length);
             let salts = [(); 2].map(|()| {
                 let salt = key.salt().unwrap();
-                Draft::new(&key, Form::Binary, salt, HashState::salted(hash, salt.as_ref()), now).unwrap().salt
+                Draft::new(&key, Form::Binary, salt, HashState::begin(&Wanted { salt, ..Wanted::plain(hash) }), now).unwrap().salt
             });
             assert!(salts.iter().all(|salt| salt.len() == length) && salts[0] != salts[1], "{salts:?}");
         }

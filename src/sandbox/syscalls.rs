@@ -189,6 +189,7 @@ pub const BEGINNING: &[Row] = &[
     rare!(SYS_rseq, "the C library in a forked child"),
     rare!(SYS_rt_sigprocmask, "the C library around fork, in some versions"),
     row!(SYS_socketpair, "the channels"),
+    row!(SYS_fcntl, When::Is(1, libc::F_SETFL), "the monitor's ends of them do not block"),
     row!(SYS_memfd_create, When::Is(1, MEMFD), "the file in memory for the text of a cleartext-signed message"),
     rare!(SYS_memfd_create, When::Is(1, MEMFD_BEFORE_6_3), "the same, where the kernel does not know MFD_NOEXEC_SEAL"),
     row!(SYS_ftruncate, "gives it its size"),

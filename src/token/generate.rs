@@ -40,21 +40,21 @@ pub fn run(channel: Channel, setup: Setup<'_>, algorithm: Algorithm, label: &str
 }
 
 fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answer, Fault> {
-    let token = setup.token;
+    let (token, [uri]) = (setup.token, setup.keys) else { return Err(Fault::Keys(setup.keys.len())) };
     let path = trusted::resolve(&token.module)?;
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
     sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
     let loaded = module::load(&path)?;
     let session = module::log_in(&loaded, &token.uri, pin, marker, token.timeout(), Pkcs11::open_rw_session_no_drop)?;
-    if !session.find_objects(&module::template(ObjectClass::PRIVATE_KEY, setup.key))?.is_empty() {
+    if !session.find_objects(&module::template(ObjectClass::PRIVATE_KEY, uri))?.is_empty() {
         return Err(Fault::Exists);
     }
-    let mut id = setup.key.id.clone().unwrap_or_else(|| vec![0; 8]);
-    if setup.key.id.is_none() {
+    let mut id = uri.id.clone().unwrap_or_else(|| vec![0; 8]);
+    if uri.id.is_none() {
         getrandom::fill(&mut id).map_err(|error| Fault::Module(super::printable(&error)))?;
     }
-    let label = setup.key.label.clone().unwrap_or_else(|| label.as_bytes().to_vec());
+    let label = uri.label.clone().unwrap_or_else(|| label.as_bytes().to_vec());
     let named = [Attribute::Token(true), Attribute::Label(label), Attribute::Id(id)];
     let (mechanism, kind) = match algorithm {
         Algorithm::Rsa(bits) => {
@@ -69,6 +69,6 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answe
     // Born in the token, and never to leave it.
     let secret = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Sign(true)];
     session.generate_key_pair(&mechanism, &public, &[&named[..], &secret].concat())?;
-    let (_, public) = module::find_key(&session, setup.key)?;
+    let (_, public) = module::find_key(&session, uri)?;
     Ok(Answer::Open(public))
 }

@@ -35,6 +35,14 @@ impl Queue {
         self.slots.number()
     }
 
+    /// Takes a place, if there is one.
+    ///
+    /// # Errors
+    /// [`LimitError::Io`].
+    pub fn try_take(&self) -> Result<bool, LimitError> {
+        self.slots.take()
+    }
+
     /// Takes a place within this time, and makes a pause between two looks. `false` when there was none. The place is kept until
     /// this is dropped.
     ///

@@ -93,7 +93,8 @@ pub struct Seen<'a> {
 #[derive(Default)]
 pub struct Walk {
     place: Option<Place>,
-    intents: HashMap<String, u64>,
+    /// By session, and by the signature's number in it where it makes many.
+    intents: HashMap<(String, String), u64>,
 }
 
 /// Why a walk ended early.
@@ -154,15 +155,15 @@ impl Walk {
             None => place.pass(hash),
             Some(line) => {
                 place.follow(line, hash)?;
-                let session = line.field("session");
+                let signature = (line.field("session").to_owned(), line.field("entry").to_owned());
                 match event {
-                    "intent" => *self.intents.entry(session.to_owned()).or_default() += 1,
-                    "signed" => match self.intents.get_mut(session) {
+                    "intent" => *self.intents.entry(signature).or_default() += 1,
+                    "signed" => match self.intents.get_mut(&signature) {
                         None => return Err(ChainError::NoIntent),
-                        Some(1) => drop(self.intents.remove(session)),
+                        Some(1) => drop(self.intents.remove(&signature)),
                         Some(more) => *more -= 1,
                     },
-                    _ => drop(self.intents.remove(session)),
+                    _ => drop(self.intents.remove(&signature)),
                 }
             }
         }

@@ -107,6 +107,9 @@ impl Head {
     }
 }
 
+/// The fields of a record, but for those that belong to its place.
+pub type Fields<'a> = [(&'a str, &'a str)];
+
 /// An open ledger: a descriptor that appends, and one that reads.
 pub struct Book {
     append: File,
@@ -211,18 +214,27 @@ impl Book {
     /// Appends a record behind the tail, in one's turn, with one call. It counts once [`Book::sync`] has returned.
     ///
     /// # Errors
+    /// As [`Book::append_all`].
+    pub fn append(&self, tail: &Tail, fields: &Fields<'_>) -> Result<Place, LedgerError> {
+        let (mut places, _) = self.append_all(tail, &[fields])?;
+        places.pop().ok_or(LedgerError::Empty)
+    }
+
+    /// The same for several, with one call for all of them: at least one.
+    ///
+    /// # Errors
     /// [`LedgerError::Clock`], [`LedgerError::Long`], [`LedgerError::Write`], [`LedgerError::Short`].
-    pub fn append(&self, tail: &Tail, fields: &[(&str, &str)]) -> Result<(Place, Head), LedgerError> {
+    pub fn append_all(&self, tail: &Tail, records: &[&Fields<'_>]) -> Result<(Vec<Place>, Head), LedgerError> {
         let data = if tail.unended { vec![b'\n'] } else { vec![] };
-        self.write(data, tail.length, Some(&tail.place), fields)
+        self.write(data, tail.length, Some(&tail.place), records)
     }
 
     /// Writes the first line of an empty file: `after` is where the chain comes from.
     ///
     /// # Errors
     /// As [`Book::append`].
-    pub fn begin(&self, after: Option<&Place>, fields: &[(&str, &str)]) -> Result<(Place, Head), LedgerError> {
-        self.write(vec![], 0, after, fields)
+    pub fn begin(&self, after: Option<&Place>, fields: &Fields<'_>) -> Result<Head, LedgerError> {
+        self.write(vec![], 0, after, &[fields]).map(|(_, head)| head)
     }
 
     fn write(
@@ -230,26 +242,32 @@ impl Book {
         mut data: Vec<u8>,
         at: u64,
         after: Option<&Place>,
-        fields: &[(&str, &str)],
-    ) -> Result<(Place, Head), LedgerError> {
+        records: &[&Fields<'_>],
+    ) -> Result<(Vec<Place>, Head), LedgerError> {
         let now = SystemTime::now();
-        let text = humantime::format_rfc3339_nanos(now).to_string();
-        if let Some(last) = after.map(|place| &place.time).filter(|last| text < **last) {
-            return Err(LedgerError::Clock { now: text, last: last.clone() });
+        if let Some(last) = after.map(|place| &place.time) {
+            let now = humantime::format_rfc3339_nanos(now).to_string();
+            if now < *last {
+                return Err(LedgerError::Clock { now, last: last.clone() });
+            }
         }
-        let (seq, prev) = after.map_or((1, [0; 32]), |place| (place.seq + 1, place.hash));
-        let (line, bytes) = Line::new(seq, prev, now, fields.iter().copied()).ok_or(LedgerError::Long)?;
-        data.extend(&bytes);
-        data.push(b'\n');
+        let mut places: Vec<Place> = Vec::with_capacity(records.len());
+        for fields in records {
+            let (seq, prev) = places.last().or(after).map_or((1, [0; 32]), |place| (place.seq + 1, place.hash));
+            let (line, bytes) = Line::new(seq, prev, now, fields.iter().copied()).ok_or(LedgerError::Long)?;
+            data.extend(&bytes);
+            data.push(b'\n');
+            places.push(Place::at(&line, &bytes));
+        }
         // Not again where a part was written: what stands there now is a torn line.
         match (&self.append).write(&data) {
             Ok(written) if written == data.len() => {}
             Ok(written) => return Err(LedgerError::Short(written, data.len())),
             Err(error) => return Err(LedgerError::Write(error)),
         }
-        let place = Place::at(&line, &bytes);
-        let head = Head { seq: place.seq, hash: hex::encode(place.hash), end: at + data.len() as u64 };
-        Ok((place, head))
+        let last = places.last().ok_or(LedgerError::Empty)?;
+        let head = Head { seq: last.seq, hash: hex::encode(last.hash), end: at + data.len() as u64 };
+        Ok((places, head))
     }
 
     /// Waits until all that was appended is on the disk.

@@ -37,12 +37,12 @@ impl Line {
         time: SystemTime,
         fields: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Option<(Line, Vec<u8>)> {
-        let mut text = fields.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect::<BTreeMap<_, _>>();
-        text.insert("seq".to_owned(), seq.into());
-        text.insert("prev".to_owned(), hex::encode(prev).into());
-        text.insert("time".to_owned(), humantime::format_rfc3339_nanos(time).to_string().into());
-        let bytes = serde_json::to_vec(&text).ok()?;
-        Some((Line::parse(&bytes)?, bytes))
+        let mut fields = fields.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect::<BTreeMap<_, _>>();
+        fields.insert("seq".to_owned(), seq.into());
+        fields.insert("prev".to_owned(), hex::encode(prev).into());
+        fields.insert("time".to_owned(), humantime::format_rfc3339_nanos(time).to_string().into());
+        let bytes = serde_json::to_vec(&fields).ok()?;
+        (bytes.len() <= MAX_LINE).then_some((Line { seq, prev, fields }, bytes))
     }
 
     /// Parses a line, without its newline, that anybody may have written; `None` when it is no record.

@@ -85,7 +85,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> Result<(), AdminError> 
                 return Err(AdminError::Exists(key.certificate.to_path_buf()));
             }
             let mut token = account::token(config, key, token_config)?;
-            let public = token.open()?.ok_or(AdminError::NoPublic)?;
+            let public = token.open()?.pop().flatten().ok_or(AdminError::NoPublic)?;
             let now = SystemTime::now();
             let bytes = create(&mut token, public.packet((*openpgp).into(), now)?, key.hash, user_id, *expires, now)?;
             token.leave();
@@ -153,7 +153,7 @@ impl Signer for TokenSigner<'_> {
             return Err(openpgp::anyhow::anyhow!("another hash than the key's"));
         }
         let (scheme, data) = to_sign(&self.public, self.hash, digest)?;
-        let raw = self.token.sign(scheme, data).map_err(|error| {
+        let raw = self.token.sign(0, scheme, data).and_then(|()| self.token.signature()).map_err(|error| {
             let text = error.to_string();
             self.failure = Some(error.into());
             openpgp::anyhow::anyhow!(text)

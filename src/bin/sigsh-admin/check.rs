@@ -2,16 +2,17 @@
 
 use crate::{AdminError, account, client, journald, sshd};
 use nix::unistd::{User, geteuid};
-use sigsh::audit::journal::Journal;
+use sigsh::audit::journal::{self, Journal};
 use sigsh::config::values::Name;
 use sigsh::config::{Config, Key, Revoked, Token};
-use sigsh::hash_state::{Form, HashState};
+use sigsh::hash_state::{Form, HashState, Wanted};
 use sigsh::openpgp::certificate::{MAX_CERTIFICATE, date};
 use sigsh::openpgp::{Draft, SigningKey};
 use sigsh::process::Child;
 use sigsh::sandbox::paths;
 use sigsh::trusted;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 /// How long before a key or certificate expires `check` begins to warn.
@@ -151,7 +152,7 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
         }
     }
     let socket = config.audit.journal();
-    let sent = Journal::open(socket).and_then(|journal| journal.send(&journald::canary(canary)));
+    let sent = Journal::open(socket).and_then(|socket| socket.send(&journal::encode(&journald::canary(canary))));
     let recorded = sent.is_ok();
     findings.outcome(&format!("journal {}", socket.display()), sent.map(|()| " takes records".to_owned()));
     recorded
@@ -169,17 +170,18 @@ fn owned_by_root(findings: &mut Findings, path: &Path) {
 }
 
 /// Signs a fixed text as a session would, checks the signature, and throws it away.
-fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<SigningKey, AdminError> {
+fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<Rc<SigningKey>, AdminError> {
     let now = SystemTime::now();
     let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, key.hash, now)?;
     let mut process = account::token(config, key, token)?;
-    let certificate = certificate.held(process.open()?.as_ref())?;
+    let certificate = Rc::new(certificate.held(process.open()?.first().and_then(Option::as_ref))?);
     let salt = certificate.salt()?;
-    let mut state = HashState::salted(key.hash, salt.as_ref());
+    let mut state = HashState::begin(&Wanted { salt, ..Wanted::plain(key.hash) });
     state.update(b"sigsh-admin check: this signature is thrown away\n");
     let draft = Draft::new(&certificate, Form::Binary, salt, state, now)?;
     let (scheme, data) = draft.to_sign()?;
-    let raw = process.sign(scheme, data)?;
+    process.sign(0, scheme, data)?;
+    let raw = process.signature()?;
     process.leave();
     draft.complete(&raw, false)?;
     process.end();

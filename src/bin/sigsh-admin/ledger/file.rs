@@ -174,7 +174,7 @@ pub(super) fn init(config: &Config) -> Result<(), AdminError> {
 
 fn begin(lock: &Lock, path: &Path, after: Option<&Place>, fields: &[(&str, &str)]) -> Result<(), AdminError> {
     let book = Book::open(path)?;
-    let (_, head) = book.begin(after, fields)?;
+    let head = book.begin(after, fields)?;
     book.sync()?;
     lock.begin(&head).map_err(|error| LedgerError::Write(error).into())
 }
@@ -197,12 +197,12 @@ pub(super) fn rotate(config: &Config, accept: bool) -> Result<(), AdminError> {
         let book = Book::open(&names.path)?;
         let head = lock.head();
         let end = match book.tail(head.as_ref()) {
-            Ok(tail) => book.append(&tail, &[("event", "rotate")])?.0,
+            Ok(tail) => book.append(&tail, &[("event", "rotate")])?,
             // It has the next file's first line for its head, or none: a rotation was interrupted.
             Err(LedgerError::Rotated(place)) if head.is_none_or(|head| head.seq <= place.seq + 1) => place,
             Err(error) if accept => {
                 let reason = format!("accepted by the operator: {error}");
-                book.append(&book.tail_as_it_is()?, &[("event", "rotate"), ("reason", &reason)])?.0
+                book.append(&book.tail_as_it_is()?, &[("event", "rotate"), ("reason", &reason)])?
             }
             Err(error) => return Err(error.into()),
         };

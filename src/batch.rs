@@ -1,0 +1,516 @@
+//! From the first byte to the last signature. A single artifact is a batch of one, and each signature goes the same way:
+//!
+//! ```text
+//! hashed ─▶ announced ─▶ asked for ─▶ checked ─▶ recorded ─▶ released
+//! ```
+//!
+//! Announced and recorded mean that its lines in the ledger are on the disk and in the journal. One sync serves all that have come as far
+//! as that, while the hasher and the token processes go on.
+
+pub mod frame;
+pub mod signers;
+
+use crate::audit::{Audit, Facts, Field};
+use crate::channel::{self, Channel, after};
+use crate::config::{Config, Input};
+use crate::failure::Failure;
+use crate::hash_state::{Body, HashAlgorithm, HashState, Hashed, Salt, Wanted};
+use crate::hasher::{self, Hasher, HasherError, Said};
+use crate::identity::Identity;
+use crate::limits::Signatures;
+use crate::openpgp::{self, Draft, OpenpgpError, SigningKey, Version};
+use crate::policy::{Grant, Granted, Mismatch, Refusal};
+use crate::request;
+use crate::token::Setup;
+use crate::trusted::{self, Trusted};
+use crate::{output, sandbox};
+use frame::{Frame, Signed};
+use sha2::{Digest, Sha256};
+use signers::{Plan, Signer};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+/// How many signatures may be on their way: more than a fast token makes while a slow disk syncs.
+const WINDOW: usize = 128;
+
+/// What is to be made, for whom.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Who asks.
+    pub identity: &'a Identity,
+    /// What was granted.
+    pub grant: &'a Grant<'a>,
+}
+
+/// By which means.
+pub struct Means<'a> {
+    /// The client's rate, of which the first artifact's signatures are taken already.
+    pub signatures: &'a Signatures,
+    /// The token processes.
+    pub plans: Vec<Plan<'a>>,
+    /// What each of them is to run.
+    pub token_run: fn(Channel, Setup<'_>),
+    /// The hasher, which waits for its start message.
+    pub hasher: Hasher,
+}
+
+/// Makes it.
+///
+/// # Errors
+/// Whatever ends it early. What was released until then is good.
+pub fn run(order: Order<'_>, means: Means<'_>, audit: &mut Audit, frame: &mut Frame) -> Result<(), Failure> {
+    let mut batch = Batch::begin(order, means, audit, frame)?;
+    let ended = batch.work();
+    ended.map_err(|failure| batch.abandon(failure))
+}
+
+/// One signature on its way.
+struct Job {
+    /// Which of the grant's keys makes it.
+    key: usize,
+    /// Of its artifact, where it has one.
+    name: Vec<u8>,
+    salt: Option<Salt>,
+    body: Option<Body>,
+    /// When its intent was recorded: its creation time.
+    now: SystemTime,
+    facts: Facts,
+    /// Whether it is the last one of its artifact.
+    last: bool,
+    stage: Stage,
+}
+
+enum Stage {
+    Hashed(HashState),
+    Announced(HashState),
+    Asked(Draft),
+    Checked(Signed),
+    Recorded(Signed),
+    /// Between two others.
+    Moving,
+}
+
+struct Batch<'a> {
+    order: Order<'a>,
+    signatures: &'a Signatures,
+    audit: &'a mut Audit,
+    frame: &'a mut Frame,
+    hasher: Hasher,
+    signers: Vec<Signer>,
+    certificates: Vec<Trusted>,
+    /// What may sign, until the tokens have shown what they hold,
+    candidates: Vec<SigningKey>,
+    /// and what does.
+    keys: Vec<Rc<SigningKey>>,
+    jobs: VecDeque<Job>,
+    /// The number of the first of them, from 0.
+    first: u64,
+    /// Salts of the artifacts that the hasher was asked for.
+    salts: VecDeque<Vec<Option<Salt>>>,
+    /// Until when the input must have ended; `None` when it has.
+    until: Option<Instant>,
+    /// Why it ended early, and in what: what came before is still signed.
+    spoiled: Option<(Failure, Facts)>,
+    /// The signature that is being worked at.
+    at: Option<u64>,
+}
+
+impl<'a> Batch<'a> {
+    /// Reads the certificates, starts the token processes, and lets the hasher read, within the sandbox.
+    fn begin(order: Order<'a>, means: Means<'a>, audit: &'a mut Audit, frame: &'a mut Frame) -> Result<Batch<'a>, Failure> {
+        let Order { config, grant, .. } = order;
+        let Means { signatures, plans, token_run, hasher } = means;
+        let read = |granted: &Granted<'_>| -> Result<_, Failure> {
+            let path = &granted.key.certificate;
+            let file = trusted::open(path)?;
+            let bytes = file.read(path, openpgp::certificate::MAX_CERTIFICATE)?;
+            Ok((file, bytes))
+        };
+        let files = grant.keys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let fork = |plan: Plan<'_>| plan.fork(grant, config.audit.state(), token_run);
+        let signers = plans.into_iter().map(fork).collect::<Result<Vec<_>, _>>()?;
+        let pids = signers.iter().map(|signer| signer.token.pid()).chain([hasher.pid()]).collect::<Vec<_>>();
+        sandbox::enter_monitor(&pids)?;
+
+        let now = SystemTime::now();
+        let (mut certificates, mut candidates) = (Vec::new(), Vec::new());
+        for ((file, bytes), granted) in files.into_iter().zip(&grant.keys) {
+            let key = SigningKey::read(&bytes, granted.key.hash, now)?;
+            if grant.input == Input::State && key.version() == Version::V6 {
+                return Err(Refusal::Salted.into());
+            }
+            candidates.push(key);
+            certificates.push(file);
+        }
+        audit.learn(Field::FINGERPRINT, candidates.iter().map(SigningKey::fingerprint).collect::<Vec<_>>().join(" "));
+        let limits = &config.limits;
+        let mut batch = Batch {
+            order,
+            signatures,
+            audit,
+            frame,
+            hasher,
+            signers,
+            certificates,
+            candidates,
+            keys: Vec::new(),
+            jobs: VecDeque::new(),
+            first: 0,
+            salts: VecDeque::new(),
+            until: Some(after(limits.total())),
+            spoiled: None,
+            at: None,
+        };
+        let (input, form, limit) = (grant.input, grant.form, grant.limit);
+        batch.hasher.start(hasher::Start { input, form, limit, idle: limits.idle(), throughput: limits.throughput() })?;
+        let window = if input == Input::Artifact { 1 } else { WINDOW / grant.keys.len() };
+        for _ in 0..window {
+            batch.go()?;
+        }
+        Ok(batch)
+    }
+
+    fn work(&mut self) -> Result<(), Failure> {
+        self.await_first()?;
+        if !self.jobs.is_empty() {
+            self.open()?;
+        }
+        while self.until.is_some() || !self.jobs.is_empty() {
+            self.take_in()?;
+            self.collect()?;
+            let moved = self.record()? | self.release()? | self.feed()?;
+            if !moved {
+                self.wait()?;
+            }
+        }
+        match self.spoiled.take() {
+            Some((failure, facts)) => {
+                self.audit.ends_with(facts);
+                Err(failure)
+            }
+            None if self.first == 0 => Err(Mismatch::Nothing.into()),
+            None => {
+                self.frame.end()?;
+                self.signers.drain(..).for_each(|signer| signer.token.end());
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks the hasher for one more artifact: by each key's hash, and where that is not the hash of the bytes, by this one, too.
+    fn go(&mut self) -> Result<(), Failure> {
+        let (mut wanted, mut salts) = (Vec::new(), Vec::new());
+        for (index, granted) in self.order.grant.keys.iter().enumerate() {
+            let salt = self.key(index)?.salt()?;
+            let algorithm = granted.key.hash;
+            for one in [Wanted { algorithm, form: self.order.grant.form, salt }, Wanted::plain(algorithm)] {
+                if !wanted.contains(&one) {
+                    wanted.push(one);
+                }
+            }
+            salts.push(salt);
+        }
+        self.salts.push_back(salts);
+        Ok(self.hasher.go(wanted)?)
+    }
+
+    fn key(&self, index: usize) -> Result<&SigningKey, OpenpgpError> {
+        let held = self.keys.get(index).map(Rc::as_ref);
+        held.or_else(|| self.candidates.get(index)).ok_or_else(|| OpenpgpError::Library("a key without a certificate".to_owned()))
+    }
+
+    /// Waits for the first artifact, while the token processes load their modules. Whichever fails first ends the batch.
+    fn await_first(&mut self) -> Result<(), Failure> {
+        while self.until.is_some() && self.jobs.is_empty() {
+            let ready = self.wait()?;
+            let mut heard = false;
+            for (signer, _) in self.signers.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+                signer.token.hear()?;
+                heard = true;
+            }
+            if !heard {
+                self.take_in()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a process has something to say; tells which token processes have, or have let their time pass.
+    fn wait(&mut self) -> Result<Vec<bool>, Failure> {
+        let deadlines = self.signers.iter().filter_map(|signer| signer.token.deadline()).chain(self.until);
+        let deadline = deadlines.min().ok_or_else(|| Failure::from(nix::errno::Errno::EDEADLK))?;
+        let hasher = self.until.map(|_| self.hasher.channel());
+        let channels = self.signers.iter().map(|signer| signer.token.channel()).chain(hasher);
+        let mut ready = channel::wait_for(channels, deadline)?;
+        let now = Instant::now();
+        if !ready.contains(&true) {
+            if self.until.is_some_and(|until| until <= now) {
+                return Err(Failure::total());
+            }
+            let late = self.signers.iter().map(|signer| signer.token.deadline().is_some_and(|deadline| deadline <= now));
+            ready = late.collect();
+        }
+        ready.truncate(self.signers.len());
+        Ok(ready)
+    }
+
+    /// Takes all that the hasher has to say.
+    fn take_in(&mut self) -> Result<(), Failure> {
+        while self.until.is_some() {
+            match self.hasher.hear() {
+                Ok(Said::Nothing) => break,
+                Ok(Said::Artifact(hashed)) => {
+                    if self.order.grant.input == Input::Artifact {
+                        self.until = None;
+                    }
+                    self.admit(hashed)?;
+                }
+                Ok(Said::End) => self.until = None,
+                Err(HasherError::Input(fault, name)) => {
+                    let facts = self.about(&name);
+                    self.spoil(Failure::from(HasherError::Input(fault, name)), facts);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets nothing more in; what came before is still signed.
+    fn spoil(&mut self, failure: Failure, facts: Facts) {
+        self.until = None;
+        self.spoiled = Some((failure, facts));
+    }
+
+    /// What is known of an artifact by its name.
+    fn about(&self, name: &[u8]) -> Facts {
+        let mut facts = Facts::default();
+        if !name.is_empty() {
+            facts.learn(Field::NAME, request::encode(name, request::MAX_NAME));
+        }
+        facts
+    }
+
+    /// Takes an artifact that was hashed, as one signature by each key; or finds that it is not what was granted.
+    fn admit(&mut self, hashed: Hashed) -> Result<(), Failure> {
+        let Hashed { name, states, mut body } = hashed;
+        let grant = self.order.grant;
+        let salts = self.salts.pop_front().unwrap_or_default();
+        for (key, (granted, salt)) in grant.keys.iter().zip(salts).enumerate() {
+            let number = self.first + self.jobs.len() as u64;
+            let mut facts = self.about(&name);
+            facts.learn(Field::KEY, granted.name);
+            facts.learn(Field::FINGERPRINT, self.key(key)?.fingerprint());
+            if grant.input != Input::Artifact {
+                facts.learn(Field::ENTRY, number + 1);
+            }
+            let wanted = Wanted { algorithm: granted.key.hash, form: grant.form, salt };
+            let find = |wanted: Wanted| states.iter().find(|(made, _)| *made == wanted).map(|(_, state)| state.clone());
+            let plain = if wanted.is_plain() { None } else { find(Wanted::plain(wanted.algorithm)) };
+            let state = find(wanted).ok_or(channel::ChannelError::Nonsense).map_err(HasherError::from)?;
+            let paid = number < grant.keys.len() as u64;
+            let accepted = match grant.accept(state, plain) {
+                Ok(accepted) if paid => accepted,
+                Ok(accepted) => match self.signatures.take() {
+                    Ok(()) => accepted,
+                    Err(error) => return Ok(self.spoil(error.into(), facts)),
+                },
+                Err(mismatch) => return Ok(self.spoil(Failure::from(mismatch).about(&name), facts)),
+            };
+            facts.learn(Field::CLAIMED, if accepted.claimed { "yes" } else { "" });
+            facts.learn(Field::SIZE, accepted.size);
+            facts.learn(digest_field(wanted.algorithm), hex::encode(&accepted.digest));
+            let (last, stage) = (key + 1 == grant.keys.len(), Stage::Hashed(accepted.state));
+            let (name, body) = (name.clone(), body.take());
+            self.jobs.push_back(Job { key, name, salt, body, now: SystemTime::UNIX_EPOCH, facts, last, stage });
+        }
+        Ok(())
+    }
+
+    /// Takes the turns at the tokens, records the first intents, and has the token processes log in.
+    fn open(&mut self) -> Result<(), Failure> {
+        output::has_reader()?;
+        let mut served = Vec::new();
+        for mut signer in self.signers.drain(..) {
+            if signer.take_turn()? {
+                served.push(signer);
+            }
+        }
+        self.signers = served;
+        self.record()?;
+        let mut publics = Vec::new();
+        for signer in &mut self.signers {
+            publics.extend(signer.open()?);
+        }
+        for (index, candidate) in self.candidates.drain(..).enumerate() {
+            let mut own = publics.iter().filter(|(key, _)| *key == index).map(|(_, public)| public.as_ref());
+            let public = own.next().flatten();
+            // Several processes of one token.
+            if own.any(|other| other != public) {
+                return Err(OpenpgpError::OtherKey.into());
+            }
+            self.keys.push(Rc::new(candidate.held(public)?));
+        }
+        let fingerprints = self.keys.iter().map(|key| key.fingerprint()).collect::<Vec<_>>();
+        for job in &mut self.jobs {
+            job.facts.learn(Field::FINGERPRINT, fingerprints.get(job.key).map_or("", String::as_str));
+        }
+        self.audit.learn(Field::FINGERPRINT, fingerprints.join(" "));
+        Ok(())
+    }
+
+    /// Takes the signatures that are there, and checks them.
+    fn collect(&mut self) -> Result<(), Failure> {
+        let armor = self.order.grant.armor;
+        for signer in &mut self.signers {
+            // What it says beyond that is nobody's business: it is not listened to.
+            while signer.token.owed() > 0 {
+                self.at = signer.next();
+                let Some(raw) = signer.look()? else { break };
+                let Some(job) = self.at.and_then(|number| self.jobs.get_mut(index(number, self.first))) else { break };
+                let Stage::Asked(draft) = std::mem::replace(&mut job.stage, Stage::Moving) else { break };
+                let bytes = draft.complete(&raw, armor)?;
+                job.facts.learn(Field::SIGNATURE, hex::encode(Sha256::digest(&bytes)));
+                let text = job.body.take().map(|body| (draft.cleartext_head(), body));
+                job.stage = Stage::Checked(Signed { bytes, created: job.now, text });
+            }
+        }
+        self.at = None;
+        let made = |job: &Job| matches!(job.stage, Stage::Checked(_) | Stage::Recorded(_));
+        if self.until.is_none() && !self.keys.is_empty() && self.jobs.iter().all(made) {
+            self.signers.iter_mut().for_each(|signer| signer.token.leave());
+        }
+        Ok(())
+    }
+
+    /// Records what was made and is next to leave, and that the token is about to be asked for what was hashed. All by one sync.
+    fn record(&mut self) -> Result<bool, Failure> {
+        let made = self.jobs.iter().take_while(|job| matches!(job.stage, Stage::Checked(_))).count();
+        let hashed = self.jobs.iter().position(|job| matches!(job.stage, Stage::Hashed(_))).unwrap_or(self.jobs.len());
+        if made == 0 && hashed == self.jobs.len() {
+            return Ok(false);
+        }
+        if hashed < self.jobs.len() {
+            let now = SystemTime::now();
+            self.may_still(now)?;
+            for job in self.jobs.range_mut(hashed..) {
+                job.now = now;
+                job.facts.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
+            }
+        }
+        self.audit.record(self.jobs.range(..made).map(|job| &job.facts), self.jobs.range(hashed..).map(|job| &job.facts))?;
+        for job in &mut self.jobs {
+            job.stage = match std::mem::replace(&mut job.stage, Stage::Moving) {
+                Stage::Hashed(state) => Stage::Announced(state),
+                stage => stage,
+            };
+        }
+        for job in self.jobs.range_mut(..made) {
+            job.stage = match std::mem::replace(&mut job.stage, Stage::Moving) {
+                Stage::Checked(signed) => Stage::Recorded(signed),
+                stage => stage,
+            };
+        }
+        Ok(true)
+    }
+
+    /// Whether the client and the keys may still do what was granted.
+    fn may_still(&self, now: SystemTime) -> Result<(), Failure> {
+        self.order.identity.check(now)?;
+        for key in self.keys.iter().map(Rc::as_ref).chain(&self.candidates) {
+            key.still_alive(now)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go what is recorded, in order.
+    fn release(&mut self) -> Result<bool, Failure> {
+        let mut moved = false;
+        while let Some(Job { stage: Stage::Recorded(signed), key, name, last, .. }) = self.jobs.front() {
+            self.at = Some(self.first);
+            let name = self.file_name(name, *key);
+            self.frame.deliver(&name, signed)?;
+            let last = *last;
+            self.jobs.pop_front();
+            self.first += 1;
+            if last && self.until.is_some() {
+                self.go()?;
+            }
+            moved = true;
+        }
+        self.at = None;
+        Ok(moved)
+    }
+
+    /// What a signature is called in a tar: `NAME.sig`, `NAME.asc`, and where several keys sign, `NAME.KEY.sig`.
+    fn file_name(&self, name: &[u8], key: usize) -> Vec<u8> {
+        let grant = self.order.grant;
+        let kind = if grant.armor { "asc" } else { "sig" };
+        match grant.keys.get(key) {
+            Some(granted) if grant.keys.len() > 1 => [name, format!(".{}.{kind}", granted.name).as_bytes()].concat(),
+            _ => [name, format!(".{kind}").as_bytes()].concat(),
+        }
+    }
+
+    /// Asks the tokens for what is announced, as far as they are not busy: if the client is still there, and nothing was revoked.
+    fn feed(&mut self) -> Result<bool, Failure> {
+        let mut looked = false;
+        for (at, job) in self.jobs.iter_mut().enumerate().filter(|(_, job)| matches!(job.stage, Stage::Announced(_))) {
+            let rooms = self.signers.iter_mut().filter_map(|signer| signer.room(job.key).map(|busy| (busy, signer)));
+            let Some((_, signer)) = rooms.min_by_key(|(busy, _)| *busy) else { continue };
+            if !looked {
+                output::has_reader()?;
+                self.order.identity.check(SystemTime::now())?;
+                if !self.certificates.iter().all(Trusted::is_unchanged) {
+                    return Err(OpenpgpError::Changed.into());
+                }
+                looked = true;
+            }
+            let number = self.first + at as u64;
+            self.at = Some(number);
+            let (Stage::Announced(state), Some(key)) = (std::mem::replace(&mut job.stage, Stage::Moving), self.keys.get(job.key))
+            else {
+                continue;
+            };
+            let draft = Draft::new(key, self.order.grant.form, job.salt, state, job.now)?;
+            let (scheme, data) = draft.to_sign()?;
+            job.stage = Stage::Asked(draft);
+            signer.ask(number, job.key, scheme, data)?;
+        }
+        self.at = None;
+        Ok(looked)
+    }
+
+    /// Records what becomes of signatures that will not leave: the one that ended the batch is the session's, the others have their own.
+    fn abandon(&mut self, failure: Failure) -> Failure {
+        let grant = self.order.grant;
+        let culprit = if grant.input == Input::Artifact { Some(0) } else { self.at };
+        let culprit = culprit.map_or(usize::MAX, |number| index(number, self.first));
+        let hashed = |job: &Job| matches!(job.stage, Stage::Hashed(_));
+        let others = self.jobs.iter().enumerate().filter(|(at, _)| *at != culprit).map(|(_, job)| job);
+        self.audit.cut_off(others.filter(|job| !hashed(job)).map(|job| &job.facts), &failure.reason, failure.exit.code());
+        if failure.is_ours() {
+            let unpaid = (grant.keys.len() as u64).saturating_sub(self.first) as usize;
+            self.jobs.iter().skip(unpaid).filter(|job| hashed(job)).for_each(|_| self.signatures.give_back());
+        }
+        if let Some(job) = self.jobs.remove(culprit) {
+            self.audit.ends_with(job.facts);
+        }
+        failure
+    }
+}
+
+fn index(number: u64, first: u64) -> usize {
+    number.checked_sub(first).and_then(|index| index.try_into().ok()).unwrap_or(usize::MAX)
+}
+
+fn digest_field(algorithm: HashAlgorithm) -> Field {
+    match algorithm {
+        HashAlgorithm::Sha256 => Field::SHA256,
+        HashAlgorithm::Sha384 => Field::SHA384,
+        HashAlgorithm::Sha512 => Field::SHA512,
+    }
+}
