@@ -4,7 +4,7 @@ use crate::audit::journal::JournalError;
 use crate::audit::ledger::LedgerError;
 use crate::audit::{AuditError, Event};
 use crate::config::ConfigError;
-use crate::hasher::{Fault as Input, HasherError, MAX_LINE};
+use crate::hasher::{DocumentError, Fault as Input, HasherError, MAX_LINE};
 use crate::identity::IdentityError;
 use crate::limits::{LimitError, seconds};
 use crate::openpgp::OpenpgpError;
@@ -239,10 +239,25 @@ impl From<HasherError> for Failure {
             HasherError::Input(Input::Nul) => {
                 ("the text has a line that ends with a NUL byte, which verifiers read differently", SIGN_ITS_BYTES)
             }
+            HasherError::Input(Input::Document(error)) => return (*error).into(),
             HasherError::Input(Input::Read(_)) => ("the input cannot be read", ""),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };
         Failure::new(Exit::Data, line, hint, &error)
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Failure {
+        let hint = match error {
+            DocumentError::Long | DocumentError::Malformed => "send one JSON document a line, as sigsh(8) shows",
+            DocumentError::Version => "1.0.0 is spoken here",
+            DocumentError::Unknown => "put what is not required under 'optional'",
+            DocumentError::Input => "sha2-0.11-SHA512-state and sha2-0.11-SHA256-state are taken",
+            DocumentError::Output => "OpenPGPv4 is made",
+            DocumentError::Length => "a state of SHA-512 has 208 bytes, one of SHA-256 has 104",
+        };
+        Failure::new(Exit::Data, format!("a line of the input {error}"), hint, &HasherError::Input(Input::Document(error)))
     }
 }
 

@@ -5,8 +5,10 @@
 
 mod pace;
 mod source;
+mod state;
 mod text;
 
+pub use state::{Document, DocumentError, MAX_DOCUMENT, MAX_FILE_NAME};
 pub use text::MAX_LINE;
 
 use crate::channel::{self, Channel, ChannelError, after};
@@ -126,6 +128,9 @@ pub enum Fault {
     /// Writing the text down failed with this errno.
     #[error("the text could not be kept: {}", Errno::from_raw(*.0))]
     Body(i32),
+    /// A line in place of a hash state is no request to sign one.
+    #[error("a line of it {0}")]
+    Document(DocumentError),
 }
 
 /// Why there is no state.
