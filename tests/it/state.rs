@@ -29,7 +29,11 @@ impl Signstar {
         let agent = Command::new("ssh-agent").args(["-D", "-a", &socket]).stdout(Stdio::null()).spawn().unwrap();
         patient(|| Path::new(&socket).exists());
         succeed(Command::new("ssh-add").args(["-q", &ssh_key(client)]).env("SSH_AUTH_SOCK", &socket));
-        let public = |path: String| fs::read_to_string(path + ".pub").unwrap().trim_end().to_owned();
+        // Without the comment, which the client would compare with the host's.
+        let public = |path: String| {
+            let line = fs::read_to_string(path + ".pub").unwrap();
+            line.split(' ').take(2).collect::<Vec<_>>().join(" ")
+        };
         let (host, user) = (public(format!("{HOME}/sshd_host")), public(ssh_key(client)));
         let text = format!(
             "[hosts.here]\nhost = \"127.0.0.1\"\nport = {PORT}\nknown_hosts = [\"127.0.0.1 {host}\"]\n\
