@@ -271,7 +271,8 @@ impl<'a> Batch<'a> {
                 Ok(Said::End) => self.until = None,
                 Err(HasherError::Input(fault, name)) => {
                     let facts = self.about(&name);
-                    self.spoil(Failure::from(HasherError::Input(fault, name)), facts);
+                    let failure = Failure::from(HasherError::Input(fault, Vec::new())).about(&self.label(&name));
+                    self.spoil(failure, facts);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -283,6 +284,14 @@ impl<'a> Batch<'a> {
     fn spoil(&mut self, failure: Failure, facts: Facts) {
         self.until = None;
         self.spoiled = Some((failure, facts));
+    }
+
+    /// What the next artifact is called towards the client.
+    fn label(&self, name: &[u8]) -> String {
+        match self.order.grant.input {
+            Input::State => format!("document {}", self.first + self.jobs.len() as u64 + 1),
+            Input::Artifact | Input::Tar => request::encode(name, request::MAX_NAME),
+        }
     }
 
     /// What is known of an artifact by its name.
@@ -318,7 +327,7 @@ impl<'a> Batch<'a> {
                     Ok(()) => accepted,
                     Err(error) => return Ok(self.spoil(error.into(), facts)),
                 },
-                Err(mismatch) => return Ok(self.spoil(Failure::from(mismatch).about(&name), facts)),
+                Err(mismatch) => return Ok(self.spoil(Failure::from(mismatch).about(&self.label(&name)), facts)),
             };
             facts.learn(Field::CLAIMED, if accepted.claimed { "yes" } else { "" });
             facts.learn(Field::SIZE, accepted.size);

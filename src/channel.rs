@@ -90,9 +90,9 @@ impl Channel {
         let mut packet = [0; MAX_MESSAGE + 1];
         let length = loop {
             match nix::unistd::read(&self.0, &mut packet) {
-                Err(Errno::EINTR) => {}
+                // The kernel tells once that the peer left something unread, before the peer's own last messages.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(Errno::EAGAIN) => return Ok(None),
-                Err(Errno::ECONNRESET) => return Err(ChannelError::Gone),
                 Err(error) => return Err(error.into()),
                 Ok(length) => break length,
             }
@@ -188,6 +188,16 @@ mod tests {
         drop(a);
         assert_eq!(b.receive::<String>(), Err(ChannelError::Gone));
         assert_eq!(b.send(&"late"), Err(ChannelError::Gone));
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_that_did_not_listen_arrive() {
+        let (a, b) = Channel::pair().unwrap();
+        a.do_not_block().unwrap();
+        a.send(&1).unwrap();
+        b.send(&2).unwrap();
+        drop(b);
+        assert_eq!((a.look(), a.look::<i32>()), (Ok(Some(2)), Err(ChannelError::Gone)));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use crate::audit::journal::JournalError;
 use crate::audit::ledger::LedgerError;
 use crate::audit::{AuditError, Event};
 use crate::config::ConfigError;
-use crate::hasher::{Fault as Input, HasherError, MAX_LINE};
+use crate::hash_state::StateError as Unreached;
+use crate::hasher::{DocumentError, Fault as Input, HasherError, MAX_LINE};
 use crate::identity::IdentityError;
 use crate::limits::{LimitError, seconds};
 use crate::openpgp::OpenpgpError;
@@ -81,9 +82,9 @@ impl Failure {
 
     /// Says which of many artifacts it is about.
     #[must_use]
-    pub fn about(mut self, name: &[u8]) -> Failure {
-        if !name.is_empty() {
-            self.line = format!("{}: {}", encode(name, MAX_NAME), self.line);
+    pub fn about(mut self, artifact: &str) -> Failure {
+        if !artifact.is_empty() {
+            self.line = format!("{artifact}: {}", self.line);
         }
         self
     }
@@ -254,11 +255,36 @@ impl From<HasherError> for Failure {
             HasherError::Input(Input::Nul, _) => {
                 ("the text has a line that ends with a NUL byte, which verifiers read differently", SIGN_ITS_BYTES)
             }
+            HasherError::Input(Input::State(Unreached::TooLong), _) => {
+                ("the hash state is of an artifact that is longer than allowed", "")
+            }
+            HasherError::Input(Input::State(_), _) => ("the hash state is none that hashing leads to", ""),
+            HasherError::Input(Input::OtherHash, _) => ("the hash state is of another hash than the key's", ""),
+            HasherError::Input(Input::Document(error), _) => return (*error).into(),
             HasherError::Input(Input::Read(_), _) => ("the input cannot be read", ""),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };
         let name = if let HasherError::Input(_, name) = &error { name.as_slice() } else { b"" };
-        Failure::new(Exit::Data, line, hint, &error).about(name)
+        Failure::new(Exit::Data, line, hint, &error).about(&encode(name, MAX_NAME))
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Failure {
+        let hint = match error {
+            DocumentError::Long | DocumentError::Malformed => "send one JSON document a line, as sigsh(8) shows",
+            DocumentError::Version => "1.0.0 is spoken here",
+            DocumentError::Unknown => "put what is not required under 'optional'",
+            DocumentError::Input => "sha2-0.11-SHA512-state and sha2-0.11-SHA256-state are taken",
+            DocumentError::Output => "OpenPGPv4 is made",
+            DocumentError::Length => "a state of SHA-512 has 208 bytes, one of SHA-256 has 104",
+        };
+        Failure::new(
+            Exit::Data,
+            format!("a line of the input {error}"),
+            hint,
+            &HasherError::Input(Input::Document(error), Vec::new()),
+        )
     }
 }
 

@@ -137,7 +137,7 @@ pub struct Body {
 }
 
 /// Why the bytes of a state are not one.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum StateError {
     /// Not the length that the algorithm's state has, or a position or tail that it cannot have.
     #[error("not a hash state of this algorithm")]

@@ -5,8 +5,10 @@
 
 mod pace;
 mod source;
+mod state;
 mod text;
 
+pub use state::{Document, DocumentError, MAX_DOCUMENT, MAX_FILE_NAME};
 pub use text::MAX_LINE;
 
 use crate::channel::{self, Channel, ChannelError, after};
@@ -25,6 +27,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, ftruncate};
 use serde::{Deserialize, Serialize, Serializer};
 use source::{READ, Source, Stdin};
+use state::States;
 use std::collections::VecDeque;
 use std::io::{BufWriter, Write};
 use std::ops::RangeInclusive;
@@ -37,6 +40,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 
 /// How many hashes can be wanted of one artifact: two for each key of a request, that of the bytes as they come among them.
 pub const MAX_WANTED: usize = 2 * request::MAX_KEYS;
+
+/// How much the allocator keeps for what cannot be allocated before, in bytes: less than it would give back to the system.
+const RESERVE: usize = 100 * 1024;
 
 /// The start message: until it comes, not a byte is read.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -153,6 +159,15 @@ pub enum Fault {
     /// Writing the text down failed with this errno.
     #[error("the text could not be kept: {}", Errno::from_raw(*.0))]
     Body(i32),
+    /// A hash state that is none, or of an artifact that is too long.
+    #[error("{0}")]
+    State(StateError),
+    /// A hash state of another hash than the key's.
+    #[error("it holds a state of another hash than the key's")]
+    OtherHash,
+    /// A line in place of a hash state is no request to sign one.
+    #[error("a line of it {0}")]
+    Document(DocumentError),
 }
 
 /// Why there is no state.
@@ -316,9 +331,11 @@ fn memory() -> Result<OwnedFd, Errno> {
 /// The process. Its filter allows `read`, `ppoll`, `write` to the channel and to the file for a text, and `exit_group`.
 pub fn run(channel: Channel, body: BorrowedFd<'_>) {
     let mut buffer = vec![0; READ];
-    let mut states = Vec::with_capacity(MAX_WANTED);
+    let (mut states, documents) = (Vec::with_capacity(MAX_WANTED), States::new());
     let (lines, writer) = (Lines::new(), BufWriter::with_capacity(READ, Memory(body)));
     let stdin = std::io::stdin();
+    // What a document may take for a moment: freed again, it stays with the allocator.
+    drop(std::hint::black_box(vec![0; RESERVE]));
     if sandbox::enter_hasher(&channel, body).is_err() {
         return;
     }
@@ -328,7 +345,8 @@ pub fn run(channel: Channel, body: BorrowedFd<'_>) {
     let mut work = Work { channel: &channel, start, states: &mut states, text };
     let done = match start.input {
         Input::Artifact => work.artifact(source),
-        Input::Tar | Input::State => Ok(()),
+        Input::Tar => Ok(()),
+        Input::State => work.documents(source, documents),
     };
     let _ = match done {
         Ok(()) if start.input == Input::Artifact => Ok(()),
@@ -389,6 +407,21 @@ impl<W: Write> Work<'_, W> {
             self.update(bytes)?;
             source.take(length);
         }
+    }
+
+    /// Somebody else has hashed these.
+    fn documents(&mut self, mut source: impl Source, mut documents: States) -> Result<(), Fault> {
+        while let Some(document) = documents.next(&mut source)? {
+            self.begin();
+            for (wanted, state) in self.states.iter_mut() {
+                if document.algorithm != wanted.algorithm {
+                    return Err(Fault::OtherHash);
+                }
+                *state = HashState::import(document.algorithm, document.state(), self.start.limit).map_err(Fault::State)?;
+            }
+            self.end(document.file_name.as_bytes())?;
+        }
+        Ok(())
     }
 }
 

@@ -231,8 +231,8 @@ impl Grant<'_> {
     pub fn accept(&self, state: HashState, plain: Option<HashState>) -> Result<Accepted, Mismatch> {
         let bytes = plain.as_ref().unwrap_or(&state);
         let size = bytes.size().unwrap_or(u64::MAX);
-        // A tar says of each file how long it is.
-        if size == 0 && self.size != Some(0) && self.input != Input::Tar {
+        // A tar says of each file how long it is, and a state says it, too: nothing was cut off on its way.
+        if size == 0 && self.size != Some(0) && self.input == Input::Artifact {
             return Err(Mismatch::Empty);
         }
         if self.size.is_some_and(|declared| declared != size) {

@@ -49,6 +49,7 @@ step build cargo build --quiet --release --locked
 
 step demonstration sh sshd/demo.sh
 step "Debian 13" sh tests/trixie.sh
+step Signstar sh tests/signstar.sh
 
 # The tests drive what is shipped: a debug build makes other system calls.
 SIGSH_BUILT=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)

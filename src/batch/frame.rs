@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::hash_state::Body;
 use crate::output;
 use crate::request::Request;
+use crate::response::response;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -52,7 +53,7 @@ impl Frame {
                 append(tar, name, signed).map_err(Failure::unframed)?;
                 output::deliver(&std::mem::take(tar.get_mut()))
             }
-            (Frame::Lines, _) => output::deliver(&signed.bytes),
+            (Frame::Lines, _) => output::deliver(&response(&signed.bytes)),
         }
     }
 

@@ -19,6 +19,7 @@ mod sandbox;
 mod separation;
 mod signs;
 mod sshd;
+mod state;
 mod subkeys;
 mod text;
 mod token;

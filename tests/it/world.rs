@@ -8,8 +8,8 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// All kinds of key: name and algorithm at once.
@@ -183,6 +183,21 @@ pub fn configuration() -> String {
     }
     // So many tests at once are one client, and refused on purpose.
     text + "[limits]\nidle = \"10s\"\nsessions = 4096\nrefusals = \"1000000/s\"\n[audit]\njournal = \"/run/systemd/journal/socket\"\n"
+}
+
+/// Lets one client more in, for all tests, with an ssh key of its own: `table` is what the configuration says of it besides.
+pub fn admit(client: &str, table: &str) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap();
+    succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", client, "-f"]).arg(ssh_key(client)));
+    let public = fs::read_to_string(format!("{}.pub", ssh_key(client))).unwrap();
+    let client = format!("[client.{client}]\nssh-keys = [\"{}\"]\n{table}\n", fingerprint(client));
+    for (path, more) in [(CONFIG, client), ("/etc/sigsh/authorized_keys", public)] {
+        // Others read them meanwhile.
+        let new = format!("{path}.new");
+        fs::write(&new, fs::read_to_string(path).unwrap() + &more).unwrap();
+        fs::rename(new, path).unwrap();
+    }
 }
 
 /// Writes a configuration that differs from the host's in these texts, and returns its path.

@@ -1,0 +1,145 @@
+//! Hash states in place of files: Signstar's own client, made by `tests/signstar.sh`, and whatever else comes in its format.
+
+use crate::world::{
+    HOME, Outcome, PORT, Session, admit, built, changed, field, finish, patient, records, scratch, ssh_key, succeed, verify, world,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha512};
+use sigsh::failure::Failure;
+use sigsh::hash_state::HashAlgorithm;
+use sigsh::hasher::{Document, Fault, HasherError, MAX_DOCUMENT};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Signstar's client, set up for one user.
+struct Signstar {
+    agent: Child,
+    config: String,
+    directory: String,
+}
+
+impl Signstar {
+    /// With this key of its client table, and an agent of its own, without which it does not work.
+    fn new(client: &str, key: &str) -> Signstar {
+        world();
+        admit(client, &format!("keys = [\"{key}\"]\nrequest = \"sign-state\"\ninputs = [\"artifact\", \"state\"]"));
+        let directory = scratch();
+        let (socket, config) = (format!("{directory}/agent"), format!("{directory}/config.toml"));
+        let agent = Command::new("ssh-agent").args(["-D", "-a", &socket]).stdout(Stdio::null()).spawn().unwrap();
+        patient(|| Path::new(&socket).exists());
+        succeed(Command::new("ssh-add").args(["-q", &ssh_key(client)]).env("SSH_AUTH_SOCK", &socket));
+        // Without the comment, which the client would compare with the host's.
+        let public = |path: String| {
+            let line = fs::read_to_string(path + ".pub").unwrap();
+            line.split(' ').take(2).collect::<Vec<_>>().join(" ")
+        };
+        let (host, user) = (public(format!("{HOME}/sshd_host")), public(ssh_key(client)));
+        let text = format!(
+            "[hosts.here]\nhost = \"127.0.0.1\"\nport = {PORT}\nknown_hosts = [\"127.0.0.1 {host}\"]\n\
+             [users.signer]\nagent_socket = \"{socket}\"\nuser_public_key = \"{user}\"\nhosts = [\"here\"]\n"
+        );
+        fs::write(&config, text).unwrap();
+        Signstar { agent, config, directory }
+    }
+
+    /// Has a file of this name and content signed.
+    fn send(&self, name: &str, data: &[u8]) -> Outcome {
+        let program = built().parent().unwrap().join("signstar/bin/signstar-request-signature");
+        assert!(program.exists(), "{} is missing: run sh tests/signstar.sh", program.display());
+        let path = format!("{}/{name}", self.directory);
+        fs::write(&path, data).unwrap();
+        let mut command = Command::new(program);
+        command.args(["send", "--config", &self.config, "--user", "signer", &path]);
+        finish(command, b"")
+    }
+}
+
+impl Drop for Signstar {
+    fn drop(&mut self) {
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+    }
+}
+
+/// The signature in a response, which holds nothing else.
+#[track_caller]
+fn signature(response: &[u8]) -> Vec<u8> {
+    let value = serde_json::from_slice::<Value>(response).unwrap();
+    assert_eq!((value.as_object().unwrap().len(), &value["version"]), (2, &Value::from("1.0.0")), "{value}");
+    let armored = value["signature"].as_str().unwrap();
+    assert!(armored.starts_with("-----BEGIN PGP SIGNATURE-----\n"), "{armored}");
+    armored.as_bytes().to_vec()
+}
+
+#[test]
+fn signstars_client_gets_signatures_that_verifiers_accept() {
+    for key in ["rsa4096", "nistp256", "ed25519"] {
+        let client = format!("signstar-{key}");
+        let signstar = Signstar::new(&client, key);
+        for size in [1, 127, 128, 129, 3_000_000] {
+            let (name, data) = (format!("a {size}%"), vec![b'x'; size]);
+            let outcome = signstar.send(&name, &data);
+            assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+            verify(key, &signature(&outcome.out), &data);
+            let digest = hex::encode(Sha512::digest(&data));
+            let found = records(&format!("SIGSH_SHA512={digest}"));
+            let last = found.iter().rfind(|record| field(record, "SIGSH_CLIENT") == client).unwrap();
+            let fields = ["SIGSH_EVENT", "SIGSH_MODE", "SIGSH_SIZE", "SIGSH_NAME", "SIGSH_KEY"].map(|name| field(last, name));
+            assert_eq!(fields, ["signed", "state", &size.to_string(), &format!("a%20{size}%25"), key]);
+        }
+    }
+}
+
+/// A session of a client that may send states.
+fn session(request: &str) -> Session {
+    world();
+    let config = changed(&[("keys = [\"rsa2048\"", "inputs = [\"state\"]\nkeys = [\"rsa2048\"")]);
+    Session::new(config).client("build1").request(request)
+}
+
+/// One request as Signstar's client writes it, of a state that has taken in "hello".
+const HELLO: &str = include_str!("../../fuzz/corpus/state_document/client-short");
+
+#[test]
+fn many_documents_get_as_many_lines_in_order() {
+    let many = vec![HELLO; 50].join("\n");
+    for text in [many.clone(), format!("\n{many}\r\n\n")] {
+        let outcome = session("sign-state ed25519").run(text.as_bytes());
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
+        let lines = outcome.out.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>();
+        assert_eq!(lines.len(), 50);
+        for line in lines {
+            assert!(line.ends_with(b"\n"));
+            verify("ed25519", &signature(line), b"hello");
+        }
+    }
+}
+
+#[test]
+fn no_document_makes_the_hasher_do_what_it_may_not() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/state_document");
+    let mut files = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    files.sort();
+    let read = |path| (format!("{path:?}"), fs::read(path).unwrap());
+    let mut documents = files.iter().map(read).collect::<Vec<_>>();
+    documents.push(("long".to_owned(), vec![b' '; MAX_DOCUMENT + 1]));
+    for (name, bytes) in documents {
+        // Alone, and after enough others to have used up what the heap has to spare.
+        for ahead in [0, 20] {
+            let text = [[HELLO.as_bytes(), b"\n"].concat().repeat(ahead), bytes.clone()].concat();
+            let outcome = session("sign-state ed25519").run(&text);
+            let answers = outcome.out.split_inclusive(|byte| *byte == b'\n').count();
+            match Document::decode(&bytes) {
+                Ok(document) if document.algorithm == HashAlgorithm::Sha512 => {
+                    assert_eq!((outcome.code, answers), (Some(0), ahead + 1), "{name}: {outcome:#?}");
+                }
+                Ok(_) => assert_ne!(outcome.code, Some(70), "{name}: {outcome:#?}"),
+                Err(error) => {
+                    let failure = Failure::from(HasherError::Input(Fault::Document(error), Vec::new()));
+                    assert_eq!((outcome.code, outcome.err), (Some(65), failure.text()), "{name}");
+                }
+            }
+        }
+    }
+}
