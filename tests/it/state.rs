@@ -6,7 +6,7 @@ use crate::world::{
 use serde_json::Value;
 use sha2::{Digest, Sha512};
 use sigsh::failure::Failure;
-use sigsh::hash_state::HashAlgorithm;
+use sigsh::hash_state::{HashAlgorithm, HashState};
 use sigsh::hasher::{Document, Fault, HasherError, MAX_DOCUMENT};
 use std::fs;
 use std::path::Path;
@@ -142,4 +142,18 @@ fn no_document_makes_the_hasher_do_what_it_may_not() {
             }
         }
     }
+}
+
+#[test]
+fn the_example_of_the_manual_is_a_request() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man/sigsh.8.md")).unwrap();
+    let section = page.split_once("# HASH STATES\n").unwrap().1.split_once("\n# ").unwrap().0;
+    let examples = section.split("```json\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect::<Vec<_>>();
+    let [request, response] = examples.try_into().unwrap();
+    // As one line, which is what a newline between two tokens makes no difference to.
+    let line = request.replace('\n', " ");
+    let document = Document::decode(line.as_bytes()).unwrap();
+    let state = HashState::import(document.algorithm, document.state(), u64::MAX).unwrap();
+    assert_eq!((&*document.file_name, state.finish()), ("hello.txt", Sha512::digest(b"hello").to_vec()));
+    assert_eq!(response.as_bytes(), sigsh::response::response("-----BEGIN PGP SIGNATURE-----\n\n…".as_bytes()));
 }
