@@ -239,6 +239,30 @@ impl From<HasherError> for Failure {
             HasherError::Input(Input::Nul) => {
                 ("the text has a line that ends with a NUL byte, which verifiers read differently", SIGN_ITS_BYTES)
             }
+            HasherError::Input(Input::TarCut) => {
+                ("the tar is cut off", "send all of it: tar writes two blocks of zeros at its end")
+            }
+            HasherError::Input(Input::TarHeader) => {
+                ("the input is not a tar, or a broken one", "send what 'tar -c' writes, not compressed")
+            }
+            HasherError::Input(Input::TarAmbiguous) => {
+                ("the tar has an entry that programs read differently", "write it again: tar --create --format=posix")
+            }
+            HasherError::Input(Input::TarLink) => {
+                ("the tar has an entry that is a link", "sign files only: tar --dereference --hard-dereference")
+            }
+            HasherError::Input(Input::TarDevice) => ("the tar has an entry that is a device or a fifo", "sign files only"),
+            HasherError::Input(Input::TarKind) => {
+                ("the tar has an entry that is neither file nor directory", "write it without labels, volumes and increments")
+            }
+            HasherError::Input(Input::TarName) => {
+                ("the tar has a name that cannot be used", "names are relative, without '..', and at most 4000 bytes long")
+            }
+            HasherError::Input(Input::TarSparse) => ("the tar has a sparse file whose map is wrong", "write it without --sparse"),
+            HasherError::Input(Input::TarLarge) => {
+                ("the tar says too much of one entry", "write it without --sparse, --xattrs and --acls")
+            }
+            HasherError::Input(Input::TarTrailing) => ("the tar has something behind its end", "send one tar at a time"),
             HasherError::Input(Input::Read(_)) => ("the input cannot be read", ""),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };

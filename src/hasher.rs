@@ -5,8 +5,10 @@
 
 mod pace;
 mod source;
+pub mod tar;
 mod text;
 
+pub use source::Source;
 pub use text::MAX_LINE;
 
 use crate::channel::{self, Channel, ChannelError, after};
@@ -22,7 +24,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, ftruncate};
 use serde::{Deserialize, Serialize};
-use source::{READ, Source, Stdin};
+use source::{READ, Stdin};
 use std::io::{BufWriter, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -126,6 +128,36 @@ pub enum Fault {
     /// Writing the text down failed with this errno.
     #[error("the text could not be kept: {}", Errno::from_raw(*.0))]
     Body(i32),
+    /// The input ends before the tar does.
+    #[error("it is a tar that is cut off")]
+    TarCut,
+    /// What should be a header of a tar is none.
+    #[error("it is not a tar, or a broken one")]
+    TarHeader,
+    /// Programs that unpack it do not agree on a name, a size or a kind.
+    #[error("it is a tar that programs read differently")]
+    TarAmbiguous,
+    /// A hard or a symbolic link.
+    #[error("it is a tar with a link")]
+    TarLink,
+    /// A device or a fifo.
+    #[error("it is a tar with a device or a fifo")]
+    TarDevice,
+    /// A part of a volume, a dump, or what nobody knows.
+    #[error("it is a tar with an entry that is no file")]
+    TarKind,
+    /// A name that is empty, absolute, has `..` or NUL, is that of a directory, or has more than [`tar::MAX_NAME`] bytes.
+    #[error("it is a tar with a bad name")]
+    TarName,
+    /// The map of a sparse file does not fit it.
+    #[error("it is a tar with a sparse file whose map is wrong")]
+    TarSparse,
+    /// An extended header of more than [`tar::MAX_EXTENSION`] bytes, or a sparse file of too many regions.
+    #[error("it is a tar that says too much of one entry")]
+    TarLarge,
+    /// Something follows the end.
+    #[error("it is a tar that has something behind its end")]
+    TarTrailing,
 }
 
 /// Why there is no state.
