@@ -20,8 +20,11 @@ impl Source for Pieces<'_> {
 /// More than this no file may have here: a hole may be of any size.
 const LIMIT: u64 = 1 << 20;
 
-/// Names, sizes, and a sum of the content that depends on order; and what ended it.
-fn read(tar: &mut Tar, bytes: &[u8], piece: usize) -> (Vec<(Vec<u8>, u64, u64)>, Result<(), Fault>) {
+/// A name, a size, and a sum of the content that depends on order.
+type Found = (Vec<u8>, u64, u64);
+
+/// All files, and what ended it.
+fn read(tar: &mut Tar, bytes: &[u8], piece: usize) -> (Vec<Found>, Result<(), Fault>) {
     let (mut source, mut found) = (Pieces(bytes, piece), Vec::new());
     loop {
         let (mut size, mut sum) = (0, 0u64);

@@ -6,13 +6,15 @@
 
 mod header;
 mod pax;
+mod read;
 mod sparse;
 #[cfg(test)]
 mod tests;
 
 use super::{Fault, Source};
-use header::{BLOCK, Header};
+use header::{Format, Header, padding};
 use pax::{Pax, Sparse};
+use read::{end, pass, zeros};
 use sparse::Map;
 
 /// The longest name in bytes.
@@ -20,9 +22,6 @@ pub const MAX_NAME: usize = 4000;
 
 /// The longest extended header, or GNU's long name, in bytes.
 pub const MAX_EXTENSION: usize = 64 * 1024;
-
-/// What holes are made of.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A reader of one archive.
 pub struct Tar {
@@ -132,33 +131,32 @@ impl Tar {
         }
         let directory = match header.kind() {
             // Before there was a letter for directories.
-            0 | b'0' => header.format == header::Format::V7 && self.name.ends_with(b"/"),
+            0 | b'0' => header.format == Format::V7 && self.name.ends_with(b"/"),
             b'5' => true,
             b'7' | b'S' => false,
             b'1' | b'2' => return Err(Fault::TarLink),
             b'3' | b'4' | b'6' => return Err(Fault::TarDevice),
             _ => return Err(Fault::TarKind),
         };
-        // libarchive makes a link of any file of which one is said.
+        // A file that is said to lead elsewhere is none that any program writes.
         if said.link || header.has_link() {
             return Err(Fault::TarLink);
         }
         let stored = header.size(said.size)?;
         if directory {
-            // To GNU tar they are bytes to skip, to libarchive there are none.
+            // Data to some programs, and the next entry to others.
             return if stored == 0 && said.sparse.is_none() { Ok(false) } else { Err(Fault::TarAmbiguous) };
         }
         check_name(&self.name)?;
         match (said.sparse, header.kind()) {
-            (None, b'S') if header.format == header::Format::Gnu && !said.pax => self.map.old(header, stored, source)?,
+            (None, b'S') if header.format == Format::Gnu && !said.pax => self.map.old(header, stored, source)?,
             (_, b'S') => return Err(Fault::TarAmbiguous),
             _ if header.is_sparse() => return Err(Fault::TarAmbiguous),
             (None, _) => self.map.plain(stored)?,
             (Some(Sparse::Front(size)), _) => self.map.front(size, stored, source)?,
             (Some(Sparse::Known(size)), _) => self.map.finish(size, stored)?,
         }
-        let block = BLOCK as u64;
-        self.padding = Some((block - stored % block) % block);
+        self.padding = Some(padding(stored));
         Ok(true)
     }
 
@@ -191,8 +189,7 @@ impl Tar {
             self.extension.extend_from_slice(piece);
             Ok(())
         })?;
-        let block = BLOCK as u64;
-        pass(source, (block - size % block) % block, |_| Ok(()))?;
+        pass(source, padding(size), |_| Ok(()))?;
         Ok(&self.extension)
     }
 }
@@ -213,56 +210,4 @@ fn check_name(name: &[u8]) -> Result<(), Fault> {
     let is_file = parts.next_back().is_some_and(|part| !matches!(part, b"" | b"." | b".."));
     let good = is_file && !name.starts_with(b"/") && !name.contains(&0) && parts.all(|part| part != b"..");
     good.then_some(()).ok_or(Fault::TarName)
-}
-
-/// Behind the first block of zeros: another, and nothing but zeros, or a second archive would stay unsigned.
-fn end(source: &mut impl Source) -> Result<(), Fault> {
-    if Header::read(source)?.is_some() {
-        return Err(Fault::TarTrailing);
-    }
-    loop {
-        let bytes = source.look()?;
-        let length = bytes.len();
-        match ZEROS.get(..length) {
-            Some([]) => return Ok(()),
-            Some(zeros) if zeros == bytes => source.take(length),
-            Some(_) => return Err(Fault::TarTrailing),
-            None if bytes.iter().all(|byte| *byte == 0) => source.take(length),
-            None => return Err(Fault::TarTrailing),
-        }
-    }
-}
-
-/// Hands on so many bytes as they come.
-fn pass(source: &mut impl Source, mut left: u64, mut give: impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
-    while left > 0 {
-        let bytes = source.look()?;
-        let piece = bytes.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(bytes);
-        if piece.is_empty() {
-            return Err(Fault::TarCut);
-        }
-        give(piece)?;
-        let length = piece.len();
-        source.take(length);
-        left = left.saturating_sub(length as u64);
-    }
-    Ok(())
-}
-
-fn zeros(mut left: u64, mut give: impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
-    while left > 0 {
-        let piece = ZEROS.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(&ZEROS);
-        give(piece)?;
-        left = left.saturating_sub(piece.len() as u64);
-    }
-    Ok(())
-}
-
-/// Reads so many bytes.
-fn fill(source: &mut impl Source, mut room: &mut [u8]) -> Result<(), Fault> {
-    pass(source, room.len() as u64, |piece| {
-        // Writing to a slice never fails.
-        let _ = std::io::Write::write(&mut room, piece);
-        Ok(())
-    })
 }

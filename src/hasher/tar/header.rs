@@ -1,7 +1,7 @@
 //! A header block: POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar's manual, "Basic Tar Format".
 
-use super::fill;
-use crate::hasher::{Fault, Source};
+use super::read::fill;
+use super::{Fault, Source};
 
 /// Everything in a tar comes in blocks of so many bytes.
 pub(super) const BLOCK: usize = 512;
@@ -101,6 +101,12 @@ impl Header {
         let signed = unsigned.checked_sub(256 * u64::from(high(&self.block) - high(own)));
         said == unsigned || Some(said) == signed
     }
+}
+
+/// How much there is between data of such a length and the next header.
+pub(super) fn padding(length: u64) -> u64 {
+    let block = BLOCK as u64;
+    (block - length % block) % block
 }
 
 /// Up to the first NUL.

@@ -1,7 +1,8 @@
 //! Where the stored bytes of a file belong. GNU tar's manual, "Storing Sparse Files", has the four ways to write it down.
 
 use super::header::{BLOCK, Header, number};
-use super::{Fault, Source, fill};
+use super::read::fill;
+use super::{Fault, Source};
 
 /// A file of more regions is refused. A megabyte, of which is touched what is used.
 const MOST: usize = 65_536;

@@ -4,6 +4,8 @@ mod mutated;
 mod refused;
 mod tools;
 
+use super::header::BLOCK;
+use super::read::ZEROS;
 use super::*;
 use crate::hash_state::{HashAlgorithm, HashState};
 use std::fmt::Debug;
@@ -147,7 +149,7 @@ fn archive(parts: &[Vec<u8>]) -> Vec<u8> {
 
 /// Something of all that is understood, each part for itself.
 fn parts() -> Vec<Vec<u8>> {
-    let sparse = [(386, &b"00000000002\000000000003\0"[..]), (483, b"00000000007\0")];
+    let sparse = [(386, &b"00000000002\x0000000000003\0"[..]), (483, b"00000000007\0")];
     let plain = [("mtime", &b"1.5"[..]), ("path", b"new\nline"), ("size", b"4"), ("SCHILY.xattr.x", b"=\0\n")];
     let new = [
         ("GNU.sparse.major", &b"1"[..]),

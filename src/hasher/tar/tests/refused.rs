@@ -24,12 +24,12 @@ fn what_is_no_file() {
         assert_refused(&[entry(b"@", b'L', GNU, b"long\0"), entry(b"bad", kind, GNU, b"")], fault, "long");
         assert_refused(&[pax(b'x', &[("path", b"long")]), entry(b"bad", kind, USTAR, b"")], fault, "long");
     }
-    // libarchive makes links of them.
+    // Files that are said to lead elsewhere.
     let linked = [(157, &b"elsewhere"[..])];
     assert_refused(&[header(b"bad", b'0', 0, USTAR, &linked)], Fault::TarLink, "bad");
     assert_refused(&[entry(b"@", b'K', GNU, b"elsewhere\0"), file(b"bad", b"")], Fault::TarLink, "bad");
     assert_refused(&[pax(b'x', &[("linkpath", b"elsewhere")]), file(b"bad", b"")], Fault::TarLink, "bad");
-    // A directory with data, which is skipped by some.
+    // A directory with data, which are the next entry to some.
     assert_refused(&[entry(b"bad", b'5', USTAR, b"data")], Fault::TarAmbiguous, "bad");
     assert_refused(&[entry(b"bad/", b'0', b"", b"data")], Fault::TarAmbiguous, "bad/");
     assert_refused(&[pax(b'x', &[("size", b"4")]), entry(b"bad", b'5', USTAR, b"")], Fault::TarAmbiguous, "bad");
