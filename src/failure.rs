@@ -262,6 +262,32 @@ impl From<HasherError> for Failure {
             HasherError::Input(Input::OtherHash, _) => ("the hash state is of another hash than the key's", ""),
             HasherError::Input(Input::Document(error), _) => return (*error).into(),
             HasherError::Input(Input::Read(_), _) => ("the input cannot be read", ""),
+            HasherError::Input(Input::TarCut, _) => {
+                ("the tar is cut off", "send all of it: tar writes two blocks of zeros at its end")
+            }
+            HasherError::Input(Input::TarHeader, _) => {
+                ("the input is not a tar, or a broken one", "send what 'tar -c' writes, not compressed")
+            }
+            HasherError::Input(Input::TarAmbiguous, _) => {
+                ("the tar has an entry that programs read differently", "write it again: tar --create --format=posix")
+            }
+            HasherError::Input(Input::TarLink, _) => {
+                ("the tar has an entry that is a link", "sign files only: tar --dereference --hard-dereference")
+            }
+            HasherError::Input(Input::TarDevice, _) => ("the tar has an entry that is a device or a fifo", "sign files only"),
+            HasherError::Input(Input::TarKind, _) => {
+                ("the tar has an entry that is neither file nor directory", "write it without labels, volumes and increments")
+            }
+            HasherError::Input(Input::TarName, _) => {
+                ("the tar has a name that cannot be used", "names are relative, without '..', and at most 4000 bytes long")
+            }
+            HasherError::Input(Input::TarSparse, _) => {
+                ("the tar has a sparse file whose map is wrong", "write it without --sparse")
+            }
+            HasherError::Input(Input::TarLarge, _) => {
+                ("the tar says too much of one entry", "write it without --sparse, --xattrs and --acls")
+            }
+            HasherError::Input(Input::TarTrailing, _) => ("the tar has something behind its end", "send one tar at a time"),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };
         let name = if let HasherError::Input(_, name) = &error { name.as_slice() } else { b"" };

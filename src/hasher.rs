@@ -6,8 +6,10 @@
 mod pace;
 mod source;
 mod state;
+pub mod tar;
 mod text;
 
+pub use source::Source;
 pub use state::{Document, DocumentError, MAX_DOCUMENT, MAX_FILE_NAME};
 pub use text::MAX_LINE;
 
@@ -26,13 +28,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, ftruncate};
 use serde::{Deserialize, Serialize, Serializer};
-use source::{READ, Source, Stdin};
+use source::{READ, Stdin};
 use state::States;
 use std::collections::VecDeque;
 use std::io::{BufWriter, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+use tar::Tar;
 use text::{Lines, Memory, Text};
 
 /// How long a hasher that has answered may take to leave.
@@ -168,6 +171,36 @@ pub enum Fault {
     /// A line in place of a hash state is no request to sign one.
     #[error("a line of it {0}")]
     Document(DocumentError),
+    /// The input ends before the tar does.
+    #[error("it is a tar that is cut off")]
+    TarCut,
+    /// What should be a header of a tar is none.
+    #[error("it is not a tar, or a broken one")]
+    TarHeader,
+    /// Programs that unpack it do not agree on a name, a size or a kind.
+    #[error("it is a tar that programs read differently")]
+    TarAmbiguous,
+    /// A hard or a symbolic link.
+    #[error("it is a tar with a link")]
+    TarLink,
+    /// A device or a fifo.
+    #[error("it is a tar with a device or a fifo")]
+    TarDevice,
+    /// A part of a volume, a dump, or what nobody knows.
+    #[error("it is a tar with an entry that is no file")]
+    TarKind,
+    /// A name that is empty, absolute, has `..` or NUL, is that of a directory, or has more than [`tar::MAX_NAME`] bytes.
+    #[error("it is a tar with a bad name")]
+    TarName,
+    /// The map of a sparse file does not fit it.
+    #[error("it is a tar with a sparse file whose map is wrong")]
+    TarSparse,
+    /// An extended header of more than [`tar::MAX_EXTENSION`] bytes, or a sparse file of too many regions.
+    #[error("it is a tar that says too much of one entry")]
+    TarLarge,
+    /// Something follows the end.
+    #[error("it is a tar that has something behind its end")]
+    TarTrailing,
 }
 
 /// Why there is no state.
@@ -331,7 +364,7 @@ fn memory() -> Result<OwnedFd, Errno> {
 /// The process. Its filter allows `read`, `ppoll`, `write` to the channel and to the file for a text, and `exit_group`.
 pub fn run(channel: Channel, body: BorrowedFd<'_>) {
     let mut buffer = vec![0; READ];
-    let (mut states, documents) = (Vec::with_capacity(MAX_WANTED), States::new());
+    let (mut states, mut documents, mut tar) = (Vec::with_capacity(MAX_WANTED), States::new(), Tar::new());
     let (lines, writer) = (Lines::new(), BufWriter::with_capacity(READ, Memory(body)));
     let stdin = std::io::stdin();
     // What a document may take for a moment: freed again, it stays with the allocator.
@@ -345,13 +378,13 @@ pub fn run(channel: Channel, body: BorrowedFd<'_>) {
     let mut work = Work { channel: &channel, start, states: &mut states, text };
     let done = match start.input {
         Input::Artifact => work.artifact(source),
-        Input::Tar => Ok(()),
-        Input::State => work.documents(source, documents),
+        Input::Tar => work.files(source, &mut tar),
+        Input::State => work.documents(source, &mut documents),
     };
     let _ = match done {
         Ok(()) if start.input == Input::Artifact => Ok(()),
         Ok(()) => channel.send(&ReportRef::End),
-        Err(fault) => channel.send(&ReportRef::Fault(fault, b"")),
+        Err(fault) => channel.send(&ReportRef::Fault(fault, tar.name())),
     };
     // At once: to free the buffer or close the channel would take calls that the filter forbids.
     sys::exit(0)
@@ -409,8 +442,20 @@ impl<W: Write> Work<'_, W> {
         }
     }
 
+    fn files(&mut self, mut source: impl Source, tar: &mut Tar) -> Result<(), Fault> {
+        while tar.next(&mut source)? {
+            if tar.size() > self.start.limit {
+                return Err(Fault::Overlong);
+            }
+            self.begin();
+            tar.content(&mut source, |bytes| self.update(bytes))?;
+            self.end(tar.name())?;
+        }
+        Ok(())
+    }
+
     /// Somebody else has hashed these.
-    fn documents(&mut self, mut source: impl Source, mut documents: States) -> Result<(), Fault> {
+    fn documents(&mut self, mut source: impl Source, documents: &mut States) -> Result<(), Fault> {
         while let Some(document) = documents.next(&mut source)? {
             self.begin();
             for (wanted, state) in self.states.iter_mut() {

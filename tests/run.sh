@@ -28,7 +28,7 @@ install_packages() {
 }
 
 missing=
-for package in debian-archive-keyring debootstrap e2fsprogs g++ gcc gnupg gpgv iproute2 libc6-dev makepkg man-db opensc \
+for package in debian-archive-keyring debootstrap e2fsprogs g++ gcc gnupg gpgv iproute2 libarchive-tools libc6-dev makepkg man-db opensc \
     openssh-client openssh-server pacman-package-manager pandoc python3 rpm shellcheck softhsm2 sqv strace systemd; do
     dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
         missing="$missing $package"

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(super) const READ: usize = 64 * 1024;
 
 /// Bytes that come from somewhere. Nothing here allocates.
-pub(super) trait Source {
+pub trait Source {
     /// What has come and was not taken yet; waits for more where there is nothing. Empty at the end.
     ///
     /// # Errors
