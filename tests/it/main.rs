@@ -21,6 +21,7 @@ mod signs;
 mod sshd;
 mod state;
 mod subkeys;
+mod tar;
 mod text;
 mod token;
 mod trixie;
