@@ -321,13 +321,13 @@ impl<'a> Batch<'a> {
             let plain = if wanted.is_plain() { None } else { find(Wanted::plain(wanted.algorithm)) };
             let state = find(wanted).ok_or(channel::ChannelError::Nonsense).map_err(HasherError::from)?;
             let paid = number < grant.keys.len() as u64;
-            let accepted = match grant.accept(state, plain) {
-                Ok(accepted) if paid => accepted,
-                Ok(accepted) => match self.signatures.take() {
-                    Ok(()) => accepted,
-                    Err(error) => return Ok(self.spoil(error.into(), facts)),
-                },
-                Err(mismatch) => return Ok(self.spoil(Failure::from(mismatch).about(&self.label(&name)), facts)),
+            let accepted = grant.accept(state, plain).map_err(|mismatch| Failure::from(mismatch).about(&self.label(&name)));
+            let accepted = match accepted.and_then(|it| if paid { Ok(it) } else { Ok(self.signatures.take().map(|()| it)?) }) {
+                Ok(accepted) => accepted,
+                Err(failure) => {
+                    self.spoil(failure, facts);
+                    return Ok(());
+                }
             };
             facts.learn(Field::CLAIMED, if accepted.claimed { "yes" } else { "" });
             facts.learn(Field::SIZE, accepted.size);

@@ -10,10 +10,13 @@ fn pipeline(directory: &str, pack: &str, request: &str, unpack: &str) -> Outcome
     let words = std::iter::once(ssh.get_program()).chain(ssh.get_args()).map(|word| word.to_str().unwrap()).collect::<Vec<_>>();
     let line = format!("set -o pipefail; {pack} | {} {request} | {unpack}", words.join(" "));
     let mut command = Command::new("bash");
-    finish({
-        command.args(["-c", &line]).current_dir(directory);
-        command
-    }, b"")
+    finish(
+        {
+            command.args(["-c", &line]).current_dir(directory);
+            command
+        },
+        b"",
+    )
 }
 
 #[test]
