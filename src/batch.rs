@@ -21,7 +21,7 @@ use crate::limits::Signatures;
 use crate::openpgp::{self, Draft, OpenpgpError, SigningKey, Version};
 use crate::policy::{Grant, Granted, Mismatch, Refusal};
 use crate::request;
-use crate::token::Setup;
+use crate::token::{Setup, Token};
 use crate::trusted::{self, Trusted};
 use crate::{output, sandbox};
 use frame::{Frame, Signed};
@@ -100,6 +100,8 @@ struct Batch<'a> {
     frame: &'a mut Frame,
     hasher: Hasher,
     signers: Vec<Signer>,
+    /// Those whose work is done: they log out while the last signatures leave.
+    leaving: Vec<Token>,
     certificates: Vec<Trusted>,
     /// What may sign, until the tokens have shown what they hold,
     candidates: Vec<SigningKey>,
@@ -154,6 +156,7 @@ impl<'a> Batch<'a> {
             frame,
             hasher,
             signers,
+            leaving: Vec::new(),
             certificates,
             candidates,
             keys: Vec::new(),
@@ -194,7 +197,7 @@ impl<'a> Batch<'a> {
             None if self.first == 0 => Err(Mismatch::Nothing.into()),
             None => {
                 self.frame.end()?;
-                self.signers.drain(..).for_each(|signer| signer.token.end());
+                self.leaving.drain(..).for_each(Token::end);
                 Ok(())
             }
         }
@@ -389,8 +392,10 @@ impl<'a> Batch<'a> {
         }
         self.at = None;
         let made = |job: &Job| matches!(job.stage, Stage::Checked(_) | Stage::Recorded(_));
-        if self.until.is_none() && !self.keys.is_empty() && self.jobs.iter().all(made) {
-            self.signers.iter_mut().for_each(|signer| signer.token.leave());
+        if self.until.is_none() && self.jobs.iter().all(made) {
+            let done = std::mem::take(&mut self.signers).into_iter().map(|signer| signer.token);
+            self.leaving = done.collect();
+            self.leaving.iter_mut().for_each(Token::leave);
         }
         Ok(())
     }
