@@ -305,12 +305,7 @@ impl From<DocumentError> for Failure {
             DocumentError::Output => "OpenPGPv4 is made",
             DocumentError::Length => "a state of SHA-512 has 208 bytes, one of SHA-256 has 104",
         };
-        Failure::new(
-            Exit::Data,
-            format!("a line of the input {error}"),
-            hint,
-            &HasherError::Input(Input::Document(error), Vec::new()),
-        )
+        Failure::new(Exit::Data, format!("it {error}"), hint, &HasherError::Input(Input::Document(error), Vec::new()))
     }
 }
 
