@@ -144,13 +144,13 @@ pub struct Sign {
     /// The text with its signature in it; at most 16 MiB
     #[arg(long)]
     cleartext: bool,
-    /// Its size in bytes; another size is not signed
+    /// The artifact's size in bytes; no other is signed
     #[arg(long, value_name = "N")]
     pub size: Option<u64>,
-    /// Its digest; another one is not signed
+    /// The artifact's digest; no other is signed
     #[arg(long, value_name = "ALG:HEX", value_parser = Digest::parse)]
     pub digest: Option<Digest>,
-    /// Its name, for the log only
+    /// The artifact's name, for the log only
     #[arg(long, value_name = "TEXT", value_parser = |text: &str| Ok::<_, String>(LogName::new(text)))]
     pub name: Option<LogName>,
 }
@@ -158,7 +158,7 @@ pub struct Sign {
 /// `sign-tar`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct SignTar {
-    /// The keys' names; without one, your first one. Of several: NAME.KEY.sig
+    /// The keys' names, or your first one; of several: NAME.KEY.sig
     #[arg(value_name = "KEY")]
     pub keys: Vec<String>,
     /// ASCII armor instead of binary: NAME.asc
