@@ -12,6 +12,7 @@ mod killed;
 mod ledger;
 mod limits;
 mod load;
+mod manual;
 mod packagers;
 mod policy;
 mod refuses;
