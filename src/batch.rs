@@ -61,7 +61,7 @@ pub struct Means<'a> {
 ///
 /// # Errors
 /// Whatever ends it early. What was released until then is good.
-pub fn run(order: Order<'_>, means: Means<'_>, audit: &mut Audit, frame: &mut Frame) -> Result<(), Failure> {
+pub fn run(order: Order<'_>, means: Means<'_>, audit: &mut Audit, frame: &Frame) -> Result<(), Failure> {
     let mut batch = Batch::begin(order, means, audit, frame)?;
     let ended = batch.work();
     ended.map_err(|failure| batch.abandon(failure))
@@ -97,7 +97,7 @@ struct Batch<'a> {
     order: Order<'a>,
     signatures: &'a Signatures,
     audit: &'a mut Audit,
-    frame: &'a mut Frame,
+    frame: &'a Frame,
     hasher: Hasher,
     signers: Vec<Signer>,
     /// Those whose work is done: they log out while the last signatures leave.
@@ -122,7 +122,7 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Reads the certificates, starts the token processes, and lets the hasher read, within the sandbox.
-    fn begin(order: Order<'a>, means: Means<'a>, audit: &'a mut Audit, frame: &'a mut Frame) -> Result<Batch<'a>, Failure> {
+    fn begin(order: Order<'a>, means: Means<'a>, audit: &'a mut Audit, frame: &'a Frame) -> Result<Batch<'a>, Failure> {
         let Order { config, grant, .. } = order;
         let Means { signatures, plans, token_run, hasher } = means;
         let read = |granted: &Granted<'_>| -> Result<_, Failure> {
@@ -324,11 +324,11 @@ impl<'a> Batch<'a> {
             let plain = if wanted.is_plain() { None } else { find(Wanted::plain(wanted.algorithm)) };
             let state = find(wanted).ok_or(channel::ChannelError::Nonsense).map_err(HasherError::from)?;
             let paid = number < grant.keys.len() as u64;
-            let accepted = grant.accept(state, plain).map_err(|mismatch| Failure::from(mismatch).about(&self.label(&name)));
+            let accepted = grant.accept(state, plain).map_err(Failure::from);
             let accepted = match accepted.and_then(|it| if paid { Ok(it) } else { Ok(self.signatures.take().map(|()| it)?) }) {
                 Ok(accepted) => accepted,
                 Err(failure) => {
-                    self.spoil(failure, facts);
+                    self.spoil(failure.about(&self.label(&name)), facts);
                     return Ok(());
                 }
             };
