@@ -31,9 +31,11 @@ fn main() {
         return bare_token(&key.into_string().unwrap(), count);
     }
     world();
+    let sync = disk();
     let entries = std::env::var("SIGSH_BENCH_ENTRIES").map_or(10_000, |text| text.parse().unwrap());
     let inputs = [archive(entries), documents(entries)];
     println!("\n{entries} files of 1.5 KiB on SoftHSM: signatures a second, and their ratio to one session of C_Sign alone");
+    println!("The ledger's disk takes {:.2} ms for a line and a sync", sync.as_secs_f64() * 1e3);
     println!("{:<9}{:>9}{:>9}{:>15}{:>15}{:>15}", "key", "sessions", "C_Sign", "sign-tar", "over ssh", "sign-state, ssh");
     for key in ["rsa4096", "ed25519"] {
         let mut one = None;
@@ -60,11 +62,35 @@ fn main() {
     large();
 }
 
+/// A ledger and a state directory on a real disk, where `tests/inside.sh` has everything in memory. How long a sync takes there.
+fn disk() -> Duration {
+    let real = concat!(env!("CARGO_TARGET_TMPDIR"), "/ledger");
+    succeed(Command::new("rm").args(["-rf", real]));
+    fs::create_dir_all(real).unwrap();
+    fs::create_dir_all("/srv/disk").unwrap();
+    succeed(Command::new("mount").args(["--bind", real, "/srv/disk"]));
+    succeed(Command::new("install").args(["-d", "-m", "700", "-o", "signer", "-g", "signer", "/srv/disk/state"]));
+    settle(1);
+    succeed(Command::new("sigsh-admin").args(["ledger", "init"]));
+    let mut probe = File::create("/srv/disk/probe").unwrap();
+    let line = [b'x'; 1024];
+    let mut times = (0..101).map(|_| {
+        let began = Instant::now();
+        probe.write_all(&line).unwrap();
+        probe.sync_data().unwrap();
+        began.elapsed()
+    });
+    let mut times = times.by_ref().collect::<Vec<_>>();
+    times.sort_unstable();
+    times[50]
+}
+
 /// Has the token bear so many sessions, and the client send what it likes.
 fn settle(sessions: usize) {
     let tar = "inputs = [\"artifact\", \"tar\", \"state\"]\nkeys = [\"rsa2048\"";
     let text = configuration().replace("[token.hsm]\n", &format!("[token.hsm]\nsessions = {sessions}\n"));
-    fs::write(CONFIG, text.replace("keys = [\"rsa2048\"", tar)).unwrap();
+    let disk = "ledger = \"/srv/disk/ledger.jsonl\"\nstate = \"/srv/disk/state\"\n";
+    fs::write(CONFIG, text.replace("keys = [\"rsa2048\"", tar) + disk).unwrap();
 }
 
 fn file(number: usize) -> Vec<u8> {
