@@ -21,7 +21,7 @@ use crate::limits::Signatures;
 use crate::openpgp::{self, Draft, OpenpgpError, SigningKey, Version};
 use crate::policy::{Grant, Granted, Mismatch, Refusal};
 use crate::request;
-use crate::token::Setup;
+use crate::token::{Setup, Token};
 use crate::trusted::{self, Trusted};
 use crate::{output, sandbox};
 use frame::{Frame, Signed};
@@ -61,7 +61,7 @@ pub struct Means<'a> {
 ///
 /// # Errors
 /// Whatever ends it early. What was released until then is good.
-pub fn run(order: Order<'_>, means: Means<'_>, audit: &mut Audit, frame: &mut Frame) -> Result<(), Failure> {
+pub fn run(order: Order<'_>, means: Means<'_>, audit: &mut Audit, frame: &Frame) -> Result<(), Failure> {
     let mut batch = Batch::begin(order, means, audit, frame)?;
     let ended = batch.work();
     ended.map_err(|failure| batch.abandon(failure))
@@ -97,9 +97,11 @@ struct Batch<'a> {
     order: Order<'a>,
     signatures: &'a Signatures,
     audit: &'a mut Audit,
-    frame: &'a mut Frame,
+    frame: &'a Frame,
     hasher: Hasher,
     signers: Vec<Signer>,
+    /// Those whose work is done: they log out while the last signatures leave.
+    leaving: Vec<Token>,
     certificates: Vec<Trusted>,
     /// What may sign, until the tokens have shown what they hold,
     candidates: Vec<SigningKey>,
@@ -120,7 +122,7 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Reads the certificates, starts the token processes, and lets the hasher read, within the sandbox.
-    fn begin(order: Order<'a>, means: Means<'a>, audit: &'a mut Audit, frame: &'a mut Frame) -> Result<Batch<'a>, Failure> {
+    fn begin(order: Order<'a>, means: Means<'a>, audit: &'a mut Audit, frame: &'a Frame) -> Result<Batch<'a>, Failure> {
         let Order { config, grant, .. } = order;
         let Means { signatures, plans, token_run, hasher } = means;
         let read = |granted: &Granted<'_>| -> Result<_, Failure> {
@@ -154,6 +156,7 @@ impl<'a> Batch<'a> {
             frame,
             hasher,
             signers,
+            leaving: Vec::new(),
             certificates,
             candidates,
             keys: Vec::new(),
@@ -195,7 +198,7 @@ impl<'a> Batch<'a> {
             None if self.first == 0 => Err(Mismatch::Nothing.into()),
             None => {
                 self.frame.end()?;
-                self.signers.drain(..).for_each(|signer| signer.token.end());
+                self.leaving.drain(..).for_each(Token::end);
                 Ok(())
             }
         }
@@ -332,11 +335,11 @@ impl<'a> Batch<'a> {
             let plain = if wanted.is_plain() { None } else { find(Wanted::plain(wanted.algorithm)) };
             let state = find(wanted).ok_or(channel::ChannelError::Nonsense).map_err(HasherError::from)?;
             let paid = number < grant.keys.len() as u64;
-            let accepted = grant.accept(state, plain).map_err(|mismatch| Failure::from(mismatch).about(&self.label(&name)));
+            let accepted = grant.accept(state, plain).map_err(Failure::from);
             let accepted = match accepted.and_then(|it| if paid { Ok(it) } else { Ok(self.signatures.take().map(|()| it)?) }) {
                 Ok(accepted) => accepted,
                 Err(failure) => {
-                    self.spoil(failure, facts);
+                    self.spoil(failure.about(&self.label(&name)), facts);
                     return Ok(());
                 }
             };
@@ -400,8 +403,10 @@ impl<'a> Batch<'a> {
         }
         self.at = None;
         let made = |job: &Job| matches!(job.stage, Stage::Checked(_) | Stage::Recorded(_));
-        if self.until.is_none() && !self.keys.is_empty() && self.jobs.iter().all(made) {
-            self.signers.iter_mut().for_each(|signer| signer.token.leave());
+        if self.until.is_none() && self.jobs.iter().all(made) {
+            let done = std::mem::take(&mut self.signers).into_iter().map(|signer| signer.token);
+            self.leaving = done.collect();
+            self.leaving.iter_mut().for_each(Token::leave);
         }
         Ok(())
     }

@@ -51,7 +51,9 @@ impl Exit {
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// What the client reads behind `sigsh: error:`. No path, no secret.
+    /// Which of many artifacts it is about, where it is about one: the client's word, encoded.
+    artifact: String,
+    /// What the client reads behind `sigsh: error:` and that. No path, no secret.
     pub line: String,
     /// What the client can do, if anything.
     pub hint: Option<String>,
@@ -62,7 +64,7 @@ pub struct Failure {
 impl Failure {
     fn new(exit: Exit, line: impl Into<String>, hint: &str, reason: &impl ToString) -> Failure {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        Failure { exit, line: line.into(), hint, reason: reason.to_string() }
+        Failure { exit, artifact: String::new(), line: line.into(), hint, reason: reason.to_string() }
     }
 
     /// The standard output, or the client behind it, is gone.
@@ -75,17 +77,10 @@ impl Failure {
         Failure::new(Exit::Io, "cannot write to standard output", "", &format!("undelivered: {error}"))
     }
 
-    /// A signature that cannot be put into the answer.
-    pub fn unframed(error: std::io::Error) -> Failure {
-        Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &format!("undelivered: {error}"))
-    }
-
     /// Says which of many artifacts it is about.
     #[must_use]
     pub fn about(mut self, artifact: &str) -> Failure {
-        if !artifact.is_empty() {
-            self.line = format!("{artifact}: {}", self.line);
-        }
+        self.artifact = artifact.to_owned();
         self
     }
 
@@ -123,7 +118,8 @@ impl Failure {
 
     /// Both lines, as the client sees them.
     pub fn text(&self) -> String {
-        let mut text = format!("sigsh: error: {}\n", self.line);
+        let colon = if self.artifact.is_empty() { "" } else { ": " };
+        let mut text = format!("sigsh: error: {}{colon}{}\n", self.artifact, self.line);
         if let Some(hint) = &self.hint {
             let _ = writeln!(text, "sigsh: hint: {hint}");
         }
@@ -305,12 +301,7 @@ impl From<DocumentError> for Failure {
             DocumentError::Output => "OpenPGPv4 is made",
             DocumentError::Length => "a state of SHA-512 has 208 bytes, one of SHA-256 has 104",
         };
-        Failure::new(
-            Exit::Data,
-            format!("a line of the input {error}"),
-            hint,
-            &HasherError::Input(Input::Document(error), Vec::new()),
-        )
+        Failure::new(Exit::Data, format!("it {error}"), hint, &HasherError::Input(Input::Document(error), Vec::new()))
     }
 }
 

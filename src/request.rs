@@ -114,7 +114,7 @@ pub enum Request {
     Sign(Sign),
     /// Sign each file of a tar; a tar of their signatures comes back
     SignTar(SignTar),
-    /// Sign what hash states stand for: a document of JSON a line, and one back for each
+    /// Sign what hash states stand for: JSON in and out, one a line
     SignState(SignState),
     /// Print the public certificate of a key
     Certificate {
@@ -138,16 +138,16 @@ pub struct Sign {
     /// ASCII armor instead of binary
     #[arg(long)]
     pub armor: bool,
-    /// Sign the bytes (the default), or lines of text, whichever way they end
-    #[arg(long = "type", value_name = "TYPE")]
+    /// The bytes (the default), or lines, however they end
+    #[arg(long = "type", value_name = "binary|text", hide_possible_values = true)]
     kind: Option<Type>,
-    /// Write the whole text with its signature, as InRelease and .dsc have it; at most 16 MiB
+    /// The text with its signature in it; at most 16 MiB
     #[arg(long)]
     cleartext: bool,
-    /// The artifact's size in bytes; another size is not signed
+    /// The artifact's size in bytes; no other is signed
     #[arg(long, value_name = "N")]
     pub size: Option<u64>,
-    /// The artifact's digest; another one is not signed
+    /// The artifact's digest; no other is signed
     #[arg(long, value_name = "ALG:HEX", value_parser = Digest::parse)]
     pub digest: Option<Digest>,
     /// The artifact's name, for the log only
@@ -158,14 +158,14 @@ pub struct Sign {
 /// `sign-tar`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct SignTar {
-    /// The keys' names, at most eight; without one, your first one. Several sign each file: NAME.KEY.sig
+    /// The keys' names, or your first one; of several: NAME.KEY.sig
     #[arg(value_name = "KEY")]
     pub keys: Vec<String>,
     /// ASCII armor instead of binary: NAME.asc
     #[arg(long)]
     pub armor: bool,
-    /// Sign the bytes (the default), or lines of text, whichever way they end
-    #[arg(long = "type", value_name = "TYPE")]
+    /// The bytes (the default), or lines, however they end
+    #[arg(long = "type", value_name = "binary|text", hide_possible_values = true)]
     kind: Option<Type>,
 }
 
@@ -260,7 +260,7 @@ pub(crate) fn encode(bytes: &[u8], limit: usize) -> String {
 #[command(
     name = "ssh signer@host",
     about = "Sign what comes in on standard input; the signature goes to standard output.",
-    override_usage = "ssh signer@host [REQUEST] < FILE > FILE.sig",
+    override_usage = "ssh signer@host [REQUEST] < FILE > FILE.sig\n       tar -c FILE... | ssh signer@host sign-tar | tar -x",
     disable_help_subcommand = true,
     disable_help_flag = true,
     no_binary_name = true,
@@ -485,12 +485,14 @@ mod tests {
     fn help_names_every_request_and_option() {
         for word in [
             "sign",
+            "sign-tar",
+            "sign-state",
             "certificate",
             "version",
             "help",
             "--armor",
             "--type",
-            "binary, text",
+            "binary|text",
             "--cleartext",
             "--size",
             "--digest",
@@ -498,6 +500,6 @@ mod tests {
         ] {
             assert!(Request::help().contains(word), "{word}");
         }
-        assert!(!Request::help().lines().any(|line| line == ":"));
+        assert!(!Request::help().lines().any(|line| line == ":" || line.len() > 80), "{}", Request::help());
     }
 }

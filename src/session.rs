@@ -124,7 +124,7 @@ fn sign(
     hasher: Hasher,
     token_run: fn(Channel, Setup<'_>),
     audit: &mut Audit,
-    frame: &mut Frame,
+    frame: &Frame,
 ) -> Result<(), Failure> {
     let Order { config, grant, .. } = order;
     audit.learn(Field::KEY, grant.keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>().join(" "));

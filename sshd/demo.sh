@@ -132,6 +132,19 @@ sigsh-admin certificate show release >release.pgp
 gpgv --keyring ./release.pgp hello.deb.sig hello.deb 2>"$demo/log" || { cat "$demo/log" >&2; exit 1; }
 sed 's/^/    /' "$demo/log"
 
+say "Sign a directory, by one session: a tar in, a tar of signatures out. Verify each file."
+mkdir packages
+for number in 1 2 3; do
+    head -c 1500 /dev/urandom >packages/package-$number.rpm
+done
+show 'tar -c packages | ssh -F ssh_config signer@127.0.0.1 sign-tar | tar -x'
+tar -c packages | ssh -F ssh_config signer@127.0.0.1 sign-tar | tar -x
+for file in packages/*.rpm; do
+    show "gpgv --keyring ./release.pgp $file.sig $file"
+    gpgv --keyring ./release.pgp "$file.sig" "$file" 2>"$demo/log" || { cat "$demo/log" >&2; exit 1; }
+    sed -n 's/^gpgv: \(Good.*\)/    \1/p' "$demo/log"
+done
+
 say "Ask for a key that is not there, and for a shell."
 for request in 'sign other' /bin/sh; do
     show "ssh -F ssh_config signer@127.0.0.1 $request < hello.deb"
@@ -149,8 +162,8 @@ say "Read in the journal who signed what."
 show journalctl -t sigsh
 journalctl --sync
 journalctl -q -t sigsh -o cat | sed 's/^/    /'
-show journalctl -t sigsh SIGSH_EVENT=signed -o verbose
-journalctl -q -t sigsh SIGSH_EVENT=signed -o verbose >signed
+show journalctl -t sigsh SIGSH_EVENT=signed -n 1 -o verbose
+journalctl -q -t sigsh SIGSH_EVENT=signed -n 1 -o verbose >signed
 grep -q SIGSH_FINGERPRINT= signed || { echo "demo.sh: the journal has no record of it" >&2; exit 1; }
 sed -n 's/^ *\(SIGSH_[A-Z0-9_]*=\)/    \1/p' signed
 

@@ -20,6 +20,7 @@ cargo() { :; }
 # One machine plays both hosts, and root both users.
 scp() { cp "$1" "${2#*:}"; }
 echo 'what is to be signed' >package.tar.gz
+for number in 1 2 3; do echo "package $number" >package-$number.rpm; done
 
 # sshd as Debian ships it, with the settings of no other package.
 sshd() { /usr/sbin/sshd "$@"; }
@@ -56,6 +57,11 @@ echo "signing.example.org $(cat /etc/ssh/ssh_host_ed25519_key.pub)" >$HOME/.ssh/
 cd "$CHECKOUT"
 "#;
 
+/// What README says of what is there now.
+const AFTER: &str = r#"
+for package in package-[123].rpm; do gpgv --keyring ./release.pgp $package.sig $package; done
+"#;
+
 #[test]
 fn the_commands_of_the_readme_end_with_a_good_signature() {
     assert!(Path::new("/run/systemd/journal/socket").exists(), "run this with tests/run.sh, or under tests/inside.sh");
@@ -63,18 +69,19 @@ fn the_commands_of_the_readme_end_with_a_good_signature() {
     let checkout = env!("CARGO_MANIFEST_DIR");
     let readme = std::fs::read_to_string(format!("{checkout}/README.md")).unwrap();
     let blocks = blocks(&readme);
-    assert_eq!(blocks.len(), 13, "README has other blocks than expected: {blocks:#?}");
+    assert_eq!(blocks.len(), 14, "README has other blocks than expected: {blocks:#?}");
     for command in ["install.sh", "key generate", "certificate create", "sigsh-admin check", "gpgv", "journalctl"] {
         assert!(blocks.iter().any(|block| block.contains(command)), "{command}");
     }
-    let mut script = Command::new("sh");
-    script.arg("-c").arg(format!("{AROUND}\n{}", blocks.join("\ncd $HOME\n")));
+    let mut script = Command::new("bash");
+    script.arg("-c").arg(format!("{AROUND}\n{}\n{AFTER}", blocks.join("\ncd $HOME\n")));
     let debug = || Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().into();
     script.env("CHECKOUT", checkout).env("BUILT", std::env::var_os("SIGSH_BUILT").unwrap_or_else(debug));
     let output = script.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
-    assert!(err.contains("Good signature from \"Example releases <release@example.org>\""), "{out}\n{err}");
+    let good = err.matches("gpgv: Good signature from \"Example releases <release@example.org>\"").count();
+    assert_eq!(good, 4, "{out}\n{err}");
     let findings = out.lines().filter(|line| ["ok: ", "warning: ", "error: "].iter().any(|word| line.starts_with(word)));
     let findings = findings.collect::<Vec<_>>();
     // What inside.sh's journald says of itself is not what a host's does.

@@ -5,18 +5,14 @@ use crate::hash_state::Body;
 use crate::output;
 use crate::request::Request;
 use crate::response::response;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::SystemTime;
-use tar::{Builder, EntryType, Header};
 
 /// What standard output is.
 pub enum Frame {
     /// One signature.
     Plain,
     /// A tar of signatures.
-    Tar(Box<Builder<Vec<u8>>>),
+    Tar,
     /// A document on each line.
     Lines,
 }
@@ -35,7 +31,7 @@ impl Frame {
     /// What a request is answered with.
     pub fn of(request: &Request) -> Frame {
         match request {
-            Request::SignTar(_) => Frame::Tar(Box::new(Builder::new(Vec::new()))),
+            Request::SignTar(_) => Frame::Tar,
             Request::SignState(_) => Frame::Lines,
             _ => Frame::Plain,
         }
@@ -45,14 +41,11 @@ impl Frame {
     ///
     /// # Errors
     /// When it was not taken whole.
-    pub fn deliver(&mut self, name: &[u8], signed: &Signed) -> Result<(), Failure> {
+    pub fn deliver(&self, name: &[u8], signed: &Signed) -> Result<(), Failure> {
         match (self, &signed.text) {
             (Frame::Plain, Some((head, body))) => output::deliver_cleartext(head, body, &signed.bytes),
             (Frame::Plain, None) => output::deliver(&signed.bytes),
-            (Frame::Tar(tar), _) => {
-                append(tar, name, signed).map_err(Failure::unframed)?;
-                output::deliver(&std::mem::take(tar.get_mut()))
-            }
+            (Frame::Tar, _) => output::deliver(&file(name, signed)),
             (Frame::Lines, _) => output::deliver(&response(&signed.bytes)),
         }
     }
@@ -61,29 +54,91 @@ impl Frame {
     ///
     /// # Errors
     /// When it was not taken whole.
-    pub fn end(&mut self) -> Result<(), Failure> {
-        let Frame::Tar(tar) = self else { return Ok(()) };
-        tar.finish().map_err(Failure::unframed)?;
-        output::deliver(&std::mem::take(tar.get_mut()))
+    pub fn end(&self) -> Result<(), Failure> {
+        if matches!(self, Frame::Tar) { output::deliver(&[0; 2 * BLOCK]) } else { Ok(()) }
     }
 
     /// Ends it so that whoever takes it apart sees that it failed. A tar ends in an extended header whose data is missing: GNU and BSD tar
     /// both demand them, while the plain end of the input may satisfy them.
     pub fn fail(&self) {
-        if let Frame::Tar(_) = self {
-            let mut header = Header::new_ustar();
-            header.set_entry_type(EntryType::XHeader);
-            header.set_size(512);
-            header.set_cksum();
-            output::try_to_write(header.as_bytes());
+        if matches!(self, Frame::Tar) {
+            output::try_to_write(&header(b"failed", BLOCK, 0, b'x'));
         }
     }
 }
 
-fn append(tar: &mut Builder<Vec<u8>>, name: &[u8], signed: &Signed) -> std::io::Result<()> {
-    let mut header = Header::new_gnu();
-    header.set_size(signed.bytes.len() as u64);
-    header.set_mode(0o644);
-    header.set_mtime(signed.created.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()));
-    tar.append_data(&mut header, Path::new(OsStr::from_bytes(name)), signed.bytes.as_slice())
+/// The unit of a tar, in bytes.
+const BLOCK: usize = 512;
+
+/// How long a name fits into a header, in bytes.
+const SHORT: usize = 100;
+
+/// A signature as a file of a tar. A name that is too long for its header has one of its own before it, as GNU tar writes it: that one
+/// takes any bytes, while pax demands UTF-8.
+fn file(name: &[u8], signed: &Signed) -> Vec<u8> {
+    let mut tar = Vec::new();
+    if name.len() > SHORT {
+        tar.extend(header(b"././@LongLink", name.len() + 1, 0, b'L'));
+        tar.extend(name);
+        // Ended by a NUL, at least.
+        tar.resize((tar.len() + 1).next_multiple_of(BLOCK), 0);
+    }
+    let time = signed.created.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    tar.extend(header(name, signed.bytes.len(), time, b'0'));
+    tar.extend(&signed.bytes);
+    tar.resize(tar.len().next_multiple_of(BLOCK), 0);
+    tar
+}
+
+/// A header in GNU's format: numbers are octal, names cut to what fits.
+fn header(name: &[u8], size: usize, time: u64, kind: u8) -> Vec<u8> {
+    let name = name.get(..SHORT).unwrap_or(name);
+    let fields = |sum: String| {
+        let numbers = format!("0000644\0{:07o}\0{:07o}\0{size:011o}\0{time:011o}\0{sum:>8}", 0, 0);
+        let mut header = [name, &vec![0; SHORT - name.len()], numbers.as_bytes(), &[kind]].concat();
+        header.resize(header.len() + SHORT, 0);
+        header.extend(b"ustar  \0");
+        header.resize(BLOCK, 0);
+        header
+    };
+    let sum: u32 = fields(String::new()).iter().copied().map(u32::from).sum();
+    fields(format!("{sum:06o}\0 "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    /// What other programs make of it: shorter than a header's name, as long, longer; UTF-8 or not.
+    #[test]
+    fn names_come_out_as_they_went_in() {
+        let names: [Vec<u8>; 6] = [
+            b"a b\nc.sig".to_vec(),
+            vec![b'x'; SHORT],
+            vec![b'x'; SHORT + 1],
+            vec![b'\xe4'; 255],
+            [&b"\xff/"[..], &vec![b'y'; 250], b"/", &vec![b'z'; 250]].concat(),
+            b"./d/\xc3\xa4.sig".to_vec(),
+        ];
+        let signed = Signed { bytes: vec![7; 700], created: SystemTime::UNIX_EPOCH + Duration::from_secs(1), text: None };
+        let tar = names.iter().flat_map(|name| file(name, &signed)).chain([0; 2 * BLOCK]).collect::<Vec<_>>();
+        for program in ["tar", "bsdtar"] {
+            let directory = std::env::temp_dir().join(format!("sigsh-frame-{program}-{}", std::process::id()));
+            std::fs::create_dir_all(&directory).unwrap();
+            let mut child =
+                Command::new(program).args(["-x", "-f", "-"]).current_dir(&directory).stdin(Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(&tar).unwrap();
+            assert!(child.wait().unwrap().success(), "{program}");
+            for name in &names {
+                let path = directory.join(std::ffi::OsStr::from_bytes(name));
+                assert_eq!(std::fs::read(&path).unwrap(), signed.bytes, "{program} {path:?}");
+                assert_eq!(path.metadata().unwrap().modified().unwrap(), signed.created);
+            }
+            std::fs::remove_dir_all(directory).unwrap();
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Many at once, and much at once.
 
+use crate::taken_over::header;
 use crate::world::{HOME, Session, calls, faulty, field, finish_child, patient, records, scratch, verify, world};
 use std::fs;
 use std::io::{Read, Write};
@@ -147,7 +148,8 @@ fn a_gib_takes_no_more_memory_than_a_kib() {
 /// How much more memory a batch may take than another one, in KiB.
 const MORE: u64 = 2 << 10;
 
-/// What a process has had in memory at most, and what is its own of it at the end, in KiB.
+/// What a process has had in memory at most, and what of it is of no file at the end, in KiB: of the program's pages more are its own where
+/// no other session runs.
 type Peak = (String, [u64; 2]);
 
 /// Signs so many files of so many bytes, of a GiB or of at most a MiB; tells what memory that took while the last one was signed and the
@@ -164,11 +166,7 @@ fn peaks(files: u64, size: u64) -> Vec<Peak> {
             }
         });
         for number in 0..files {
-            let mut header = tar::Header::new_gnu();
-            header.set_path(format!("dir/file-{number}.rpm")).unwrap();
-            header.set_size(size);
-            header.set_cksum();
-            stdin.write_all(header.as_bytes()).unwrap();
+            stdin.write_all(&header(&format!("dir/file-{number}.rpm"), size)).unwrap();
             if size < GIB {
                 stdin.write_all(&vec![number as u8; size as usize]).unwrap();
             }
@@ -179,10 +177,7 @@ fn peaks(files: u64, size: u64) -> Vec<Peak> {
         }
         // A header and a block for each.
         patient(|| come.load(Ordering::Relaxed) >= 1024 * files);
-        let peak = |(name, pid)| {
-            let private = sum("smaps_rollup", pid, &["Private_Clean:", "Private_Dirty:"]);
-            (name, [sum("status", pid, &["VmHWM:"]), private])
-        };
+        let peak = |(name, pid)| (name, [sum("status", pid, &["VmHWM:"]), sum("smaps_rollup", pid, &["Anonymous:"])]);
         let peaks = processes(child.id()).into_iter().map(peak).collect::<Vec<_>>();
         stdin.write_all(&[0; 1024]).unwrap();
         drop(stdin);
@@ -193,7 +188,7 @@ fn peaks(files: u64, size: u64) -> Vec<Peak> {
     let code = child.wait().unwrap().code();
     let last = records(&format!("_PID={}", child.id())).pop();
     assert_eq!((code, error.as_str()), (Some(0), ""), "{last:#?}");
-    let _ = writeln!(std::io::stderr(), "KiB at most, and private at the end, of {files} files of {size} bytes: {peaks:?}");
+    let _ = writeln!(std::io::stderr(), "KiB at most, and anonymous at the end, of {files} files of {size} bytes: {peaks:?}");
     peaks
 }
 

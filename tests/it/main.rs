@@ -12,6 +12,7 @@ mod killed;
 mod ledger;
 mod limits;
 mod load;
+mod manual;
 mod messages;
 mod packagers;
 mod policy;

@@ -136,11 +136,25 @@ fn no_document_makes_the_hasher_do_what_it_may_not() {
                 }
                 Ok(_) => assert_ne!(outcome.code, Some(70), "{name}: {outcome:#?}"),
                 Err(error) => {
-                    let failure = Failure::from(HasherError::Input(Fault::Document(error), Vec::new()));
-                    assert_eq!((outcome.code, outcome.err), (Some(65), failure.text()), "{name}");
+                    let text = Failure::from(HasherError::Input(Fault::Document(error), Vec::new())).text();
+                    let number = format!("sigsh: error: document {}: ", ahead + 1);
+                    assert_eq!((outcome.code, outcome.err), (Some(65), text.replace("sigsh: error: ", &number)), "{name}");
+                    assert_eq!(answers, ahead, "{name}");
                 }
             }
         }
+    }
+}
+
+#[test]
+fn states_that_nobody_comes_to_by_hashing_are_not_signed() {
+    // Where what stands: the eight words, 64 bytes; the number of blocks, 16; the length of the rest, 1; the rest and zeros, 127.
+    for (at, byte) in [(0, 9), (71, 1), (79, 0x80), (80, 128), (80, 255), (80, 4), (207, 1)] {
+        let mut request = serde_json::from_str::<Value>(HELLO).unwrap();
+        request["required"]["input"]["content"][at] = Value::from(byte);
+        let outcome = session("sign-state ed25519").run(request.to_string().as_bytes());
+        assert_eq!((outcome.code, outcome.out.len()), (Some(65), 0), "{at} {byte}: {outcome:#?}");
+        assert_eq!(outcome.records.last().map(|record| field(record, "SIGSH_EVENT")), Some("failed"), "{at} {byte}");
     }
 }
 

@@ -14,14 +14,22 @@ use std::time::{Duration, Instant};
 
 /// The files `f0`, `f1`… that the liars know.
 fn archive(files: usize) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for number in 0..files {
-        let data = content(number);
-        let mut header = tar::Header::new_ustar();
-        header.set_size(data.len() as u64);
-        tar.append_data(&mut header, format!("f{number}"), data.as_slice()).unwrap();
-    }
-    tar.into_inner().unwrap()
+    let file = |number| {
+        let mut file = [header(&format!("f{number}"), content(number).len() as u64), content(number)].concat();
+        file.resize(1024, 0);
+        file
+    };
+    [(0..files).flat_map(file).collect(), vec![0; 1024]].concat()
+}
+
+/// A header of a tar.
+pub fn header(name: &str, size: u64) -> Vec<u8> {
+    let text = format!("{name:\0<100}0000644\00000000\00000000\0{size:011o}\000000000000\0        0{:\0<100}ustar\000", "");
+    let mut header = text.into_bytes();
+    header.resize(512, 0);
+    let sum = header.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
 }
 
 fn content(number: usize) -> Vec<u8> {
@@ -30,13 +38,15 @@ fn content(number: usize) -> Vec<u8> {
 
 /// What left: names and signatures.
 fn left(outcome: &Outcome) -> Vec<(String, Vec<u8>)> {
-    let mut archive = tar::Archive::new(outcome.out.as_slice());
-    let mut files = Vec::new();
-    for entry in archive.entries().unwrap().map_while(Result::ok) {
-        let mut entry = entry;
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).unwrap();
-        files.push((String::from_utf8(entry.path_bytes().into_owned()).unwrap(), bytes));
+    let (mut rest, mut files, mut long) = (outcome.out.as_slice(), Vec::new(), None);
+    while let Some((header, data)) = rest.split_at_checked(512).filter(|(header, _)| [b'0', b'L'].contains(&header[156])) {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.split(|byte| *byte == 0).next().unwrap().to_vec()).unwrap();
+        let size = usize::from_str_radix(&text(&header[124..136]), 8).unwrap();
+        match header[156] {
+            b'L' => long = Some(text(&data[..size])),
+            _ => files.push((long.take().unwrap_or_else(|| text(&header[..100])), data[..size].to_vec())),
+        }
+        rest = &data[size.next_multiple_of(512)..];
     }
     files
 }
