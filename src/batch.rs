@@ -181,12 +181,13 @@ impl<'a> Batch<'a> {
         if !self.jobs.is_empty() {
             self.open()?;
         }
-        while self.until.is_some() || !self.jobs.is_empty() {
+        while self.goes_on() {
             self.take_in()?;
             self.collect()?;
             let moved = self.record()? | self.release()? | self.feed()?;
-            if !moved {
-                self.wait()?;
+            // The end may have come, and nothing else.
+            if !moved && self.goes_on() {
+                self.listen()?;
             }
         }
         match self.spoiled.take() {
@@ -201,6 +202,10 @@ impl<'a> Batch<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.until.is_some() || !self.jobs.is_empty()
     }
 
     /// Asks the hasher for one more artifact: by each key's hash, and where that is not the hash of the bytes, by this one, too.
@@ -228,17 +233,23 @@ impl<'a> Batch<'a> {
     /// Waits for the first artifact, while the token processes load their modules. Whichever fails first ends the batch.
     fn await_first(&mut self) -> Result<(), Failure> {
         while self.until.is_some() && self.jobs.is_empty() {
-            let ready = self.wait()?;
-            let mut heard = false;
-            for (signer, _) in self.signers.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
-                signer.token.hear()?;
-                heard = true;
-            }
-            if !heard {
+            if !self.listen()? {
                 self.take_in()?;
             }
         }
         Ok(())
+    }
+
+    /// Waits until a process has something to say, and hears the token processes that owe no signature: that they have loaded their
+    /// modules, or why the batch must end. Tells whether one of them spoke.
+    fn listen(&mut self) -> Result<bool, Failure> {
+        let ready = self.wait()?;
+        let mut heard = false;
+        for (signer, _) in self.signers.iter_mut().zip(ready).filter(|(signer, ready)| *ready && signer.token.owed() == 0) {
+            signer.token.hear()?;
+            heard = true;
+        }
+        Ok(heard)
     }
 
     /// Waits until a process has something to say; tells which token processes have, or have let their time pass.
@@ -526,5 +537,46 @@ fn digest_field(algorithm: HashAlgorithm) -> Field {
         HashAlgorithm::Sha256 => Field::SHA256,
         HashAlgorithm::Sha384 => Field::SHA384,
         HashAlgorithm::Sha512 => Field::SHA512,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash_state::Form;
+    use crate::hasher::{Go, MAX_WANTED, Start};
+    use crate::openpgp::Scheme;
+    use crate::request::MAX_KEYS;
+    use crate::token;
+    use std::time::Duration;
+
+    /// What the monitor sends at once to one that does not read finds room in the kernel: it never waits there.
+    #[test]
+    fn all_that_is_on_its_way_fits_the_channel() {
+        let began = Instant::now();
+        for keys in 1..=MAX_KEYS {
+            let (channel, _unread) = Channel::pair().unwrap();
+            channel.do_not_block().unwrap();
+            let times = (Duration::MAX, u64::MAX);
+            channel
+                .send(&Start { input: Input::Tar, form: Form::Text, limit: u64::MAX, idle: times.0, throughput: times.1 })
+                .unwrap();
+            let mut go = [None; MAX_WANTED];
+            for pair in go.chunks_mut(2).take(keys) {
+                let salted = Wanted { salt: Some(Salt::draw().unwrap()), form: Form::Text, ..Wanted::plain(HashAlgorithm::Sha512) };
+                pair.copy_from_slice(&[Some(salted), Some(Wanted::plain(HashAlgorithm::Sha512))]);
+            }
+            for _ in 0..=WINDOW / keys {
+                channel.send(&Go(go)).unwrap();
+            }
+        }
+        let (channel, _unread) = Channel::pair().unwrap();
+        channel.do_not_block().unwrap();
+        let [_, deepest] = signers::DEPTHS;
+        for _ in 0..deepest {
+            // The longest there is: the DigestInfo of a SHA-512.
+            channel.send(&token::Request::Sign(7, Scheme::RsaPkcs, vec![0; 83])).unwrap();
+        }
+        assert!(began.elapsed() < Duration::from_secs(10));
     }
 }

@@ -169,6 +169,9 @@ impl Config {
             if let Some((place, key)) = client.strange_key() {
                 return wrong(place, format!("the request names key '{key}', which is not the client's"));
             }
+            if let Some((Some(place), input)) = client.strange_input() {
+                return wrong(place, format!("the request reads {input} input, which is not among the client's inputs"));
+            }
             for ssh_key in client.ssh_keys.iter().flatten() {
                 let same = |(key, of, other): &&(_, &Name, &Client)| {
                     *key == ssh_key.get_ref() && (*of == name || !client.is_apart_from(other))

@@ -323,8 +323,12 @@ impl Hasher {
     }
 }
 
-/// Takes what somebody says who may lie: no more than what an honest hasher could have said of some input.
-fn import(
+/// Takes what somebody says who may lie: no more than what an honest hasher could have said of some input. `body` is the file in memory
+/// where it has written down a text of `length` bytes.
+///
+/// # Errors
+/// [`HasherError::Channel`] with [`ChannelError::Nonsense`], [`HasherError::State`].
+pub fn import(
     start: &Start,
     name: Vec<u8>,
     wanted: &[Wanted],
@@ -332,7 +336,13 @@ fn import(
     body: Option<OwnedFd>,
     length: u64,
 ) -> Result<Hashed, HasherError> {
-    if states.len() != wanted.len() {
+    let named = match start.input {
+        Input::Artifact => name.is_empty(),
+        // The client unpacks a signature under it.
+        Input::Tar => tar::check_name(&name).is_ok(),
+        Input::State => name.len() <= MAX_FILE_NAME,
+    };
+    if !named || states.len() != wanted.len() {
         return Err(ChannelError::Nonsense.into());
     }
     let import = |(wanted, bytes): (&Wanted, &Vec<u8>)| {

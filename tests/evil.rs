@@ -8,11 +8,14 @@
 
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "evil/batch.rs"]
+mod batch;
+
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use serde::Serialize;
-use sigsh::channel::{Channel, MAX_MESSAGE};
+use sigsh::channel::{self, Channel, MAX_MESSAGE, after};
 use sigsh::hash_state::{HashAlgorithm, HashState};
 use sigsh::openpgp::Public;
 use sigsh::process::Child;
@@ -23,6 +26,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 static MODE: OnceLock<String> = OnceLock::new();
 
@@ -45,12 +49,7 @@ fn main() {
 /// The hasher's answer, as it is on the wire.
 #[derive(Serialize)]
 enum Report {
-    Artifact {
-        name: Vec<u8>,
-        states: Vec<Vec<u8>>,
-        text: u64,
-    },
-    #[allow(dead_code)]
+    Artifact { name: Vec<u8>, states: Vec<Vec<u8>>, text: u64 },
     End,
     Fault(hasher::Fault, Vec<u8>),
 }
@@ -69,7 +68,7 @@ fn raw(channel: &Channel, bytes: &[u8]) {
     unsafe { libc::write(channel.number(), bytes.as_ptr().cast(), bytes.len()) };
 }
 
-fn die(signal: &str) {
+fn die(signal: &str) -> ! {
     match signal {
         "kill" => drop(kill(getpid(), Signal::SIGKILL)),
         _ => unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) },
@@ -77,10 +76,15 @@ fn die(signal: &str) {
     hang()
 }
 
-fn hang() {
+fn hang() -> ! {
     loop {
-        std::hint::spin_loop();
+        pause(Duration::from_secs(60));
     }
+}
+
+/// Not by the sleep of the standard library, which the first sandbox kills.
+fn pause(time: Duration) {
+    let _ = channel::wait([], after(time));
 }
 
 fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
@@ -90,6 +94,9 @@ fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
         "exits-1-at-once" => sys::exit(1),
         "dies-at-once-kill" => die("kill"),
         _ => {}
+    }
+    if let Some(act) = act.strip_prefix("batch-") {
+        batch::hasher(&channel, act);
     }
     let Ok(_) = channel.receive::<hasher::Start>() else { return };
     let Ok(hasher::Go(wanted)) = channel.receive() else { return };
@@ -156,7 +163,7 @@ fn evil_hasher(channel: Channel, body: BorrowedFd<'_>) {
         }
         "late-second" => {
             done(good.clone());
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            pause(Duration::from_millis(300));
             done(good);
             sys::exit(1);
         }
@@ -242,6 +249,9 @@ fn lie_about_a_text(act: &str, channel: &Channel, body: BorrowedFd<'_>, data: &[
 /// The token process's stages: what it says by itself, and then at each request.
 fn evil_token(channel: Channel, setup: Setup<'_>) {
     let act = mode().strip_prefix("token-").expect("a token process");
+    if let Some(act) = act.strip_prefix("batch-") {
+        batch::token(&channel, setup, act);
+    }
     if let Some(act) = act.strip_prefix("real-") {
         return between(&channel, setup, act);
     }

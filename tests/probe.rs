@@ -55,8 +55,8 @@ struct Ready {
     stack: *mut c_void,
     sibling: c_int,
     parent: c_int,
-    /// Already dead, and not yet waited for.
-    child: c_int,
+    /// Already dead, and not yet waited for. The monitor has not told its sandbox of the last one.
+    children: [c_int; 3],
 }
 
 impl Ready {
@@ -74,7 +74,7 @@ impl Ready {
                 stack: map(16 * PAGE).add(16 * PAGE),
                 sibling: env::var("PROBE_SIBLING").ok().and_then(|pid| pid.parse().ok()).expect("PROBE_SIBLING"),
                 parent: libc::getppid(),
-                child: child_of_its_own(),
+                children: [(); 3].map(|()| child_of_its_own()),
             }
         };
         let prepared = [ready.stream, ready.datagram, ready.own, ready.root].iter().all(|fd| (1..10).contains(fd));
@@ -216,8 +216,11 @@ const ACTIONS: &[Action] = &[
     }),
     ("kill-parent", |r| call!(SYS_kill, r.parent, libc::SIGKILL)),
     ("kill-sibling", |r| call!(SYS_kill, r.sibling, libc::SIGKILL)),
-    ("kill-child", |r| call!(SYS_kill, r.child, libc::SIGKILL)),
-    ("continue-child", |r| call!(SYS_kill, r.child, libc::SIGCONT)),
+    ("kill-child", |r| call!(SYS_kill, r.children[0], libc::SIGKILL)),
+    ("kill-second-child", |r| call!(SYS_kill, r.children[1], libc::SIGKILL)),
+    ("kill-other-child", |r| call!(SYS_kill, r.children[2], libc::SIGKILL)),
+    ("kill-group-of-child", |r| call!(SYS_kill, -r.children[0], libc::SIGKILL)),
+    ("continue-child", |r| call!(SYS_kill, r.children[0], libc::SIGCONT)),
     ("kill-all", |_| call!(SYS_kill, -1, libc::SIGKILL)),
     ("continue-sibling", |r| call!(SYS_kill, r.sibling, libc::SIGCONT)),
     ("tgkill-sibling", |r| call!(SYS_tgkill, r.sibling, r.sibling, libc::SIGCONT)),
@@ -348,8 +351,8 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
         "none" | "begin" => judge(act, &Ready::make()),
         "monitor" => {
             let ready = Ready::make();
-            let children = [Some(nix::unistd::Pid::from_raw(ready.child))];
-            demand(sandbox::enter_monitor(&children));
+            let [first, second, _] = ready.children.map(|child| Some(nix::unistd::Pid::from_raw(child)));
+            demand(sandbox::enter_monitor(&[first, second]));
             judge(act, &ready)
         }
         _ => {

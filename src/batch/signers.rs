@@ -20,7 +20,7 @@ const MAX_PROCESSES: u64 = 8;
 
 /// How many signatures a process may owe. It begins with one in work and one that waits: nobody is asked for what a client that has gone
 /// meanwhile, or is revoked, does not get any more. A process that was idle while others waited may owe twice as many.
-const DEPTHS: [usize; 2] = [2, 64];
+pub(super) const DEPTHS: [usize; 2] = [2, 64];
 
 /// A token process to be.
 pub struct Plan<'a> {

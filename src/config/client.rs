@@ -118,6 +118,18 @@ impl Client {
         Some((request.span().start, strange))
     }
 
+    /// What an empty request reads, without being among what the client may send; and where that is asked for, unless by default.
+    pub fn strange_input(&self) -> Option<(Option<usize>, Input)> {
+        let input = match self.request().request {
+            Request::Sign(_) => Input::Artifact,
+            Request::SignTar(_) => Input::Tar,
+            Request::SignState(_) => Input::State,
+            Request::Certificate { .. } | Request::Help | Request::Version => return None,
+        };
+        let place = self.request.as_ref().map(|request| request.span().start);
+        (!self.inputs.contains(&input)).then_some((place, input))
+    }
+
     /// The size in bytes of the largest artifact.
     pub fn max_size(&self) -> u64 {
         self.max_size.0

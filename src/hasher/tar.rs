@@ -205,9 +205,10 @@ fn set(name: &mut Vec<u8>, parts: &[&[u8]]) -> Result<(), Fault> {
 }
 
 /// A name that stays below the directory where it is used, and is a file's.
-fn check_name(name: &[u8]) -> Result<(), Fault> {
+pub(super) fn check_name(name: &[u8]) -> Result<(), Fault> {
     let mut parts = name.split(|byte| *byte == b'/');
     let is_file = parts.next_back().is_some_and(|part| !matches!(part, b"" | b"." | b".."));
-    let good = is_file && !name.starts_with(b"/") && !name.contains(&0) && parts.all(|part| part != b"..");
+    let is_safe = !name.starts_with(b"/") && !name.contains(&0) && name.len() <= MAX_NAME;
+    let good = is_file && is_safe && parts.all(|part| part != b"..");
     good.then_some(()).ok_or(Fault::TarName)
 }

@@ -1,5 +1,6 @@
 //! sigsh-admin: what it makes, what it refuses to, and what `check` finds.
 
+use crate::v6;
 use crate::world::{
     CONFIG, HOME, PIN, PIN_FILE, account, account_file, as_account, changed, fingerprint, scratch, secret, softhsm, ssh_key,
     succeed, world,
@@ -283,7 +284,7 @@ fn check_says_what_a_client_may_do() {
         format!("client 'careful' is known by ssh key {}", fingerprint("careful")),
         "client 'careful' comes from anywhere".to_owned(),
         "client 'careful' signs with ed25519 (Ed25519, its default)".to_owned(),
-        "client 'careful' sends artifact, tar of up to 17179869184 bytes".to_owned(),
+        "client 'careful' sends artifact (sign), tar (sign-tar); a file has up to 17179869184 bytes".to_owned(),
         "client 'careful' must declare --size and --digest".to_owned(),
         "client 'careful' asks 'sign' when it asks nothing".to_owned(),
         "client 'careful': at most 4096 sessions at once".to_owned(),
@@ -304,6 +305,28 @@ fn check_says_what_a_client_may_do() {
     let report = asked("--ssh-key", CONFIG);
     assert_eq!(report.code, Some(1));
     assert!(report.err.contains("is not a public ssh key or certificate"), "{}", report.err);
+}
+
+#[test]
+fn check_warns_of_inputs_that_lead_nowhere() {
+    let text = fs::read_to_string(v6::config()).unwrap();
+    let own = "keys = [\"ed25519\"]\nrequire";
+    assert_eq!(text.matches(own).count(), 1);
+    let path = "/etc/sigsh/nowhere.toml";
+    fs::write(path, text.replace(own, &format!("inputs = [\"tar\", \"state\"]\n{own}"))).unwrap();
+    let report = admin(path, &["check", "--sshd-config", &sshd_config(), "--client", "careful"]);
+    let warnings = [
+        "client 'careful': it asks 'sign' when it asks nothing, but may not send artifact input",
+        "client 'careful': it may send hash states, but its keys are of version 6, which sign none",
+    ];
+    assert_eq!((report.code, report.findings("warning: ")), (Some(0), warnings.to_vec()), "{}", report.out);
+    let told = report.findings("ok: ");
+    for line in [
+        "client 'careful' signs with ed25519 (Ed25519, version 6, its default)",
+        "client 'careful' sends tar (sign-tar), state (sign-state); a file has up to 17179869184 bytes",
+    ] {
+        assert!(told.contains(&line), "{line}: {}", report.out);
+    }
 }
 
 #[test]
@@ -342,7 +365,7 @@ fn check_says_who_a_certificate_is() {
         ),
         "client 'ci' comes from 192.0.2.0/24 or 0.0.0.0/0".to_owned(),
         "client 'ci' signs with rsa2048 (RSA, 2048 bits, its default), nistp256 (NIST P-256)".to_owned(),
-        "client 'ci' sends artifact of up to 17179869184 bytes".to_owned(),
+        "client 'ci' sends artifact (sign); a file has up to 17179869184 bytes".to_owned(),
         "client 'ci' must declare nothing".to_owned(),
         "client 'ci' asks 'sign --armor' when it asks nothing".to_owned(),
         "client 'ci': at most 4096 sessions at once".to_owned(),

@@ -113,6 +113,13 @@ fn a_mistake_is_told_with_its_place() {
             "request = \"certificate other\"\nmax-size =",
             "22:11: the request names key 'other', which is not the client's",
         ),
+        ("max-size =", "request = \"sign-state\"\nmax-size =", "22:11: the request reads state input, {INPUTS}"),
+        ("max-size =", "inputs = [\"state\"]\nrequest = \"sign-tar\"\nmax-size =", "23:11: the request reads tar input, {INPUTS}"),
+        (
+            "max-size =",
+            "inputs = [\"tar\"]\nrequest = \"sign --armor\"\nmax-size =",
+            "23:11: the request reads artifact input, {INPUTS}",
+        ),
         ("max-size =", "inputs = []\nmax-size =", "18:1: client 'build1': inputs names nothing that it may send"),
         (
             "max-size =",
@@ -224,6 +231,7 @@ fn a_mistake_is_told_with_its_place() {
         assert_eq!(GOOD.matches(from).count(), 1, "{from}");
         let to = to.replace("{FP}", fingerprint);
         let message = message.replace("{TOP}", TOP).replace("{TOKEN}", TOKEN).replace("{CLIENT}", CLIENT);
+        let message = message.replace("{INPUTS}", "which is not among the client's inputs");
         let message = message.replace("{LIMITS}", LIMITS).replace("{COUNT}", COUNT).replace("{RATE}", RATE);
         assert_eq!(parse(&GOOD.replace(from, &to)), Err(format!("/etc/sigsh.toml:{message}")), "{to}");
     }

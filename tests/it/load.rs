@@ -1,9 +1,11 @@
 //! Many at once, and much at once.
 
+use crate::taken_over::header;
 use crate::world::{HOME, Session, calls, faulty, field, finish_child, patient, records, scratch, verify, world};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 /// All of them sign, all verify, and each asked the token once.
@@ -141,4 +143,80 @@ fn a_gib_takes_no_more_memory_than_a_kib() {
         let output = verifier.wait_with_output().unwrap();
         assert!(output.status.success(), "{tool}: {output:#?}");
     }
+}
+
+/// How much more memory a batch may take than another one, in KiB.
+const MORE: u64 = 2 << 10;
+
+/// What a process has had in memory at most, and what of it is of no file at the end, in KiB: of the program's pages more are its own where
+/// no other session runs.
+type Peak = (String, [u64; 2]);
+
+/// Signs so many files of so many bytes, of a GiB or of at most a MiB; tells what memory that took while the last one was signed and the
+/// input not ended.
+fn peaks(files: u64, size: u64) -> Vec<Peak> {
+    let mut child = world().session("build1", "sign-tar ed25519").start();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let come = AtomicU64::new(0);
+    let peaks = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stdout.read(&mut buffer) {
+                come.fetch_add(length as u64, Ordering::Relaxed);
+            }
+        });
+        for number in 0..files {
+            stdin.write_all(&header(&format!("dir/file-{number}.rpm"), size)).unwrap();
+            if size < GIB {
+                stdin.write_all(&vec![number as u8; size as usize]).unwrap();
+            }
+            for _ in 0..size / GIB {
+                write_a_gib(&mut stdin, || ());
+            }
+            stdin.write_all(&[0; 512][..(512 - size as usize % 512) % 512]).unwrap();
+        }
+        // A header and a block for each.
+        patient(|| come.load(Ordering::Relaxed) >= 1024 * files);
+        let peak = |(name, pid)| (name, [sum("status", pid, &["VmHWM:"]), sum("smaps_rollup", pid, &["Anonymous:"])]);
+        let peaks = processes(child.id()).into_iter().map(peak).collect::<Vec<_>>();
+        stdin.write_all(&[0; 1024]).unwrap();
+        drop(stdin);
+        peaks
+    });
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    let code = child.wait().unwrap().code();
+    let last = records(&format!("_PID={}", child.id())).pop();
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{last:#?}");
+    let _ = writeln!(std::io::stderr(), "KiB at most, and anonymous at the end, of {files} files of {size} bytes: {peaks:?}");
+    peaks
+}
+
+/// None of the processes takes more memory for the second than for the first.
+fn same((few, small): (u64, u64), (many, large): (u64, u64)) {
+    let (first, second) = (peaks(few, small), peaks(many, large));
+    assert_eq!((first.len(), second.len()), (3, 3));
+    for ((name, before), (other, after)) in first.iter().zip(&second) {
+        assert_eq!(name, other);
+        for (before, after) in before.iter().zip(after) {
+            assert!((1..=before + MORE).contains(after), "{name}: {before} KiB, {after} KiB");
+        }
+    }
+}
+
+#[test]
+fn a_batch_takes_no_more_memory_by_its_length() {
+    same((10, 1536), (2000, 1536));
+}
+
+#[test]
+fn a_batch_takes_no_more_memory_by_the_size_of_a_file() {
+    same((1, 1024), (1, GIB));
+}
+
+#[test]
+#[ignore = "takes minutes: just soak"]
+fn a_large_batch_takes_no_more_memory() {
+    same((10, 1536), (10_000, 1536));
+    same((1, 1024), (1, 4 * GIB));
 }

@@ -48,12 +48,12 @@ const MAY: [(&str, &[&[&str]]); 5] = [
             OPENS,
             &["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "sendfile-stdout", "kill-child"],
             // Landlock leaves children alone, where the kernel has signal scopes.
-            &["kill-parent", "kill-sibling", "kill-all"],
+            &["kill-parent", "kill-sibling", "kill-all", "kill-second-child", "kill-other-child", "kill-group-of-child"],
             &["socket-unix", "socketpair", "connect-decoy", "mmap-exec"],
         ],
     ),
     ("hasher", &[]),
-    ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child"]]),
+    ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
@@ -62,7 +62,7 @@ const MAY: [(&str, &[&[&str]]); 5] = [
 const FAILS: [(&str, &[&str]); 2] = [("errno 13", OPENS), ("errno 97", &["socket-unix"])];
 
 /// What an ordinary process of the account may not do either, on this host or on any: the killing is the proof.
-const NOBODY_MAY: [&str; 11] = [
+const NOBODY_MAY: [&str; 12] = [
     "open-by-handle",
     "chmod-pin",
     "mount",
@@ -73,6 +73,8 @@ const NOBODY_MAY: [&str; 11] = [
     "keyctl",
     "perf",
     "entry-of-32-bits",
+    // There is no such group.
+    "kill-group-of-child",
     // Everybody may, but not while other tests run under the account.
     "kill-all",
 ];
@@ -216,25 +218,30 @@ fn every_call_without_a_row_kills() {
     assert!(probe.is_untouched());
 }
 
-/// The processes of a session that waits for input: monitor, hasher, token.
+/// The processes of a session that waits for input: monitor, hasher, one or several of tokens.
 struct Waiting {
     child: Child,
-    pids: [u32; 3],
+    pids: Vec<u32>,
 }
 
 impl Waiting {
     fn start(session: Session) -> Waiting {
+        Waiting::of(session, 1)
+    }
+
+    fn of(session: Session, tokens: usize) -> Waiting {
         let child = session.start();
         let monitor = child.id();
         let named = |name: &str| {
             let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
             let is = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
-            children.split_whitespace().map(|pid| pid.parse().unwrap()).find(is)
+            children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(is).collect::<Vec<u32>>()
         };
-        patient(|| named("sigsh-hasher").is_some() && named("sigsh-token").is_some());
-        let pids = [monitor, named("sigsh-hasher").unwrap(), named("sigsh-token").unwrap()];
-        // The monitor polls both, the hasher standard input, and the token process, its module loaded, reads its channel.
-        for (pid, call) in pids.iter().zip([libc::SYS_ppoll, libc::SYS_ppoll, libc::SYS_read]) {
+        patient(|| named("sigsh-hasher").len() == 1 && named("sigsh-token").len() == tokens);
+        let pids = [vec![monitor], named("sigsh-hasher"), named("sigsh-token")].concat();
+        // The monitor polls all, the hasher standard input, and a token process, its module loaded, reads its channel.
+        let calls = [libc::SYS_ppoll, libc::SYS_ppoll].into_iter().chain(std::iter::repeat(libc::SYS_read));
+        for (pid, call) in pids.iter().zip(calls) {
             patient(|| fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap().starts_with(&format!("{call} ")));
         }
         Waiting { child, pids }
@@ -248,11 +255,16 @@ impl Waiting {
 
     /// What its descriptors are, by number.
     fn descriptors(&self, process: usize) -> Vec<(u32, String)> {
+        let kind = |(number, target): (u32, String)| (number, target.split(":[").next().unwrap().to_owned());
+        self.targets(process).into_iter().map(kind).collect()
+    }
+
+    /// The same, and of sockets and pipes, which.
+    fn targets(&self, process: usize) -> Vec<(u32, String)> {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.pids[process])).unwrap().map(|entry| {
             let entry = entry.unwrap();
             let target = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
-            let kind = target.split(":[").next().unwrap().to_owned();
-            (entry.file_name().to_string_lossy().parse().unwrap(), kind)
+            (entry.file_name().to_string_lossy().parse().unwrap(), target)
         });
         let mut entries = entries.collect::<Vec<_>>();
         entries.sort();
@@ -337,6 +349,43 @@ fn a_waiting_session_is_confined() {
     assert_eq!(monitor, expected, "the monitor: two channels, the journal, the ledger, and what it shares with other sessions");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();
+}
+
+/// In a batch with three token processes of two tokens, nobody has an end of another's channel, and a turn is held by its own process.
+#[test]
+fn each_process_of_a_batch_has_its_own_descriptors() {
+    world();
+    let text = fs::read_to_string(CONFIG).unwrap();
+    let table = text.split_once("[token.hsm]\n").unwrap().1.split_once("[key.").unwrap().0;
+    let config = changed(&[
+        ("[token.hsm]\n", &format!("[token.other]\n{table}[token.hsm]\nsessions = 2\n")),
+        ("[key.ed25519]\ntoken = \"hsm\"", "[key.ed25519]\ntoken = \"other\""),
+    ]);
+    let waiting = Waiting::of(Session::new(config).client("build1").request("sign-tar rsa2048 ed25519"), 3);
+    let kinds = |process| {
+        let mut kinds = waiting.descriptors(process).into_iter().map(|(_, kind)| kind).collect::<Vec<_>>();
+        kinds.sort();
+        kinds
+    };
+    let state = |name: &str| format!("/var/lib/sigsh/state/{name}");
+    let (null, text) = ("/dev/null", "/memfd:sigsh-text (deleted)");
+    assert_eq!(kinds(1), [text, "pipe", "socket"], "the hasher");
+    for process in [2, 3] {
+        assert_eq!(kinds(process), [null, null, null, &state("pin.hsm"), &state("token.hsm"), "socket"], "a token process");
+    }
+    assert_eq!(kinds(4), [null, null, null, &state("pin.other"), "socket"], "that of the other token");
+    let (rsa, ed25519) = ("/etc/sigsh/rsa2048.pgp", "/etc/sigsh/ed25519.pgp");
+    let ledger = "/var/lib/sigsh/ledger.jsonl";
+    let shared = ["ledger.lock", "refusals.build1", "sessions.build1", "token.hsm", "token.hsm"].map(state);
+    let [lock, refusals, sessions, one, two] = &shared;
+    let files = [null, ed25519, rsa, text, ledger, ledger, lock, refusals, sessions, one, two, "pipe", "pipe"];
+    // To the hasher, to each token process, to the journal.
+    assert_eq!(kinds(0), [&files[..], &["socket"; 5]].concat(), "the monitor");
+
+    let sockets =
+        |process| waiting.targets(process).into_iter().map(|(_, target)| target).filter(|target| target.starts_with("socket:"));
+    let all = (0..5).flat_map(sockets).collect::<Vec<_>>();
+    assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (9, 9), "{all:?}");
 }
 
 #[test]
@@ -444,6 +493,25 @@ impl Calls {
     }
 }
 
+/// A state of "hello".
+const DOCUMENT: &[u8] = include_bytes!("../../fuzz/corpus/state_document/client-short");
+
+/// A tar of this format with what it has: a directory, a long name, a sparse file, and many files.
+fn archive(format: &str) -> Vec<u8> {
+    let directory = scratch();
+    let long = format!("{}/{}", "d".repeat(80), "n".repeat(if format == "ustar" { 80 } else { 200 }));
+    fs::create_dir(format!("{directory}/{}", "d".repeat(80))).unwrap();
+    fs::write(format!("{directory}/{long}"), b"a long name").unwrap();
+    for number in 0..150 {
+        fs::write(format!("{directory}/{number}"), vec![b'x'; number * 100]).unwrap();
+    }
+    let sparse = fs::File::create(format!("{directory}/sparse")).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+    sparse.write_at(b"in the middle", 1 << 20).unwrap();
+    let sparse = if format == "ustar" { "--no-check-device" } else { "--sparse" };
+    succeed(Command::new("tar").args(["-c", sparse, &format!("--format={format}"), "-C", &directory, "."])).stdout
+}
+
 #[test]
 fn every_row_is_needed() {
     world();
@@ -476,15 +544,36 @@ fn every_row_is_needed() {
         (&config, "stranger", "sign", Some(77)),
         (&config, "build1", "rm", Some(64)),
     ];
+    let two = changed(&[
+        ("[token.hsm]\n", "[token.hsm]\nsessions = 2\n"),
+        ("keys = [\"rsa2048\"", "inputs = [\"tar\", \"state\"]\nkeys = [\"rsa2048\""),
+    ]);
+    let archives = ["gnu", "oldgnu", "posix", "ustar"].map(archive);
+    let texts = succeed(Command::new("tar").args(["-c", "-C", env!("CARGO_MANIFEST_DIR"), "README.md", "Cargo.toml"])).stdout;
+    let broken = |whole: &[u8]| whole[..whole.len() - 20_000].to_vec();
+    let many = [DOCUMENT, b"\n"].concat().repeat(200);
+    let batches = [
+        ("sign-tar rsa2048 ed25519", Some(0), archives[0].clone()),
+        ("sign-tar nistp256 ed25519 --armor", Some(0), archives[1].clone()),
+        ("sign-tar ed25519", Some(0), archives[2].clone()),
+        ("sign-tar ed25519 --type text", Some(0), texts),
+        ("sign-tar ed25519", Some(0), archives[3].clone()),
+        ("sign-tar ed25519", Some(65), broken(&archives[0])),
+        ("sign-tar rsa2048 ed25519", Some(65), b"data".to_vec()),
+        ("sign-state ed25519", Some(0), many.clone()),
+        ("sign-state rsa2048", Some(65), [&many[..], b"{}"].concat()),
+    ];
+    let sessions = sessions.map(|(config, client, request, code)| (config, client, request, code, b"data".to_vec()));
+    let batches = batches.map(|(request, code, input)| (&two, "build1", request, code, input));
     let mut seen_calls = Calls::default();
-    for (config, client, request, code) in sessions {
+    for (config, client, request, code, input) in sessions.into_iter().chain(batches) {
         let trace = format!("{}/trace", scratch());
         let mut session = Session::new(config).client(client).request(request);
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
         command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         session.command = command;
-        let outcome = finish_child(session.start(), b"data");
+        let outcome = finish_child(session.start(), &input);
         assert_eq!(outcome.code, code, "{request} {outcome:?}");
         seen_calls.read(&fs::read_to_string(&trace).unwrap());
     }

@@ -9,6 +9,7 @@ use openpgp::parse::Parse;
 use sequoia_openpgp as openpgp;
 use sha2::{Digest, Sha512};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Mutex;
@@ -20,18 +21,25 @@ const DATA: &[u8] = b"what the client sends";
 const BOUND: Duration = Duration::from_secs(90);
 
 /// What a client sees and the journal says: code, line, event, a part of the reason.
-type Ending = (i32, &'static str, &'static str, &'static str);
+pub type Ending = (i32, &'static str, &'static str, &'static str);
 
-const INTERNAL: fn(&'static str) -> Ending = |reason| (70, "internal error", "failed", reason);
-const DIED: Ending = (69, "the token process failed", "failed", "the token process died");
-const NONSENSE: Ending = (69, "the token process failed", "failed", "the token process sent nonsense");
-const HUNG: Ending = (69, "the token did not answer in time", "failed", "within its timeout");
-const WRONG: Ending = (69, "the token made a wrong signature", "failed", "");
+pub const fn internal(reason: &'static str) -> Ending {
+    (70, "internal error", "failed", reason)
+}
+pub const DIED: Ending = (69, "the token process failed", "failed", "the token process died");
+pub const NONSENSE: Ending = (69, "the token process failed", "failed", "the token process sent nonsense");
+pub const HUNG: Ending = (69, "the token did not answer in time", "failed", "within its timeout");
+pub const WRONG: Ending = (69, "the token made a wrong signature", "failed", "");
 const FAULT: Ending = (69, "the token failed", "failed", "the module failed: ?[2Jx?SIGSH_EVENT=signed?SIGSH_CLIENT=other");
-const OTHER_KEY: Ending = (78, "the key's certificate cannot be used", "refused", "is not that of the key in the token");
+pub const OTHER_KEY: Ending = (78, "the key's certificate cannot be used", "refused", "is not that of the key in the token");
 
 /// A session with evil in it. Where `held`, the client keeps sending: the session must not wait for its end.
 fn session(config: &Path, mode: &str, request: &str, held: bool) -> Outcome {
+    session_of(config, mode, request, if held { b"" } else { DATA }, held)
+}
+
+/// The same for an input.
+pub fn session_of(config: &Path, mode: &str, request: &str, input: &[u8], held: bool) -> Outcome {
     let program = installed("evil");
     let link = program.with_extension(mode);
     // Another thread may have made it.
@@ -42,13 +50,14 @@ fn session(config: &Path, mode: &str, request: &str, held: bool) -> Outcome {
     let mut child = session.start();
     let outcome = if held {
         let pid = child.id();
-        let stdin = child.stdin.take();
+        let mut stdin = child.stdin.take();
+        stdin.as_mut().unwrap().write_all(input).unwrap();
         let output = child.wait_with_output().unwrap();
         drop(stdin);
         let (code, err) = (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned());
         Outcome { code, out: output.stdout, err, records: records(&format!("_PID={pid}")), took: began.elapsed() }
     } else {
-        finish_child(child, DATA)
+        finish_child(child, input)
     };
     assert!(began.elapsed() < BOUND, "{mode}: {:?}", began.elapsed());
     patient(|| left(mode).is_empty());
@@ -66,7 +75,7 @@ fn left(mode: &str) -> Vec<String> {
 }
 
 /// Several sessions at once: most of them wait for a timeout.
-fn all_of<T: Copy + Send>(table: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
+pub fn all_of<T: Copy + Send>(table: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
     let queue = Mutex::new(table.into_iter().collect::<Vec<_>>().into_iter());
     let next = || queue.lock().unwrap().next();
     std::thread::scope(|scope| {
@@ -95,38 +104,38 @@ fn an_evil_hasher_gets_nowhere() {
     const NO_STATE: &str = "not a hash state";
     const ENDING: &str = GONE;
     let table = [
-        ("leaves-at-once", INTERNAL(GONE)),
-        ("exits-1-at-once", INTERNAL(GONE)),
-        ("dies-at-once-kill", INTERNAL(GONE)),
-        ("silent", INTERNAL(GONE)),
-        ("dies-before-kill", INTERNAL(GONE)),
-        ("dies-before-segv", INTERNAL(GONE)),
-        ("empty-message", INTERNAL(GONE)),
-        ("dies-after-kill", INTERNAL("SIGKILL")),
-        ("dies-after-segv", INTERNAL("SIGSEGV")),
-        ("exits-1-after", INTERNAL(ENDING)),
-        ("other-hash", INTERNAL(NO_STATE)),
-        ("short", INTERNAL(NO_STATE)),
-        ("long", INTERNAL(NO_STATE)),
-        ("no-state", INTERNAL(NO_STATE)),
-        ("rest-of-a-block", INTERNAL(NO_STATE)),
-        ("tail", INTERNAL(NO_STATE)),
-        ("oversized", INTERNAL(NO_MESSAGE)),
-        ("huge", INTERNAL(NO_MESSAGE)),
-        ("garbage", INTERNAL(NO_MESSAGE)),
-        ("more-than-a-message", INTERNAL(NO_MESSAGE)),
-        ("cut-message", INTERNAL(NO_MESSAGE)),
-        ("empty-message-after", INTERNAL(ENDING)),
-        ("twice", INTERNAL(ENDING)),
-        ("two-different", INTERNAL(ENDING)),
-        ("late-second", INTERNAL(ENDING)),
-        ("stays", INTERNAL(ENDING)),
-        ("fault-twice", INTERNAL(ENDING)),
-        ("count-max", INTERNAL("more bytes than the limit")),
-        ("count-wraps", INTERNAL("more bytes than the limit")),
-        ("count-above-limit", INTERNAL("more bytes than the limit")),
-        ("unreachable", INTERNAL("not the initial value")),
-        ("more-than-read", INTERNAL("more bytes than the limit")),
+        ("leaves-at-once", internal(GONE)),
+        ("exits-1-at-once", internal(GONE)),
+        ("dies-at-once-kill", internal(GONE)),
+        ("silent", internal(GONE)),
+        ("dies-before-kill", internal(GONE)),
+        ("dies-before-segv", internal(GONE)),
+        ("empty-message", internal(GONE)),
+        ("dies-after-kill", internal("SIGKILL")),
+        ("dies-after-segv", internal("SIGSEGV")),
+        ("exits-1-after", internal(ENDING)),
+        ("other-hash", internal(NO_STATE)),
+        ("short", internal(NO_STATE)),
+        ("long", internal(NO_STATE)),
+        ("no-state", internal(NO_STATE)),
+        ("rest-of-a-block", internal(NO_STATE)),
+        ("tail", internal(NO_STATE)),
+        ("oversized", internal(NO_MESSAGE)),
+        ("huge", internal(NO_MESSAGE)),
+        ("garbage", internal(NO_MESSAGE)),
+        ("more-than-a-message", internal(NO_MESSAGE)),
+        ("cut-message", internal(NO_MESSAGE)),
+        ("empty-message-after", internal(ENDING)),
+        ("twice", internal(ENDING)),
+        ("two-different", internal(ENDING)),
+        ("late-second", internal(ENDING)),
+        ("stays", internal(ENDING)),
+        ("fault-twice", internal(ENDING)),
+        ("count-max", internal("more bytes than the limit")),
+        ("count-wraps", internal("more bytes than the limit")),
+        ("count-above-limit", internal("more bytes than the limit")),
+        ("unreachable", internal("not the initial value")),
+        ("more-than-read", internal("more bytes than the limit")),
         ("less-than-read", (65, "the input has 20 bytes, not the declared number", "failed", "")),
         ("nothing", (65, "the input is empty", "failed", "")),
         ("other-data", (65, "the input has not the declared digest", "failed", "")),
@@ -169,10 +178,10 @@ fn an_evil_hasher_of_texts_gets_nowhere() {
         ("sign ed25519 --cleartext", "text-hashes-far-more", TOO_LONG),
         (CLEARTEXT, "text-claims-more", TOO_LONG),
         (CLEARTEXT, "text-claims-nothing", NONSENSE),
-        (CLEARTEXT, "text-claims-nonsense", INTERNAL("not a hash state")),
+        (CLEARTEXT, "text-claims-nonsense", internal("not a hash state")),
         (CLEARTEXT, "good", NONSENSE),
         (CLEARTEXT, "fault-carriage-return", (65, carriage, "failed", "")),
-        (CLEARTEXT, "fault-body", INTERNAL("the text could not be kept: EIO")),
+        (CLEARTEXT, "fault-body", internal("the text could not be kept: EIO")),
         (TEXT, "good", NONSENSE),
         (TEXT, "text-good", NONSENSE),
         (TEXT, "text-unclaimed", NONSENSE),

@@ -5,11 +5,11 @@ use crate::limits;
 use nix::unistd::User;
 use sequoia_openpgp::crypto::mpi::PublicKey as Material;
 use sigsh::config::values::Name;
-use sigsh::config::{Client, Config, Key, Revoked};
+use sigsh::config::{Client, Config, Input, Key, Revoked};
 use sigsh::identity::Login;
 use sigsh::identity::certificate::{Certificate, date};
-use sigsh::openpgp::SigningKey;
 use sigsh::openpgp::certificate::MAX_CERTIFICATE;
+use sigsh::openpgp::{SigningKey, Version};
 use sigsh::trusted;
 use std::fmt::Display;
 use std::io::Read;
@@ -29,6 +29,14 @@ pub(crate) fn warnings(findings: &mut Findings, config: &Config, revoked: &Revok
         if own.peek().is_some() && own.all(|key| revoked.has(&key)) {
             findings.warning(&format!("client '{name}': all that it is known by is revoked"));
         }
+        if let Some((None, input)) = client.strange_input() {
+            findings.warning(&format!("client '{name}': it asks 'sign' when it asks nothing, but may not send {input} input"));
+        }
+        let salted =
+            |name: &Name| config.key(name).and_then(|(_, key, _)| read_key(key)).is_some_and(|key| key.version() == Version::V6);
+        if client.inputs.contains(&Input::State) && client.keys.iter().all(|key| salted(key.get_ref())) {
+            findings.warning(&format!("client '{name}': it may send hash states, but its keys are of version 6, which sign none"));
+        }
     }
 }
 
@@ -38,13 +46,23 @@ pub(crate) fn explain(findings: &mut Findings, config: &Config, user: Option<&Us
         format!("is known by {}", known_by(client)),
         format!("comes from {}", client.from.as_ref().map_or("anywhere".to_owned(), |from| list(from, " or "))),
         format!("signs with {}", keys(config, client)),
-        format!("sends {} of up to {} bytes", list(&client.inputs, ", "), client.max_size()),
+        format!("sends {}; a file has up to {} bytes", inputs(client), client.max_size()),
         format!("must declare {}", if client.require.is_empty() { "nothing".to_owned() } else { list(&client.require, " and ") }),
         format!("asks '{}' when it asks nothing", client.request()),
     ] {
         findings.ok(&format!("client '{name}' {line}"));
     }
     limits::tell(findings, config, user, name, client);
+}
+
+/// What it sends, and by which request.
+fn inputs(client: &Client) -> String {
+    let one = |input: &Input| match input {
+        Input::Artifact => "artifact (sign)",
+        Input::Tar => "tar (sign-tar)",
+        Input::State => "state (sign-state)",
+    };
+    client.inputs.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn known_by(client: &Client) -> String {
@@ -79,12 +97,18 @@ fn keys(config: &Config, client: &Client) -> String {
 
 /// By the key's certificate: the token need not be asked.
 fn algorithm(key: &Key) -> Option<String> {
-    let certificate = trusted::read(&key.certificate, MAX_CERTIFICATE).ok()?;
-    let certificate = SigningKey::read(&certificate, key.hash, SystemTime::now()).ok()?;
+    let certificate = read_key(key)?;
+    let salted = if certificate.version() == Version::V6 { ", version 6" } else { "" };
     Some(match certificate.key().mpis() {
-        Material::ECDSA { curve, .. } | Material::EdDSA { curve, .. } => curve.to_string(),
-        _ => format!("RSA, {} bits", certificate.key().mpis().bits()?),
+        Material::ECDSA { curve, .. } | Material::EdDSA { curve, .. } => format!("{curve}{salted}"),
+        Material::Ed25519 { .. } => format!("Ed25519{salted}"),
+        _ => format!("RSA, {} bits{salted}", certificate.key().mpis().bits()?),
     })
+}
+
+fn read_key(key: &Key) -> Option<SigningKey> {
+    let certificate = trusted::read(&key.certificate, MAX_CERTIFICATE).ok()?;
+    SigningKey::read(&certificate, key.hash, SystemTime::now()).ok()
 }
 
 fn list<T: Display>(items: &[T], between: &str) -> String {
