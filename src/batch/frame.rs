@@ -35,10 +35,15 @@ impl Frame {
     /// What a request is answered with.
     pub fn of(request: &Request) -> Frame {
         match request {
-            Request::SignTar(_) => Frame::Tar(Box::new(Builder::new(Vec::new()))),
+            Request::SignTar(_) => Frame::tar(),
             Request::SignState(_) => Frame::Lines,
             _ => Frame::Plain,
         }
+    }
+
+    /// A tar, from its beginning.
+    pub fn tar() -> Frame {
+        Frame::Tar(Box::new(Builder::new(Vec::new())))
     }
 
     /// Writes a signature; in a tar, under this name.
