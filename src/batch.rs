@@ -13,7 +13,7 @@ pub mod signers;
 use crate::audit::{Audit, Facts, Field};
 use crate::channel::{self, Channel, after};
 use crate::config::{Config, Input};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::hash_state::{Body, HashAlgorithm, HashState, Hashed, Salt, Wanted};
 use crate::hasher::{self, Hasher, HasherError, Said};
 use crate::identity::Identity;
@@ -64,7 +64,7 @@ pub struct Means<'a> {
 pub fn run(order: Order<'_>, means: Means<'_>, audit: &mut Audit, frame: &Frame) -> Result<(), Failure> {
     let mut batch = Batch::begin(order, means, audit, frame)?;
     let ended = batch.work();
-    ended.map_err(|failure| batch.abandon(failure))
+    ended.or_else(|failure| batch.rescue(failure)).map_err(|failure| batch.abandon(failure))
 }
 
 /// One signature on its way.
@@ -261,9 +261,6 @@ impl<'a> Batch<'a> {
         let mut ready = channel::wait_for(channels, deadline)?;
         let now = Instant::now();
         if !ready.contains(&true) {
-            if self.until.is_some_and(|until| until <= now) {
-                return Err(Failure::total());
-            }
             let late = self.signers.iter().map(|signer| signer.token.deadline().is_some_and(|deadline| deadline <= now));
             ready = late.collect();
         }
@@ -275,6 +272,7 @@ impl<'a> Batch<'a> {
     fn take_in(&mut self) -> Result<(), Failure> {
         while self.until.is_some() {
             match self.hasher.hear() {
+                Ok(Said::Nothing) if self.until.is_some_and(|until| until <= Instant::now()) => return Err(Failure::total()),
                 Ok(Said::Nothing) => break,
                 Ok(Said::Artifact(hashed)) => {
                     if self.order.grant.input == Input::Artifact {
@@ -414,7 +412,9 @@ impl<'a> Batch<'a> {
     /// Records what was made and is next to leave, and that the token is about to be asked for what was hashed. All by one sync.
     fn record(&mut self) -> Result<bool, Failure> {
         let made = self.jobs.iter().take_while(|job| matches!(job.stage, Stage::Checked(_))).count();
-        let hashed = self.jobs.iter().position(|job| matches!(job.stage, Stage::Hashed(_))).unwrap_or(self.jobs.len());
+        let hashed = self.jobs.iter().position(|job| matches!(job.stage, Stage::Hashed(_)));
+        // Without a token process nobody will be asked.
+        let hashed = hashed.filter(|_| !self.signers.is_empty()).unwrap_or(self.jobs.len());
         if made == 0 && hashed == self.jobs.len() {
             return Ok(false);
         }
@@ -426,13 +426,14 @@ impl<'a> Batch<'a> {
                 job.facts.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
             }
         }
-        self.audit.record(self.jobs.range(..made).map(|job| &job.facts), self.jobs.range(hashed..).map(|job| &job.facts))?;
-        for job in &mut self.jobs {
+        // Before it is tried: where it fails, the intents may be in one of the books, and shall have an end there.
+        for job in self.jobs.range_mut(hashed..) {
             job.stage = match std::mem::replace(&mut job.stage, Stage::Moving) {
                 Stage::Hashed(state) => Stage::Announced(state),
                 stage => stage,
             };
         }
+        self.audit.record(self.jobs.range(..made).map(|job| &job.facts), self.jobs.range(hashed..).map(|job| &job.facts))?;
         for job in self.jobs.range_mut(..made) {
             job.stage = match std::mem::replace(&mut job.stage, Stage::Moving) {
                 Stage::Checked(signed) => Stage::Recorded(signed),
@@ -507,6 +508,20 @@ impl<'a> Batch<'a> {
         }
         self.at = None;
         Ok(looked)
+    }
+
+    /// Lets go what was made before a token failed.
+    fn rescue(&mut self, failure: Failure) -> Result<(), Failure> {
+        if failure.exit != Exit::Unavailable {
+            return Err(failure);
+        }
+        let culprit = self.at;
+        self.until = None;
+        self.signers.clear();
+        self.record()?;
+        self.release()?;
+        self.at = culprit;
+        Err(failure)
     }
 
     /// Records what becomes of signatures that will not leave: the one that ended the batch is the session's, the others have their own.

@@ -280,6 +280,11 @@ impl Request {
         split(text).is_ok_and(|words| words.is_empty())
     }
 
+    /// Whether a tar is asked for, be it in words that are no request.
+    pub fn is_of_tar(text: &str) -> bool {
+        text.split_ascii_whitespace().next() == Some("sign-tar")
+    }
+
     /// Reads a request. The empty text is `sign`.
     ///
     /// # Errors

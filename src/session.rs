@@ -79,6 +79,7 @@ fn session(processes: Processes, audit: &mut Audit, frame: &mut Frame) -> Result
         Ok(Request::Help) => return output::deliver(Request::help().as_bytes()),
         Ok(Request::Version) => return output::deliver(request::version().as_bytes()),
         Ok(request) => *frame = Frame::of(request),
+        Err(_) if Request::is_of_tar(&text) => *frame = Frame::Tar,
         Err(_) => {}
     }
     let config = config?;

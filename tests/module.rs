@@ -33,6 +33,7 @@
 //! | `empty-signature` | the signature has no bytes |
 //! | `long-signature` | 4096 bytes are claimed, size query or not; only the caller's buffer is filled |
 //! | `other-digest` | the data are signed with their last byte inverted |
+//! | `FAULT@N` | one of these, but only from the Nth call of `C_SignInit` to the next |
 //! | `print` | text on descriptors 0, 1 and 2 in `C_Initialize` and `C_Sign` |
 //!
 //! The trials are what a sandbox must stop. Each is made at the start of every `C_Sign` or, with
@@ -62,7 +63,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 use std::slice;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cryptoki_sys::*;
 
@@ -85,17 +86,17 @@ const TARGETED: &[&str] = &["chmod", "open-read", "open-write", "truncate", "wai
 
 struct Switches {
     fault: String,
+    /// At which signature alone it strikes, from 1.
+    at: Option<u64>,
     count: Option<CString>,
     target: Option<CString>,
 }
 
 static SWITCHES: LazyLock<Switches> = LazyLock::new(|| {
     let path = |name| CString::new(env::var_os(name)?.into_vec()).ok();
-    Switches {
-        fault: env::var_os("MODULE_FAULT").map(|fault| fault.to_string_lossy().into_owned()).unwrap_or_default(),
-        count: path("MODULE_COUNT"),
-        target: path("MODULE_TARGET"),
-    }
+    let fault = env::var_os("MODULE_FAULT").map(|fault| fault.to_string_lossy().into_owned()).unwrap_or_default();
+    let (fault, at) = fault.split_once('@').map_or((fault.clone(), None), |(fault, at)| (fault.to_owned(), Some(at)));
+    Switches { at: at.map(|at| at.parse().unwrap_or(0)), fault, count: path("MODULE_COUNT"), target: path("MODULE_TARGET") }
 });
 
 /// The real module's functions, and those that the caller gets.
@@ -126,6 +127,9 @@ static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
     Some([real, ours])
 });
 
+/// How many signatures were begun.
+static SIGNATURES: AtomicU64 = AtomicU64::new(0);
+
 /// Whether the search under way is the one that `no-public` empties.
 static SEARCH_IS_EMPTY: AtomicBool = AtomicBool::new(false);
 
@@ -139,7 +143,8 @@ macro_rules! real {
 }
 
 fn fault() -> &'static str {
-    &SWITCHES.fault
+    let strikes = |at| SIGNATURES.load(Ordering::Relaxed) == at;
+    if SWITCHES.at.is_none_or(strikes) { &SWITCHES.fault } else { "" }
 }
 
 /// Appends one line to the count. Plain calls, since the filter knows what they come to: openat,
@@ -253,9 +258,10 @@ fn noted(line: &str, success: bool) -> bool {
 
 #[unsafe(export_name = "C_GetFunctionList")]
 unsafe extern "C" fn get_function_list(list: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
-    let trial = fault().strip_suffix("-load").unwrap_or(fault());
+    let fault = SWITCHES.fault.as_str();
+    let trial = fault.strip_suffix("-load").unwrap_or(fault);
     let targeted = TARGETED.contains(&trial) && SWITCHES.target.is_some();
-    if list.is_null() || !(FAULTS.contains(&fault()) || TRIALS.contains(&trial) || targeted) {
+    if list.is_null() || SWITCHES.at == Some(0) || !(FAULTS.contains(&fault) || TRIALS.contains(&trial) || targeted) {
         return CKR_ARGUMENTS_BAD;
     }
     if let Some(rv) = strike("load") {
@@ -375,6 +381,7 @@ unsafe extern "C" fn find_objects(
 
 unsafe extern "C" fn sign_init(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) -> CK_RV {
     note("C_SignInit");
+    SIGNATURES.fetch_add(1, Ordering::Relaxed);
     if fault() == "removed" {
         return CKR_DEVICE_REMOVED;
     }

@@ -54,6 +54,8 @@ impl Plan<'_> {
                 plans.push(Plan { name, token: granted.token, keys: vec![index], queue, first: number == 0 });
             }
         }
+        // All take their turns in one order: nobody keeps one token while waiting for another that keeps the other.
+        plans.sort_by(|one, other| one.name.cmp(other.name));
         Ok(plans)
     }
 

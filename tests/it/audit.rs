@@ -70,7 +70,7 @@ impl Listener {
 }
 
 /// Sends until nothing fits. One sender's own buffer may be full before the queue is; so the next one tries.
-fn fill(socket: &str) {
+pub fn fill(socket: &str) {
     loop {
         let sender = UnixDatagram::unbound().unwrap();
         sender.set_nonblocking(true).unwrap();

@@ -1,6 +1,8 @@
 //! Many at once, and each of them may be killed: at random, and at every step. No signature leaves without both of its lines.
 
+use crate::batch::{END, Running, entry, session, signatures, tools};
 use crate::ledger::{Own, Report, attributes, lines};
+use crate::token::group;
 use crate::world::{Outcome, succeed, verify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -231,4 +233,100 @@ fn a_hundred_killed_sessions() {
 #[ignore = "takes minutes: just soak"]
 fn ten_thousand_killed_sessions() {
     killed("ledger-killed-soak", 10_000);
+}
+
+/// The same in a batch by two token processes, and any of the four is killed: whatever came out is good and has all of its records, as far
+/// as it is whole.
+fn killed_batches(name: &str, number: usize) {
+    const FILES: usize = 12;
+    let own = Own::with_journald_and(name, &[("timeout = \"20s\"", "timeout = \"20s\"\nsessions = 2")]);
+    let input = |turn: usize, from: usize| {
+        let name = |file: usize| format!("{turn}-{file}").into_bytes();
+        (from..FILES).flat_map(|file| entry(&name(file), &name(file))).chain(END).collect::<Vec<_>>()
+    };
+    let began = Instant::now();
+    let outcome = quiet(session(&own.config, "sign-tar ed25519").start(), &input(number, 0));
+    assert_eq!((outcome.code, signatures(&outcome.out).len()), (Some(0), FILES), "{outcome:?}");
+    let life = began.elapsed().as_micros() as u64;
+    let (mut released, mut hit) = (vec![], [0; 4]);
+    for turn in 0..number {
+        let mut running = Running::start(&own.config, "sign-tar ed25519");
+        let all = input(turn, 0);
+        // Every second one waits in the middle of its input when it is killed.
+        let (first, rest) = all.split_at(if turn % 2 == 0 { all.len() } else { all.len() / 2 });
+        running.send(first);
+        let (monitor, target) = (running.child.id(), turn % 4);
+        let mut pid = None;
+        while pid.is_none() && running.child.try_wait().unwrap().is_none() {
+            let named = |name| group(monitor).into_iter().filter(move |(_, process)| process == name).map(|(pid, _)| pid);
+            pid = match target {
+                0 => Some(monitor as i32),
+                1 => named("sigsh-hasher").next(),
+                which => named("sigsh-token").nth(which - 2),
+            };
+        }
+        thread::sleep(Duration::from_micros(random(life)));
+        if let Some(pid) = pid {
+            hit[target] += usize::from(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+        }
+        running.send(rest);
+        drop(running.stdin.take());
+        let outcome = running.end_quietly();
+        let found = signatures(&outcome.out);
+        match outcome.code {
+            Some(0) => assert_eq!(found.len(), FILES),
+            // Whom SIGKILL hits says nothing more.
+            None => {}
+            code => {
+                assert!([Some(69), Some(70)].contains(&code), "{outcome:?}");
+                assert_eq!(tools(&outcome.out), [false, false], "{code:?}");
+            }
+        }
+        released.extend(found);
+        if turn % 10 == 9 {
+            own.signs();
+        }
+    }
+    own.signs();
+    succeed(Command::new("journalctl").args([&format!("--namespace={name}"), "--sync"]));
+    let journal = succeed(Command::new("journalctl").args([&format!("--namespace={name}"), "-q", "-o", "json"]));
+    let journal = String::from_utf8(journal.stdout).unwrap();
+    let text = |record: &serde_json::Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
+    let key = |record: serde_json::Value| ["SIGSH_EVENT", "SIGSH_SESSION", "SIGSH_ENTRY"].map(|name| text(&record, name));
+    let recorded = journal.lines().map(|line| key(serde_json::from_str(line).unwrap())).collect::<HashSet<_>>();
+    let bytes = own.bytes();
+    let lines = lines(&bytes).into_iter().filter_map(Line::parse).collect::<Vec<_>>();
+    let place = |line: &Line| (line.field("session").to_owned(), line.field("entry").to_owned());
+    let intents = lines.iter().filter(|line| line.event() == "intent").map(place).collect::<HashSet<_>>();
+    // The name tells them apart: all else may be equal within a second.
+    let signed = lines.iter().filter(|line| line.event() == "signed");
+    let signed = signed.map(|line| (line.field("name").to_owned(), line)).collect::<HashMap<_, _>>();
+    for (name, signature) in &released {
+        let name = std::str::from_utf8(name).unwrap().strip_suffix(".sig").unwrap();
+        let line = signed[name];
+        assert_eq!(line.field("signature_sha256"), hex::encode(Sha256::digest(signature)));
+        let (session, entry) = place(line);
+        let is_recorded = |event: &str| recorded.contains(&[event.to_owned(), session.clone(), entry.clone()]);
+        assert!(is_recorded("intent") && is_recorded("signed") && intents.contains(&(session.clone(), entry.clone())), "{name}");
+    }
+    let report = own.verify(&["--journal"]);
+    assert_eq!((report.code, report.said("error: ").len()), (Some(0), 0), "{report:#?}");
+    assert_eq!(own.verify(&[]).code, Some(0));
+    let step = released.len() / 100 + 1;
+    for (name, signature) in released.iter().step_by(step) {
+        verify("ed25519", signature, name.strip_suffix(b".sig").unwrap());
+    }
+    assert!(hit.iter().all(|hits| *hits > number / 20), "{hit:?}");
+    let _ = writeln!(std::io::stderr(), "{number} kills in {life} µs: hit {hit:?}, released {}; {}", released.len(), report.out);
+}
+
+#[test]
+fn forty_killed_batches() {
+    killed_batches("ledger-batches", 40);
+}
+
+#[test]
+#[ignore = "takes minutes: just soak"]
+fn thousands_of_killed_batches() {
+    killed_batches("ledger-batches-soak", 4000);
 }

@@ -37,6 +37,11 @@ impl Own {
 
     /// Not yet initialised.
     pub fn bare(socket: &str) -> Own {
+        Own::faulty(socket, "", &[])
+    }
+
+    /// Not yet initialised, with a fault of the module's and further changes of the configuration.
+    pub fn faulty(socket: &str, fault: &str, more: &[(&str, &str)]) -> Own {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         world();
         let directory = PathBuf::from(format!("/var/lib/sigsh-ledger/{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -46,12 +51,17 @@ impl Own {
         chown(&state, Some(account().0), Some(account().1)).unwrap();
         mode(&state, 0o700);
         let audit = format!("journal = \"{socket}\"\nledger = \"{}\"\nstate = \"{}\"", ledger.display(), state.display());
-        let (config, count) = faulty("", &[(JOURNAL, &audit)]);
+        let (config, count) = faulty(fault, &[&[(JOURNAL, audit.as_str())], more].concat());
         Own { config, count, lock: state.join("ledger.lock"), directory, ledger, journald: None }
     }
 
     /// With a journald that has no records but this ledger's.
     pub fn with_journald(name: &str) -> Own {
+        Own::with_journald_and(name, &[])
+    }
+
+    /// The same with further changes of the configuration.
+    pub fn with_journald_and(name: &str, more: &[(&str, &str)]) -> Own {
         let keep = "[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\nRateLimitBurst=0\nRuntimeMaxUse=1G\n";
         fs::write(format!("/etc/systemd/journald@{name}.conf"), keep).unwrap();
         let mut journald = Command::new("/lib/systemd/systemd-journald");
@@ -59,7 +69,7 @@ impl Own {
         let child = journald.arg(name).stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
         let socket = format!("/run/systemd/journal.{name}/socket");
         patient(|| Path::new(&socket).exists());
-        let mut own = Own::bare(&socket);
+        let mut own = Own::faulty(&socket, "", more);
         own.journald = Some(child);
         own.init();
         own
@@ -408,7 +418,7 @@ fn who_holds_the_lock_delays_and_who_locks_the_ledger_does_not() {
 }
 
 /// A small file system of its own for the ledger.
-fn mounted(own: &Own, size: &str) {
+pub fn mounted(own: &Own, size: &str) {
     let directory = own.ledger.parent().unwrap();
     succeed(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("mode=0755,size={size}"), "tmpfs"]).arg(directory));
 }

@@ -3,8 +3,10 @@
 
 mod admin;
 mod audit;
+mod batch;
 mod chain;
 mod config;
+mod differ;
 mod docs;
 mod hostile;
 mod identity;

@@ -146,6 +146,32 @@ fn no_document_makes_the_hasher_do_what_it_may_not() {
     }
 }
 
+/// Answers are lines, and after a bad document there are no more of them: each of those before is whole, good and recorded.
+#[test]
+fn a_bad_document_ends_a_batch() {
+    let valid = [HELLO, "\n"].concat().repeat(5);
+    let other = HELLO.replace("\"version\":\"1.0.0\"", "\"version\":\"2.0.0\"");
+    for (bad, line) in [
+        ("garbage\n", "a line of the input "),
+        (other.as_str(), "a line of the input "),
+        (&HELLO[..200], "a line of the input "),
+        (&HELLO.replace("[8,201,", "[8,201,999,"), "a line of the input "),
+        (&HELLO.replace(",5,104,", ",4,104,"), "the hash state is none that hashing leads to"),
+    ] {
+        let outcome = session("sign-state ed25519").run([&valid, bad, "\n", &valid].concat().as_bytes());
+        let line = format!("sigsh: error: document 6: {line}");
+        assert!(outcome.code == Some(65) && outcome.err.starts_with(&line), "{outcome:#?}");
+        let answers = outcome.out.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>();
+        assert!(answers.len() == 5 && answers.iter().all(|answer| answer.ends_with(b"\n")), "{outcome:#?}");
+        for answer in answers {
+            verify("ed25519", &signature(answer), b"hello");
+        }
+        let events = |event: &str| outcome.records.iter().filter(|record| field(record, "SIGSH_EVENT") == event).count();
+        assert_eq!([events("intent"), events("signed"), events("failed")], [5, 5, 1]);
+        assert_eq!(field(outcome.records.last().unwrap(), "SIGSH_CODE"), "65");
+    }
+}
+
 #[test]
 fn states_that_nobody_comes_to_by_hashing_are_not_signed() {
     // Where what stands: the eight words, 64 bytes; the number of blocks, 16; the length of the rest, 1; the rest and zeros, 127.

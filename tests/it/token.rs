@@ -68,7 +68,7 @@ fn of(pid: u32) -> Vec<serde_json::Value> {
 }
 
 /// The living processes of a group, by name.
-fn group(group: u32) -> Vec<(i32, String)> {
+pub fn group(group: u32) -> Vec<(i32, String)> {
     let mut members = Vec::new();
     for entry in fs::read_dir("/proc").unwrap() {
         let Ok(stat) = fs::read_to_string(entry.unwrap().path().join("stat")) else { continue };
@@ -82,7 +82,7 @@ fn group(group: u32) -> Vec<(i32, String)> {
     members
 }
 
-fn alone(pid: u32) {
+pub fn alone(pid: u32) {
     patient(|| group(pid).is_empty());
 }
 
