@@ -204,7 +204,7 @@ impl<'a> Known<'a> {
     }
 
     fn grant(self, input: Input, keys: Vec<Granted<'a>>, form: Form, armor: bool) -> Result<Grant<'a>, Refusal> {
-        if !self.client.inputs.contains(&input) {
+        if !self.client.inputs().contains(&input) {
             return Err(Refusal::Input(input));
         }
         let limit = self.client.max_size().min(form.limit());

@@ -28,9 +28,7 @@ pub struct Client {
     /// The keys it may use; the first is its default.
     pub keys: Vec<Spanned<Name>>,
     request: Option<Spanned<DefaultRequest>>,
-    /// What it may send.
-    #[serde(default = "Input::default_list")]
-    pub inputs: Vec<Input>,
+    inputs: Option<Vec<Input>>,
     /// What a request must declare.
     #[serde(default)]
     pub require: Vec<Declaration>,
@@ -56,7 +54,7 @@ impl Client {
             _ if empty(self.principals.as_ref().map(Vec::len)) => Err("a list of principals must not be empty"),
             _ if empty(self.key_ids.as_ref().map(Vec::len)) => Err("a list of key-ids must not be empty"),
             _ if empty(self.from.as_ref().map(Vec::len)) => Err("from names no network, so nobody would match"),
-            _ if self.inputs.is_empty() => Err("inputs names nothing that it may send"),
+            _ if self.inputs().is_empty() => Err("inputs names nothing that it may send"),
             (Some(_), Some(_)) => Err("a client has either ssh-keys or ssh-ca"),
             (None, Some(_)) if !by_certificate => Err("beside ssh-ca stand principals, key-ids or both"),
             (_, None) if by_certificate => Err("principals and key-ids need an ssh-ca beside them"),
@@ -127,7 +125,16 @@ impl Client {
             Request::Certificate { .. } | Request::Help | Request::Version => return None,
         };
         let place = self.request.as_ref().map(|request| request.span().start);
-        (!self.inputs.contains(&input)).then_some((place, input))
+        (!self.inputs().contains(&input)).then_some((place, input))
+    }
+
+    /// What it may send. Where nobody has said so, single artifacts; and tars, unless it must declare something, which a tar cannot.
+    pub fn inputs(&self) -> &[Input] {
+        match &self.inputs {
+            Some(inputs) => inputs,
+            None if self.require.is_empty() => &[Input::Artifact, Input::Tar],
+            None => &[Input::Artifact],
+        }
     }
 
     /// The size in bytes of the largest artifact.
@@ -187,12 +194,6 @@ pub enum Input {
     Tar,
     /// Hash states.
     State,
-}
-
-impl Input {
-    fn default_list() -> Vec<Input> {
-        vec![Input::Artifact, Input::Tar]
-    }
 }
 
 impl fmt::Display for Input {

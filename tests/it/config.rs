@@ -335,7 +335,7 @@ fn the_shipped_example_is_right() {
 
 fn values(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
     let rights =
-        |client: &sigsh::config::Client| (client.max_size(), client.require.clone(), client.inputs.clone(), client.request());
+        |client: &sigsh::config::Client| (client.max_size(), client.require.clone(), client.inputs().to_vec(), client.request());
     let clients = config.clients().map(|(_, client)| rights(client)).collect::<Vec<_>>();
     let token = |name: &str| config.key(name).map(|(_, _, token)| (token.timeout(), token.queue(), token.write.clone()));
     let tokens = config.keys().map(|(name, _)| token(name)).collect::<Vec<_>>();

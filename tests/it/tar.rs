@@ -264,6 +264,8 @@ fn a_batch_that_is_refused_is_seen_to_fail() {
     let inputs = |inputs: &str| changed(&[("keys = [\"rsa2048\"", &format!("inputs = [{inputs}]\nkeys = [\"rsa2048\""))]);
     let (artifacts, all) = (inputs("\"artifact\""), inputs("\"artifact\", \"tar\", \"state\""));
     let nine = "sign-tar ".to_owned() + &(0..9).map(|n| format!("k{n}")).collect::<Vec<_>>().join(" ");
+    // A tar declares nothing, and a client that must declare something cannot go round that by sending one.
+    let declaring = changed(&[("keys = [\"rsa2048\"", "require = [\"digest\"]\nkeys = [\"rsa2048\"")]);
     let missing = changed(&[("/etc/sigsh/ed25519.pgp", "/etc/sigsh/absent.pgp")]);
     let wrong = format!("{HOME}/wrong.toml");
     fs::write(&wrong, "nonsense").unwrap();
@@ -272,6 +274,7 @@ fn a_batch_that_is_refused_is_seen_to_fail() {
     let host = PathBuf::from(CONFIG);
     for (config, request, code, line) in [
         (&artifacts, "sign-tar ed25519", 77, "this client may not send tar input"),
+        (&declaring, "sign-tar ed25519", 77, "this client may not send tar input"),
         (&host, "sign-tar unknown", 77, "key not permitted"),
         (&host, "sign-tar ed25519 unknown rsa2048", 77, "key not permitted"),
         (&host, &nine, 64, "a request may name at most 8 keys"),

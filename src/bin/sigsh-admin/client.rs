@@ -34,7 +34,7 @@ pub(crate) fn warnings(findings: &mut Findings, config: &Config, revoked: &Revok
         }
         let salted =
             |name: &Name| config.key(name).and_then(|(_, key, _)| read_key(key)).is_some_and(|key| key.version() == Version::V6);
-        if client.inputs.contains(&Input::State) && client.keys.iter().all(|key| salted(key.get_ref())) {
+        if client.inputs().contains(&Input::State) && client.keys.iter().all(|key| salted(key.get_ref())) {
             findings.warning(&format!("client '{name}': it may send hash states, but its keys are of version 6, which sign none"));
         }
     }
@@ -62,7 +62,7 @@ fn inputs(client: &Client) -> String {
         Input::Tar => "tar (sign-tar)",
         Input::State => "state (sign-state)",
     };
-    client.inputs.iter().map(one).collect::<Vec<_>>().join(", ")
+    client.inputs().iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn known_by(client: &Client) -> String {
