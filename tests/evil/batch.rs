@@ -3,7 +3,7 @@
 use super::{Report, die, hang, raw};
 use sigsh::channel::{Channel, MAX_MESSAGE};
 use sigsh::hash_state::{HashAlgorithm, HashState, Salt, Wanted};
-use sigsh::hasher::{self, Fault, Go, Start};
+use sigsh::hasher::{Fault, Go, Start};
 use sigsh::process::Child;
 use sigsh::sys;
 use sigsh::token::{self, Answer, Request, Setup};
@@ -44,7 +44,7 @@ impl Liar<'_> {
     }
 }
 
-pub fn hasher(channel: &Channel, act: &str) -> ! {
+pub(crate) fn hasher(channel: &Channel, act: &str) -> ! {
     if act == "never-reads" {
         hang();
     }
@@ -158,7 +158,7 @@ pub fn hasher(channel: &Channel, act: &str) -> ! {
 }
 
 /// The real token process, and an evil one between it and the monitor.
-pub fn token(channel: &Channel, setup: Setup<'_>, act: &str) -> ! {
+pub(crate) fn token(channel: &Channel, setup: Setup<'_>, act: &str) -> ! {
     let keys = setup.keys.len();
     let real = Child::fork(c"sigsh-token", &[], |channel| token::run(channel, setup)).expect("forked");
     let tell = |answer: &Answer| {
