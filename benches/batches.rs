@@ -94,7 +94,9 @@ fn settle(sessions: usize) {
 }
 
 fn file(number: usize) -> Vec<u8> {
-    format!("{number:08} ").repeat(171)[..1536].as_bytes().to_vec()
+    let mut bytes = format!("{number:08} ").repeat(171).into_bytes();
+    bytes.truncate(1536);
+    bytes
 }
 
 /// A tar of so many files, no two of which are the same.
@@ -228,7 +230,8 @@ fn large() {
     const SIZE: u64 = 10 << 30;
     let data = format!("{HOME}/10g");
     File::create(&data).unwrap().set_len(SIZE).unwrap();
-    let _sshd = world::start_sshd("root", 2225, "PermitRootLogin yes\nMatch User root\n AuthorizedKeysFile /etc/sigsh/root_keys");
+    let mut sshd =
+        world::start_sshd("root", 2225, "PermitRootLogin yes\nMatch User root\n AuthorizedKeysFile /etc/sigsh/root_keys");
     fs::copy(format!("{}.pub", ssh_key("build1")), "/etc/sigsh/root_keys").unwrap();
     let remote = || {
         let mut command = Command::new("ssh");
@@ -252,6 +255,8 @@ fn large() {
     let path = format!("{HOME}/10g.json");
     File::create(&path).unwrap().write_all(document.as_bytes()).unwrap();
     let signed = run(ssh("sign-state ed25519"), &path);
+    sshd.kill().unwrap();
+    sshd.wait().unwrap();
     println!(
         "by state: {} bytes sent; hashed there in {:.1}, signed in {:.2}",
         document.len(),

@@ -417,7 +417,7 @@ fn the_rate_ends_a_batch_and_not_a_signature_earlier() {
     let table = "keys = [\"rsa2048\"";
     let own = own("", &[(table, &format!("rate = \"1/h\"\nburst = 7\n{table}"))]);
     let outcome = batch(&own, 12);
-    broken(&own, &outcome, 75, "too many signatures", 7);
+    broken(&own, &outcome, 75, "file-8: too many signatures", 7);
     let hint = outcome.err.lines().nth(1).unwrap();
     let seconds =
         hint.strip_prefix("sigsh: hint: try again in ").unwrap().strip_suffix(" seconds").unwrap().parse::<u64>().unwrap();
