@@ -330,11 +330,11 @@ fn a_client_that_stops_reading_its_answers() {
     let found = signatures(&outcome.out);
     assert!(found.len() > 20, "{}", found.len());
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(74), "sigsh: error: cannot write to standard output\n"));
-    let last = outcome.records.last().unwrap();
-    assert_eq!(
-        (field(last, "SIGSH_REASON"), field(last, "SIGSH_ENTRY")),
-        ("undelivered: ETIMEDOUT: Connection timed out", (found.len() + 1).to_string().as_str())
-    );
+    // By the ledger: a journal that is busy for long may miss what has no signature.
+    let lines = own.lines();
+    let last = lines.last().unwrap();
+    let next = (found.len() + 1).to_string();
+    assert_eq!((last.field("reason"), last.field("entry")), ("undelivered: ETIMEDOUT: Connection timed out", next.as_str()));
     for (entry, events) in fates(&own, &outcome.records) {
         let expected: &[&[&str]] = match entry {
             entry if entry <= found.len() as u64 => &[&["intent", "signed"]],

@@ -137,6 +137,7 @@ fn no_document_makes_the_hasher_do_what_it_may_not() {
                 Ok(_) => assert_ne!(outcome.code, Some(70), "{name}: {outcome:#?}"),
                 Err(error) => {
                     let failure = Failure::from(HasherError::Input(Fault::Document(error), Vec::new()));
+                    let failure = failure.about(&format!("document {}", ahead + 1));
                     assert_eq!((outcome.code, outcome.err), (Some(65), failure.text()), "{name}");
                 }
             }
