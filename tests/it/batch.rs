@@ -133,7 +133,8 @@ impl Running {
 
     pub fn end_unread(self) -> Outcome {
         let pid = self.child.id();
-        Outcome { records: records(&format!("_PID={pid}")), ..self.ended() }
+        let outcome = self.ended();
+        Outcome { records: records(&format!("_PID={pid}")), ..outcome }
     }
 
     /// The same without a look at the journal.
@@ -330,11 +331,9 @@ fn a_client_that_stops_reading_its_answers() {
     let found = signatures(&outcome.out);
     assert!(found.len() > 20, "{}", found.len());
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(74), "sigsh: error: cannot write to standard output\n"));
-    let last = outcome.records.last().unwrap();
-    assert_eq!(
-        (field(last, "SIGSH_REASON"), field(last, "SIGSH_ENTRY")),
-        ("undelivered: ETIMEDOUT: Connection timed out", (found.len() + 1).to_string().as_str())
-    );
+    let (last, next) = (outcome.records.last().unwrap(), (found.len() + 1).to_string());
+    let fields = ["SIGSH_REASON", "SIGSH_ENTRY"].map(|name| field(last, name));
+    assert_eq!(fields, ["undelivered: ETIMEDOUT: Connection timed out", next.as_str()]);
     for (entry, events) in fates(&own, &outcome.records) {
         let expected: &[&[&str]] = match entry {
             entry if entry <= found.len() as u64 => &[&["intent", "signed"]],

@@ -136,9 +136,9 @@ fn no_document_makes_the_hasher_do_what_it_may_not() {
                 }
                 Ok(_) => assert_ne!(outcome.code, Some(70), "{name}: {outcome:#?}"),
                 Err(error) => {
-                    let text = Failure::from(HasherError::Input(Fault::Document(error), Vec::new())).text();
-                    let number = format!("sigsh: error: document {}: ", ahead + 1);
-                    assert_eq!((outcome.code, outcome.err), (Some(65), text.replace("sigsh: error: ", &number)), "{name}");
+                    let failure = Failure::from(HasherError::Input(Fault::Document(error), Vec::new()));
+                    let failure = failure.about(&format!("document {}", ahead + 1));
+                    assert_eq!((outcome.code, outcome.err), (Some(65), failure.text()), "{name}");
                     assert_eq!(answers, ahead, "{name}");
                 }
             }
