@@ -1,7 +1,7 @@
 //! From the first byte to the last signature. A single artifact is a batch of one, and each signature goes the same way:
 //!
 //! ```text
-//! hashed ─▶ announced ─▶ asked for ─▶ checked ─▶ recorded ─▶ released
+//! hashed ─▶ announced ─▶ asked for ─▶ made ─▶ checked ─▶ recorded ─▶ released
 //! ```
 //!
 //! Announced and recorded mean that its lines in the ledger are on the disk and in the journal. One sync serves all that have come as far
@@ -87,6 +87,7 @@ enum Stage {
     Hashed(HashState),
     Announced(HashState),
     Asked(Draft),
+    Made(Draft, Vec<u8>),
     Checked(Signed),
     Recorded(Signed),
     /// Between two others.
@@ -184,7 +185,10 @@ impl<'a> Batch<'a> {
         while self.goes_on() {
             self.take_in()?;
             self.collect()?;
-            let moved = self.record()? | self.release()? | self.feed()?;
+            // First what keeps the tokens busy.
+            let fed = self.feed()?;
+            self.check()?;
+            let moved = fed | self.record()? | self.release()?;
             // The end may have come, and nothing else.
             if !moved && self.goes_on() {
                 self.listen()?;
@@ -383,9 +387,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Takes the signatures that are there, and checks them.
+    /// Takes what the tokens have made. Those that have nothing left to do log out, while the last signatures are checked and leave.
     fn collect(&mut self) -> Result<(), Failure> {
-        let armor = self.order.grant.armor;
         for signer in &mut self.signers {
             // What it says beyond that is nobody's business: it is not listened to.
             while signer.token.owed() > 0 {
@@ -393,19 +396,37 @@ impl<'a> Batch<'a> {
                 let Some(raw) = signer.look()? else { break };
                 let Some(job) = self.at.and_then(|number| self.jobs.get_mut(index(number, self.first))) else { break };
                 let Stage::Asked(draft) = std::mem::replace(&mut job.stage, Stage::Moving) else { break };
-                let bytes = draft.complete(&raw, armor)?;
-                job.facts.learn(Field::SIGNATURE, hex::encode(Sha256::digest(&bytes)));
-                let text = job.body.take().map(|body| (draft.cleartext_head(), body));
-                job.stage = Stage::Checked(Signed { bytes, created: job.now, text });
+                job.stage = Stage::Made(draft, raw);
             }
         }
         self.at = None;
-        let made = |job: &Job| matches!(job.stage, Stage::Checked(_) | Stage::Recorded(_));
+        let made = |job: &Job| matches!(job.stage, Stage::Made(..) | Stage::Checked(_) | Stage::Recorded(_));
         if self.until.is_none() && self.jobs.iter().all(made) {
-            let done = std::mem::take(&mut self.signers).into_iter().map(|signer| signer.token);
-            self.leaving = done.collect();
-            self.leaving.iter_mut().for_each(Token::leave);
+            for mut signer in self.signers.drain(..) {
+                signer.token.leave();
+                self.leaving.push(signer.token);
+            }
         }
+        Ok(())
+    }
+
+    /// Puts signatures together, and checks them.
+    fn check(&mut self) -> Result<(), Failure> {
+        for (at, job) in self.jobs.iter_mut().enumerate() {
+            let (draft, raw) = match std::mem::replace(&mut job.stage, Stage::Moving) {
+                Stage::Made(draft, raw) => (draft, raw),
+                stage => {
+                    job.stage = stage;
+                    continue;
+                }
+            };
+            self.at = Some(self.first + at as u64);
+            let bytes = draft.complete(&raw, self.order.grant.armor)?;
+            job.facts.learn(Field::SIGNATURE, hex::encode(Sha256::digest(&bytes)));
+            let text = job.body.take().map(|body| (draft.cleartext_head(), body));
+            job.stage = Stage::Checked(Signed { bytes, created: job.now, text });
+        }
+        self.at = None;
         Ok(())
     }
 
@@ -510,7 +531,7 @@ impl<'a> Batch<'a> {
         Ok(looked)
     }
 
-    /// Lets go what was made before a token failed.
+    /// Lets go what was made before a token failed, if it is good.
     fn rescue(&mut self, failure: Failure) -> Result<(), Failure> {
         if failure.exit != Exit::Unavailable {
             return Err(failure);
@@ -518,6 +539,7 @@ impl<'a> Batch<'a> {
         let culprit = self.at;
         self.until = None;
         self.signers.clear();
+        self.check()?;
         self.record()?;
         self.release()?;
         self.at = culprit;
