@@ -289,9 +289,9 @@ impl Audit {
         let places = kept.as_deref().unwrap_or_default();
         let mut sent = Ok(());
         if kept.is_ok() || ends {
-            let journal = self.journal.as_ref().map_err(Clone::clone);
-            let mut each = records.iter().zip(&facts).enumerate();
-            sent = each.try_for_each(|(at, (record, facts))| journal.clone()?.send(&fields(record, facts, places.get(at))));
+            let each = records.iter().zip(&facts).enumerate();
+            let each = each.map(|(at, (record, facts))| fields(record, facts, places.get(at))).collect::<Vec<_>>();
+            sent = self.journal.as_ref().map_err(Clone::clone).and_then(|journal| journal.send(&each));
         }
         if kept.is_ok() {
             self.keeping = keeping;

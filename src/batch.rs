@@ -11,7 +11,7 @@ pub mod frame;
 pub mod signers;
 
 use crate::audit::{Audit, Facts, Field};
-use crate::channel::{self, Channel, after};
+use crate::channel::{self, Channel, ChannelError, after};
 use crate::config::{Config, Input};
 use crate::failure::{Exit, Failure};
 use crate::hash_state::{Body, HashAlgorithm, HashState, Hashed, Salt, Wanted};
@@ -21,7 +21,7 @@ use crate::limits::Signatures;
 use crate::openpgp::{self, Draft, OpenpgpError, SigningKey, Version};
 use crate::policy::{Grant, Granted, Mismatch, Refusal};
 use crate::request;
-use crate::token::{Setup, Token};
+use crate::token::{Setup, Token, TokenError};
 use crate::trusted::{self, Trusted};
 use crate::{output, sandbox};
 use frame::{Frame, Signed};
@@ -64,7 +64,7 @@ pub struct Means<'a> {
 pub fn run(order: Order<'_>, means: Means<'_>, audit: &mut Audit, frame: &Frame) -> Result<(), Failure> {
     let mut batch = Batch::begin(order, means, audit, frame)?;
     let ended = batch.work();
-    ended.or_else(|failure| batch.rescue(failure)).map_err(|failure| batch.abandon(failure))
+    ended.map_err(|failure| batch.rescue(failure)).map_err(|failure| batch.abandon(failure))
 }
 
 /// One signature on its way.
@@ -92,6 +92,12 @@ enum Stage {
     Recorded(Signed),
     /// Between two others.
     Moving,
+}
+
+impl Stage {
+    fn advance(&mut self, step: impl FnOnce(Stage) -> Stage) {
+        *self = step(std::mem::replace(self, Stage::Moving));
+    }
 }
 
 struct Batch<'a> {
@@ -194,18 +200,16 @@ impl<'a> Batch<'a> {
                 self.listen()?;
             }
         }
-        match self.spoiled.take() {
+        let ended = match self.spoiled.take() {
             Some((failure, facts)) => {
                 self.audit.ends_with(facts);
                 Err(failure)
             }
             None if self.first == 0 => Err(Mismatch::Nothing.into()),
-            None => {
-                self.frame.end()?;
-                self.leaving.drain(..).for_each(Token::end);
-                Ok(())
-            }
-        }
+            None => self.frame.end(),
+        };
+        self.leaving.drain(..).for_each(Token::end);
+        ended
     }
 
     fn goes_on(&self) -> bool {
@@ -287,8 +291,7 @@ impl<'a> Batch<'a> {
                 Ok(Said::End) => self.until = None,
                 Err(HasherError::Input(fault, name)) => {
                     let facts = self.about(&name);
-                    let failure = Failure::from(HasherError::Input(fault, Vec::new())).about(&self.label(&name));
-                    self.spoil(failure, facts);
+                    self.spoil(HasherError::Input(fault, Vec::new()).into(), &name, facts);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -296,10 +299,10 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Lets nothing more in; what came before is still signed.
-    fn spoil(&mut self, failure: Failure, facts: Facts) {
+    /// Lets nothing more in, because of the artifact of this name; what came before is still signed.
+    fn spoil(&mut self, failure: Failure, name: &[u8], facts: Facts) {
         self.until = None;
-        self.spoiled = Some((failure, facts));
+        self.spoiled = Some((failure.about(&self.label(name)), facts));
     }
 
     /// What the next artifact is called towards the client.
@@ -324,24 +327,22 @@ impl<'a> Batch<'a> {
         let Hashed { name, states, mut body } = hashed;
         let grant = self.order.grant;
         let salts = self.salts.pop_front().unwrap_or_default();
+        let mut jobs = Vec::with_capacity(grant.keys.len());
         for (key, (granted, salt)) in grant.keys.iter().zip(salts).enumerate() {
-            let number = self.first + self.jobs.len() as u64;
             let mut facts = self.about(&name);
             facts.learn(Field::KEY, granted.name);
             facts.learn(Field::FINGERPRINT, self.key(key)?.fingerprint());
             if grant.input != Input::Artifact {
-                facts.learn(Field::ENTRY, number + 1);
+                facts.learn(Field::ENTRY, self.first + (self.jobs.len() + key) as u64 + 1);
             }
             let wanted = Wanted { algorithm: granted.key.hash, form: grant.form, salt };
             let find = |wanted: Wanted| states.iter().find(|(made, _)| *made == wanted).map(|(_, state)| state.clone());
             let plain = if wanted.is_plain() { None } else { find(Wanted::plain(wanted.algorithm)) };
-            let state = find(wanted).ok_or(channel::ChannelError::Nonsense).map_err(HasherError::from)?;
-            let paid = number < grant.keys.len() as u64;
-            let accepted = grant.accept(state, plain).map_err(Failure::from);
-            let accepted = match accepted.and_then(|it| if paid { Ok(it) } else { Ok(self.signatures.take().map(|()| it)?) }) {
+            let state = find(wanted).ok_or(ChannelError::Nonsense).map_err(HasherError::from)?;
+            let accepted = match grant.accept(state, plain) {
                 Ok(accepted) => accepted,
-                Err(failure) => {
-                    self.spoil(failure.about(&self.label(&name)), facts);
+                Err(mismatch) => {
+                    self.spoil(mismatch.into(), &name, facts);
                     return Ok(());
                 }
             };
@@ -350,7 +351,13 @@ impl<'a> Batch<'a> {
             facts.learn(digest_field(wanted.algorithm), hex::encode(&accepted.digest));
             let (last, stage) = (key + 1 == grant.keys.len(), Stage::Hashed(accepted.state));
             let (name, body) = (name.clone(), body.take());
-            self.jobs.push_back(Job { key, name, salt, body, now: SystemTime::UNIX_EPOCH, facts, last, stage });
+            jobs.push(Job { key, name, salt, body, now: SystemTime::UNIX_EPOCH, facts, last, stage });
+        }
+        // The first artifact's are paid for.
+        let is_first = self.first == 0 && self.jobs.is_empty();
+        match if is_first { Ok(()) } else { self.signatures.take(jobs.len() as u64) } {
+            Ok(()) => self.jobs.extend(jobs),
+            Err(error) => self.spoil(error.into(), &name, jobs.pop().map(|job| job.facts).unwrap_or_default()),
         }
         Ok(())
     }
@@ -394,18 +401,19 @@ impl<'a> Batch<'a> {
             while signer.token.owed() > 0 {
                 self.at = signer.next();
                 let Some(raw) = signer.look()? else { break };
-                let Some(job) = self.at.and_then(|number| self.jobs.get_mut(index(number, self.first))) else { break };
-                let Stage::Asked(draft) = std::mem::replace(&mut job.stage, Stage::Moving) else { break };
-                job.stage = Stage::Made(draft, raw);
+                let job = self.at.and_then(|number| self.jobs.get_mut(index(number, self.first)));
+                job.ok_or(TokenError::Nonsense)?.stage.advance(|stage| match stage {
+                    Stage::Asked(draft) => Stage::Made(draft, raw),
+                    stage => stage,
+                });
             }
         }
         self.at = None;
         let made = |job: &Job| matches!(job.stage, Stage::Made(..) | Stage::Checked(_) | Stage::Recorded(_));
-        if self.until.is_none() && self.jobs.iter().all(made) {
-            for mut signer in self.signers.drain(..) {
-                signer.token.leave();
-                self.leaving.push(signer.token);
-            }
+        if self.until.is_none() && !self.signers.is_empty() && self.jobs.iter().all(made) {
+            self.leaving.extend(self.signers.drain(..).map(|signer| signer.token));
+            self.leaving.iter_mut().for_each(Token::leave);
+            self.leaving.iter_mut().for_each(Token::give_turn_back);
         }
         Ok(())
     }
@@ -433,50 +441,54 @@ impl<'a> Batch<'a> {
     /// Records what was made and is next to leave, and that the token is about to be asked for what was hashed. All by one sync.
     fn record(&mut self) -> Result<bool, Failure> {
         let made = self.jobs.iter().take_while(|job| matches!(job.stage, Stage::Checked(_))).count();
+        let made = if self.holds_back() { 0 } else { made };
         let hashed = self.jobs.iter().position(|job| matches!(job.stage, Stage::Hashed(_)));
         // Without a token process nobody will be asked.
         let hashed = hashed.filter(|_| !self.signers.is_empty()).unwrap_or(self.jobs.len());
         if made == 0 && hashed == self.jobs.len() {
             return Ok(false);
         }
+        let now = SystemTime::now();
+        self.order.identity.check(now)?;
         if hashed < self.jobs.len() {
-            let now = SystemTime::now();
-            self.may_still(now)?;
-            for job in self.jobs.range_mut(hashed..) {
-                job.now = now;
-                job.facts.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
-            }
+            self.are_alive(now)?;
         }
         // Before it is tried: where it fails, the intents may be in one of the books, and shall have an end there.
         for job in self.jobs.range_mut(hashed..) {
-            job.stage = match std::mem::replace(&mut job.stage, Stage::Moving) {
+            job.now = now;
+            job.facts.learn(Field::DATE, humantime::format_rfc3339_seconds(now));
+            job.stage.advance(|stage| match stage {
                 Stage::Hashed(state) => Stage::Announced(state),
                 stage => stage,
-            };
+            });
         }
         self.audit.record(self.jobs.range(..made).map(|job| &job.facts), self.jobs.range(hashed..).map(|job| &job.facts))?;
         for job in self.jobs.range_mut(..made) {
-            job.stage = match std::mem::replace(&mut job.stage, Stage::Moving) {
+            job.stage.advance(|stage| match stage {
                 Stage::Checked(signed) => Stage::Recorded(signed),
                 stage => stage,
-            };
+            });
         }
         Ok(true)
     }
 
-    /// Whether the client and the keys may still do what was granted.
-    fn may_still(&self, now: SystemTime) -> Result<(), Failure> {
-        self.order.identity.check(now)?;
-        for key in self.keys.iter().map(Rc::as_ref).chain(&self.candidates) {
-            key.still_alive(now)?;
-        }
-        Ok(())
+    /// Whether what is made waits for the rest: once the input has ended, no client that is slow to take its signatures keeps a token.
+    fn holds_back(&self) -> bool {
+        self.until.is_none() && !self.signers.is_empty()
+    }
+
+    /// Whether the keys are: those that sign, or, as long as the tokens have not shown them, those that may.
+    fn are_alive(&self, now: SystemTime) -> Result<(), OpenpgpError> {
+        self.keys.iter().map(Rc::as_ref).chain(&self.candidates).try_for_each(|key| key.still_alive(now))
     }
 
     /// Lets go what is recorded, in order.
     fn release(&mut self) -> Result<bool, Failure> {
         let mut moved = false;
         while let Some(Job { stage: Stage::Recorded(signed), key, name, last, .. }) = self.jobs.front() {
+            if self.until.is_some_and(|until| until <= Instant::now()) {
+                return Err(Failure::total());
+            }
             self.at = Some(self.first);
             let name = self.file_name(name, *key);
             self.frame.deliver(&name, signed)?;
@@ -502,15 +514,21 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Asks the tokens for what is announced, as far as they are not busy: if the client is still there, and nothing was revoked.
+    /// Asks the tokens for what is announced, as far as they are not busy: if the client is still there, nothing was revoked, and nothing
+    /// has expired.
     fn feed(&mut self) -> Result<bool, Failure> {
         let mut looked = false;
-        for (at, job) in self.jobs.iter_mut().enumerate().filter(|(_, job)| matches!(job.stage, Stage::Announced(_))) {
-            let rooms = self.signers.iter_mut().filter_map(|signer| signer.room(job.key).map(|busy| (busy, signer)));
-            let Some((_, signer)) = rooms.min_by_key(|(busy, _)| *busy) else { continue };
+        for at in 0..self.jobs.len() {
+            let Some(key) = self.jobs.get(at).filter(|job| matches!(job.stage, Stage::Announced(_))).map(|job| job.key) else {
+                continue;
+            };
+            let rooms = self.signers.iter_mut().enumerate().filter_map(|(signer, it)| Some((it.room(key)?, signer)));
+            let Some((_, signer)) = rooms.min() else { continue };
             if !looked {
                 output::has_reader()?;
-                self.order.identity.check(SystemTime::now())?;
+                let now = SystemTime::now();
+                self.order.identity.check(now)?;
+                self.are_alive(now)?;
                 if !self.certificates.iter().all(Trusted::is_unchanged) {
                     return Err(OpenpgpError::Changed.into());
                 }
@@ -518,32 +536,30 @@ impl<'a> Batch<'a> {
             }
             let number = self.first + at as u64;
             self.at = Some(number);
-            let (Stage::Announced(state), Some(key)) = (std::mem::replace(&mut job.stage, Stage::Moving), self.keys.get(job.key))
-            else {
-                continue;
-            };
-            let draft = Draft::new(key, self.order.grant.form, job.salt, state, job.now)?;
+            let (Some(job), Some(signer)) = (self.jobs.get_mut(at), self.signers.get_mut(signer)) else { continue };
+            let Stage::Announced(state) = std::mem::replace(&mut job.stage, Stage::Moving) else { continue };
+            let held = self.keys.get(key).ok_or_else(|| OpenpgpError::Library("a key that no token holds".to_owned()))?;
+            let draft = Draft::new(held, self.order.grant.form, job.salt, state, job.now)?;
             let (scheme, data) = draft.to_sign()?;
             job.stage = Stage::Asked(draft);
-            signer.ask(number, job.key, scheme, data)?;
+            signer.ask(number, key, scheme, data)?;
         }
         self.at = None;
         Ok(looked)
     }
 
-    /// Lets go what was made before a token failed, if it is good.
-    fn rescue(&mut self, failure: Failure) -> Result<(), Failure> {
-        if failure.exit != Exit::Unavailable {
-            return Err(failure);
+    /// Lets go what was made before a token failed, as far as that is good.
+    fn rescue(&mut self, failure: Failure) -> Failure {
+        if failure.exit == Exit::Unavailable {
+            let culprit = self.at;
+            self.until = None;
+            self.signers.clear();
+            // Whatever goes wrong now is not why it ended.
+            let _ = self.check();
+            let _ = self.record().and_then(|_| self.release());
+            self.at = culprit;
         }
-        let culprit = self.at;
-        self.until = None;
-        self.signers.clear();
-        self.check()?;
-        self.record()?;
-        self.release()?;
-        self.at = culprit;
-        Err(failure)
+        failure
     }
 
     /// Records what becomes of signatures that will not leave: the one that ended the batch is the session's, the others have their own.
@@ -555,8 +571,9 @@ impl<'a> Batch<'a> {
         let others = self.jobs.iter().enumerate().filter(|(at, _)| *at != culprit).map(|(_, job)| job);
         self.audit.cut_off(others.filter(|job| !hashed(job)).map(|job| &job.facts), &failure.reason, failure.exit.code());
         if failure.is_ours() {
-            let unpaid = (grant.keys.len() as u64).saturating_sub(self.first) as usize;
-            self.jobs.iter().skip(unpaid).filter(|job| hashed(job)).for_each(|_| self.signatures.give_back());
+            let prepaid = index(grant.keys.len() as u64, self.first);
+            let left = self.jobs.iter().skip(if prepaid == usize::MAX { 0 } else { prepaid }).filter(|job| hashed(job)).count();
+            self.signatures.give_back(left as u64);
         }
         if let Some(job) = self.jobs.remove(culprit) {
             self.audit.ends_with(job.facts);

@@ -10,7 +10,7 @@ use crate::identity::IdentityError;
 use crate::limits::{LimitError, seconds};
 use crate::openpgp::OpenpgpError;
 use crate::policy::{Mismatch, Refusal};
-use crate::request::{MAX_NAME, RequestError, encode};
+use crate::request::RequestError;
 use crate::sandbox::SandboxError;
 use crate::state::StateError;
 use crate::token::{Fault, TokenError};
@@ -214,6 +214,10 @@ impl From<LimitError> for Failure {
                 let hint = format!("try again in {seconds} second{plural}");
                 Failure::new(Exit::TempFail, "too many signatures", &hint, &error)
             }
+            LimitError::Burst { burst, .. } => {
+                let hint = format!("name at most {burst} of them");
+                Failure::new(Exit::NoPermission, "more keys than you may sign with at once", &hint, &error)
+            }
             LimitError::State(_, StateError::Busy) => Failure::busy(&error),
             LimitError::State(..) | LimitError::Io(..) | LimitError::Garbage(_) => {
                 Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error)
@@ -286,8 +290,7 @@ impl From<HasherError> for Failure {
             HasherError::Input(Input::TarTrailing, _) => ("the tar has something behind its end", "send one tar at a time"),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };
-        let name = if let HasherError::Input(_, name) = &error { name.as_slice() } else { b"" };
-        Failure::new(Exit::Data, line, hint, &error).about(&encode(name, MAX_NAME))
+        Failure::new(Exit::Data, line, hint, &error)
     }
 }
 

@@ -28,6 +28,14 @@ pub enum LimitError {
         /// When the next one is free.
         wait: Duration,
     },
+    /// It asks for more at once than it ever gets.
+    #[error("one artifact would take {number} signatures, and the burst is {burst}")]
+    Burst {
+        /// How many at once.
+        burst: u64,
+        /// How many it asks for.
+        number: u64,
+    },
     /// A file cannot be opened or locked.
     #[error("{0}: {1}")]
     State(String, StateError),
@@ -71,43 +79,25 @@ impl Signatures {
         Ok(Signatures(rate.map(open).transpose()?))
     }
 
-    /// Takes one.
+    /// Takes so many, or none.
     ///
     /// # Errors
-    /// [`LimitError::Rate`]; or any other but [`LimitError::Sessions`].
-    pub fn take(&self) -> Result<(), LimitError> {
+    /// [`LimitError::Rate`], [`LimitError::Burst`]; or any other but [`LimitError::Sessions`].
+    pub fn take(&self, number: u64) -> Result<(), LimitError> {
         let Some((bucket, rate, burst)) = &self.0 else { return Ok(()) };
-        match bucket.take()? {
+        if number > *burst {
+            return Err(LimitError::Burst { burst: *burst, number });
+        }
+        match bucket.take(number)? {
             Taken::Granted { .. } => Ok(()),
             Taken::Refused { wait } => Err(LimitError::Rate { rate: *rate, burst: *burst, wait }),
         }
     }
 
-    /// Takes so many, or none.
-    ///
-    /// # Errors
-    /// As [`Signatures::take`].
-    pub fn take_all(&self, number: usize) -> Result<(), LimitError> {
-        for taken in 0..number {
-            if let Err(error) = self.take() {
-                self.give_all_back(taken);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives so many back.
-    pub fn give_all_back(&self, number: usize) {
-        for _ in 0..number {
-            self.give_back();
-        }
-    }
-
-    /// Gives back one that was taken, and that this host could not make. Where that fails, it is lost.
-    pub fn give_back(&self) {
+    /// Gives back so many that were taken, and that this host could not make. Where that fails, they are lost.
+    pub fn give_back(&self, number: u64) {
         if let Some((bucket, ..)) = &self.0 {
-            let _ = bucket.give_back();
+            let _ = bucket.give_back(number);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::batch::signers::Plan;
 use crate::batch::{self, Means, Order};
 use crate::channel::Channel;
 use crate::config::{self, Config};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::hasher::Hasher;
 use crate::identity::{Environment, Identity};
 use crate::limits::{self, Signatures};
@@ -46,7 +46,7 @@ pub fn run(processes: Processes) -> ! {
                 audit.open(Path::new(config::JOURNAL));
             }
             audit.ended(failure.event(), &failure.line, &failure.reason, failure.exit.code(), failure.is_odd());
-            frame.fail();
+            frame.fail(failure.exit == Exit::Io);
             output::error(&failure.text());
             failure.exit.code()
         }
@@ -136,11 +136,12 @@ fn sign(
     limits::seat(&state, grant.client.name, config.limits.sessions())?;
     let signatures = Signatures::open(&state, grant.client.name, grant.client.rate())?;
     // Of the first artifact: nothing is read for nothing.
-    signatures.take_all(grant.keys.len())?;
+    let first = grant.keys.len() as u64;
+    signatures.take(first)?;
     drop(state);
     let ended = batch::run(order, Means { signatures: &signatures, plans, token_run, hasher }, audit, frame);
     if ended.as_ref().is_err_and(Failure::is_ours) && !audit.has_intent() {
-        signatures.give_all_back(grant.keys.len());
+        signatures.give_back(first);
     }
     ended
 }

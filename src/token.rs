@@ -280,7 +280,7 @@ impl Token {
     ///
     /// # Errors
     /// [`LimitError::Io`].
-    pub fn try_turn(&mut self) -> Result<bool, LimitError> {
+    pub fn try_turn(&self) -> Result<bool, LimitError> {
         self.queue.as_ref().map_or(Ok(true), Queue::try_take)
     }
 
@@ -358,11 +358,15 @@ impl Token {
         }
     }
 
-    /// Tells it to log out; it does so while the monitor goes on, but where others wait for the turn: no client that is slow to take its
-    /// signature keeps them waiting.
+    /// Tells it to log out; it does so while the monitor goes on.
     pub fn leave(&mut self) {
         let _ = self.channel().send(&Request::Leave);
         self.deadline = after(LEAVE);
+    }
+
+    /// Once told to leave: waits for it where it has a turn that others may wait for. No client that is slow to take its signature keeps
+    /// them waiting.
+    pub fn give_turn_back(&mut self) {
         if self.queue.is_some() {
             self.see_off();
         }

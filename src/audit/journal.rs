@@ -14,6 +14,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 /// How long a full queue is waited for. A journald that is alive empties it in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How much longer for each record, where many are sent: several times of what journald takes for one.
+const EACH: Duration = Duration::from_millis(20);
+
 /// The longest record in bytes. The values are cut so that they fit together.
 const MAX_RECORD: usize = 4096;
 
@@ -55,12 +58,17 @@ impl Journal {
         Ok(Journal(connection))
     }
 
-    /// Sends one record, as [`encode`] has made it.
+    /// Sends records, as [`encode`] has made them, in order.
     ///
     /// # Errors
-    /// [`JournalError::Full`], [`JournalError::Send`].
-    pub fn send(&self, record: &[u8]) -> Result<(), JournalError> {
-        let deadline = channel::after(PATIENCE);
+    /// [`JournalError::Full`], [`JournalError::Send`]: the first of them may have been sent.
+    pub fn send(&self, records: &[Vec<u8>]) -> Result<(), JournalError> {
+        let number = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let deadline = channel::after(PATIENCE.saturating_add(EACH.saturating_mul(number)));
+        records.iter().try_for_each(|record| self.send_one(record, deadline))
+    }
+
+    fn send_one(&self, record: &[u8], deadline: Instant) -> Result<(), JournalError> {
         loop {
             match self.0.send(record) {
                 Ok(sent) if sent == record.len() => return Ok(()),
@@ -121,7 +129,7 @@ mod tests {
         let _listener = UnixDatagram::bind(&path).unwrap();
         let journal = Journal::connect(&path).unwrap();
         let began = Instant::now();
-        let full = (0..10_000).find_map(|_| journal.send(b"MESSAGE=x\n").err());
+        let full = (0..10_000).find_map(|_| journal.send(&[b"MESSAGE=x\n".to_vec()]).err());
         assert_eq!(full, Some(JournalError::Full));
         assert!(began.elapsed() < 5 * PATIENCE);
         std::fs::remove_dir_all(&directory).unwrap();

@@ -51,9 +51,9 @@ impl Refusals {
     pub fn admit(&self) -> Option<u64> {
         let taken = match self {
             Refusals::Strangers(path, file, rate) => {
-                State::open(path).ok().and_then(|state| open(&state, file, *rate).ok()).map(|bucket| bucket.take())
+                State::open(path).ok().and_then(|state| open(&state, file, *rate).ok()).map(|bucket| bucket.take(1))
             }
-            Refusals::Client(bucket) => bucket.as_ref().map(Bucket::take),
+            Refusals::Client(bucket) => bucket.as_ref().map(|bucket| bucket.take(1)),
         };
         match taken {
             Some(Ok(Taken::Refused { .. })) => None,

@@ -59,13 +59,18 @@ impl Frame {
     }
 
     /// Ends it so that whoever takes it apart sees that it failed. A tar ends in an extended header whose data is missing: GNU and BSD tar
-    /// both demand them, while the plain end of the input may satisfy them.
-    pub fn fail(&self) {
+    /// both demand them, while the plain end of the input may satisfy them. Where a signature may have left in part, the header must not
+    /// complete it: then there are more of them than a signature has blocks.
+    pub fn fail(&self, in_part: bool) {
         if matches!(self, Frame::Tar) {
-            output::try_to_write(&header(b"failed", BLOCK, 0, b'x'));
+            let times = if in_part { MOST_BLOCKS + 1 } else { 1 };
+            output::try_to_write(&header(b"failed", BLOCK, 0, b'x').repeat(times));
         }
     }
 }
+
+/// How many blocks a signature has at most: two headers, a name of 4000 bytes, and an armored signature of RSA-4096.
+const MOST_BLOCKS: usize = 16;
 
 /// The unit of a tar, in bytes.
 const BLOCK: usize = 512;

@@ -12,15 +12,19 @@ use crate::state::State;
 use crate::token::queue::Queue;
 use crate::token::{Setup, Token, TokenError};
 use nix::errno::Errno;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// How many processes share one token at most.
+/// How many token processes a session has at most, but for one for each token.
 const MAX_PROCESSES: u64 = 8;
 
 /// How many signatures a process may owe. It begins with one in work and one that waits: nobody is asked for what a client that has gone
-/// meanwhile, or is revoked, does not get any more. A process that was idle while others waited may owe twice as many.
+/// meanwhile, or is revoked, does not get any more. A process that was idle while others waited may owe twice as many, if it is quick.
 pub(super) const DEPTHS: [usize; 2] = [2, 64];
+
+/// In what time a quick process has made all that it owed.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// A token process to be.
 pub struct Plan<'a> {
@@ -29,7 +33,7 @@ pub struct Plan<'a> {
     /// The grant's keys that are in it.
     keys: Vec<usize>,
     queue: Option<Queue>,
-    /// Whether it is the first of its token: the one that the batch cannot do without.
+    /// Whether it is the first of its token, and waits for its turn.
     first: bool,
 }
 
@@ -40,6 +44,8 @@ impl Plan<'_> {
     /// [`LimitError::State`].
     pub fn of<'a>(config: &'a Config, grant: &Grant<'a>, state: &State) -> Result<Vec<Plan<'a>>, LimitError> {
         let mut plans: Vec<Plan<'a>> = Vec::new();
+        let tokens = grant.keys.iter().map(|granted| config.token_name(granted.key)).collect::<BTreeSet<_>>().len() as u64;
+        let most = (MAX_PROCESSES / tokens).max(1);
         for (index, granted) in grant.keys.iter().enumerate() {
             let name = config.token_name(granted.key);
             let mut known = plans.iter_mut().filter(|plan| plan.name == name).peekable();
@@ -47,8 +53,7 @@ impl Plan<'_> {
                 known.for_each(|plan| plan.keys.push(index));
                 continue;
             }
-            let sessions =
-                if grant.input == Input::Artifact { 1 } else { granted.token.sessions().unwrap_or(1).min(MAX_PROCESSES) };
+            let sessions = if grant.input == Input::Artifact { 1 } else { granted.token.sessions().unwrap_or(1).min(most) };
             for number in 0..sessions {
                 let queue = Queue::open(state, name, granted.token)?;
                 plans.push(Plan { name, token: granted.token, keys: vec![index], queue, first: number == 0 });
@@ -68,7 +73,8 @@ impl Plan<'_> {
         let setup = Setup { name: self.name, token: self.token, keys: &keys, state };
         let token = Token::fork(setup, self.queue, run)?;
         let [depth, _] = DEPTHS;
-        Ok(Signer { token, keys: self.keys, first: self.first, asked: VecDeque::new(), depth, held_back: false })
+        let (asked, since) = (VecDeque::new(), Instant::now());
+        Ok(Signer { token, keys: self.keys, first: self.first, asked, since, depth, held_back: false })
     }
 }
 
@@ -79,12 +85,14 @@ pub struct Signer {
     keys: Vec<usize>,
     first: bool,
     asked: VecDeque<u64>,
+    /// Since when it owes anything, without a pause.
+    since: Instant,
     depth: usize,
     held_back: bool,
 }
 
 impl Signer {
-    /// Takes the turn at its token. One that the batch can do without does not wait for it.
+    /// Takes the turn at its token. Only the first of a token waits for it; the others are done without.
     ///
     /// # Errors
     /// What [`Token::take_turn`] says.
@@ -105,7 +113,7 @@ impl Signer {
         if !self.keys.contains(&key) {
             return None;
         }
-        if self.asked.is_empty() && std::mem::take(&mut self.held_back) {
+        if self.asked.is_empty() && std::mem::take(&mut self.held_back) && self.since.elapsed() < QUICK {
             let [_, deepest] = DEPTHS;
             self.depth = self.depth.saturating_mul(2).min(deepest);
         }
@@ -120,6 +128,9 @@ impl Signer {
     /// Any [`TokenError`].
     pub fn ask(&mut self, number: u64, key: usize, scheme: Scheme, data: Vec<u8>) -> Result<(), TokenError> {
         let index = self.keys.iter().position(|own| *own == key).and_then(|index| index.try_into().ok()).unwrap_or(u8::MAX);
+        if self.asked.is_empty() {
+            self.since = Instant::now();
+        }
         self.asked.push_back(number);
         self.token.sign(index, scheme, data)
     }

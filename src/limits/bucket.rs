@@ -19,7 +19,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Bytes of the line: boot id, the moment when the bucket is full, how many were refused since the last that was not.
 const LINE: usize = 36 + 1 + 39 + 1 + 20 + 1;
 
-/// What becomes of a wish for a drop.
+/// What becomes of a wish for drops.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It is granted.
@@ -63,15 +63,15 @@ impl Bucket {
         Ok(Bucket { file, name: name.to_owned(), gcra: Gcra::new(rate, burst), boot })
     }
 
-    /// Takes a drop. Uses nothing but the open file: it works inside a sandbox, too.
+    /// Takes so many drops, or none. Uses nothing but the open file: it works inside a sandbox, too.
     ///
     /// # Errors
     /// Any [`LimitError`] but the refusals.
-    pub fn take(&self) -> Result<Taken, LimitError> {
+    pub fn take(&self, drops: u64) -> Result<Taken, LimitError> {
         let _turn = state::turn(&self.file, PATIENCE).map_err(|error| LimitError::State(self.name.clone(), error))?;
         let stored = self.read()?;
         let Record { full, refused } = stored.unwrap_or(Record { full: u128::MAX, refused: 0 });
-        let decision = self.gcra.take(full, self.now()?);
+        let decision = self.gcra.take(drops, full, self.now()?);
         let refused_now = if stored.is_some() && decision.wait.is_some() { refused.saturating_add(1) } else { 0 };
         self.write(Record { full: decision.full, refused: refused_now })?;
         match (stored, decision.wait) {
@@ -82,14 +82,14 @@ impl Bucket {
         }
     }
 
-    /// Puts a drop back.
+    /// Puts so many drops back.
     ///
     /// # Errors
     /// Any [`LimitError`] but the refusals.
-    pub fn give_back(&self) -> Result<(), LimitError> {
+    pub fn give_back(&self, drops: u64) -> Result<(), LimitError> {
         let _turn = state::turn(&self.file, PATIENCE).map_err(|error| LimitError::State(self.name.clone(), error))?;
         match self.read()? {
-            Some(record) => self.write(Record { full: self.gcra.give_back(record.full), ..record }),
+            Some(record) => self.write(Record { full: self.gcra.give_back(drops, record.full), ..record }),
             None => Ok(()),
         }
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn granted(bucket: &Bucket) -> Option<u64> {
-        match bucket.take().unwrap() {
+        match bucket.take(1).unwrap() {
             Taken::Granted { refused } => Some(refused),
             Taken::Refused { .. } => None,
         }
@@ -206,13 +206,13 @@ mod tests {
         for garbage in ["x".to_owned(), good.replace('\n', " "), good[1..].to_owned(), far, "\0".repeat(LINE), "9".repeat(10_000)] {
             fs::write(&path, &garbage).unwrap();
             assert_eq!(bucket.left().unwrap(), 0);
-            assert!(matches!(bucket.take(), Err(LimitError::Garbage(_))), "{garbage}");
+            assert!(matches!(bucket.take(1), Err(LimitError::Garbage(_))), "{garbage}");
             std::thread::sleep(Duration::from_millis(2));
             assert_eq!(granted(&bucket), Some(0), "{garbage}");
         }
         // A moment that this rate cannot bring about is no further away than an empty bucket.
         fs::write(&path, line(&bucket.boot, Record { full: u128::MAX / 10, refused: u64::MAX })).unwrap();
-        assert!(matches!(bucket.take().unwrap(), Taken::Refused { wait } if wait <= Duration::from_millis(1)));
+        assert!(matches!(bucket.take(1).unwrap(), Taken::Refused { wait } if wait <= Duration::from_millis(1)));
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(granted(&bucket), Some(u64::MAX));
         fs::remove_file(path).unwrap();

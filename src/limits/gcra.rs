@@ -13,7 +13,7 @@ pub struct Gcra {
     window: u128,
 }
 
-/// What becomes of a request for one drop.
+/// What becomes of a request for drops.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decision {
     /// When the bucket will be full.
@@ -29,20 +29,20 @@ impl Gcra {
         Gcra { interval, window: interval.saturating_mul(burst.max(1).into()) }
     }
 
-    /// Takes a drop at `now` out of a bucket that will be full at `full`. A moment beyond all that this rate can bring about,
+    /// Takes so many drops at once, no more than the burst, at `now` out of a bucket that will be full at `full`. A moment beyond all that this rate can bring about,
     /// from a lower rate or a file that was meddled with, is an empty bucket.
-    pub fn take(self, full: u128, now: u128) -> Decision {
+    pub fn take(self, drops: u64, full: u128, now: u128) -> Decision {
         let full = self.sane(full, now);
-        let next = full.saturating_add(self.interval);
+        let next = full.saturating_add(self.interval.saturating_mul(drops.into()));
         match next.saturating_sub(now.saturating_add(self.window)) {
             0 => Decision { full: next, wait: None },
             wait => Decision { full, wait: Some(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))) },
         }
     }
 
-    /// The bucket with one drop more.
-    pub fn give_back(self, full: u128) -> u128 {
-        full.saturating_sub(self.interval)
+    /// The bucket with so many drops more.
+    pub fn give_back(self, drops: u64, full: u128) -> u128 {
+        full.saturating_sub(self.interval.saturating_mul(drops.into()))
     }
 
     /// How many drops there are at `now`.
@@ -72,7 +72,7 @@ mod tests {
         let mut taken = 0;
         loop {
             let left = gcra.left(full, now);
-            let decision = gcra.take(full, now);
+            let decision = gcra.take(1, full, now);
             full = decision.full;
             assert_eq!(left == 0, decision.wait.is_some());
             match decision.wait {
@@ -96,7 +96,7 @@ mod tests {
             let (taken, full, wait) = drain(gcra, 0, BOOT);
             assert_eq!((taken, wait.as_nanos()), (burst, interval), "{rate}");
             // One nanosecond less than the time told is not enough, and the time told is.
-            assert_eq!(gcra.take(full, BOOT + interval - 1).wait, Some(Duration::from_nanos(1)));
+            assert_eq!(gcra.take(1, full, BOOT + interval - 1).wait, Some(Duration::from_nanos(1)));
             let (taken, full, wait) = drain(gcra, full, BOOT + interval);
             assert_eq!((taken, wait.as_nanos()), (1, interval));
             // After half a bucket's time, half a bucket.
@@ -113,7 +113,7 @@ mod tests {
         let (mut full, mut granted, mut now) = (0, 0u128, BOOT);
         for step in 0..100_000u128 {
             now += step * 7919 % (SECOND / 2);
-            let decision = gcra.take(full, now);
+            let decision = gcra.take(1, full, now);
             full = decision.full;
             granted += u128::from(decision.wait.is_none());
             assert!(granted <= 5 + (now - BOOT) / SECOND);
@@ -126,9 +126,21 @@ mod tests {
         // Emptied by one a day; now it is ten a second: empty, and filled again within a second.
         let (_, full, _) = drain(gcra("1/d", 100), 0, BOOT);
         let fast = gcra("10/s", 10);
-        let decision = fast.take(full, BOOT);
+        let decision = fast.take(1, full, BOOT);
         assert_eq!(decision, Decision { full: BOOT + SECOND, wait: Some(Duration::from_millis(100)) });
         assert_eq!(drain(fast, decision.full, BOOT + SECOND).0, 10);
+    }
+
+    #[test]
+    fn several_at_once_are_all_or_none() {
+        let gcra = gcra("1/s", 10);
+        let four = gcra.take(4, 0, BOOT);
+        assert_eq!((four.wait, gcra.left(four.full, BOOT)), (None, 6));
+        // One is missing: it comes in a second, and until then nothing is taken.
+        let refused = gcra.take(7, four.full, BOOT);
+        assert_eq!(refused, Decision { full: four.full, wait: Some(Duration::from_secs(1)) });
+        assert_eq!(gcra.take(7, four.full, BOOT + SECOND).wait, None);
+        assert_eq!(gcra.left(gcra.give_back(4, four.full), BOOT), 10);
     }
 
     #[test]
@@ -136,7 +148,7 @@ mod tests {
         let largest = gcra("1/d", 1_000_000);
         for (full, now) in [(0, 0), (u128::MAX, 0), (u128::MAX, u128::MAX), (0, u128::MAX), (u128::MAX, BOOT)] {
             for gcra in [largest, gcra("1000000/s", 1), gcra("1000000/s", 1_000_000)] {
-                assert!(gcra.left(full, now) <= 1_000_000 && gcra.take(full, now).full >= now);
+                assert!(gcra.left(full, now) <= 1_000_000 && gcra.take(1, full, now).full >= now);
             }
         }
         assert_eq!(drain(gcra("1000000/s", 1_000_000), 0, BOOT).0, 1_000_000);

@@ -411,6 +411,42 @@ fn an_ssh_client_that_is_killed_in_mid_batch() {
     }
 }
 
+/// By two keys, each file takes two of the rate, or none: no file gets one of its signatures alone.
+#[test]
+fn several_keys_take_as_many_of_the_rate_or_none() {
+    let table = "keys = [\"rsa2048\"";
+    let rated = |burst: u64| own("", &[(table, &format!("rate = \"1/h\"\nburst = {burst}\n{table}"))]);
+    let run = |own: &Own| session(&own.config, "sign-tar ed25519 nistp256").run(&[files(3), END.to_vec()].concat());
+    let few = run(&rated(1));
+    let error = "sigsh: error: more keys than you may sign with at once\nsigsh: hint: name at most 1 of them\n";
+    assert_eq!((few.code, few.err.as_str(), signatures(&few.out).len()), (Some(77), error, 0));
+    let own = rated(5);
+    let some = run(&own);
+    let names = signatures(&some.out).into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect::<Vec<_>>();
+    assert_eq!(names, ["file-1.ed25519.sig", "file-1.nistp256.sig", "file-2.ed25519.sig", "file-2.nistp256.sig"]);
+    assert_eq!((some.code, some.err.lines().next()), (Some(75), Some("sigsh: error: file-3: too many signatures")));
+    // One is left, and one file needs two: in an hour.
+    let again = run(&own);
+    let hint = again.err.lines().nth(1).unwrap();
+    let seconds = hint.strip_prefix("sigsh: hint: try again in ").unwrap().strip_suffix(" seconds").unwrap();
+    assert_eq!((again.code, (3500..=3600).contains(&seconds.parse::<u64>().unwrap())), (Some(75), true), "{hint}");
+}
+
+/// A client that takes its answers slowly, when all of its files have come, keeps nobody from the token.
+#[test]
+fn a_client_that_reads_slowly_keeps_no_turn() {
+    let own = own("", &[("[token.", "[token.")]);
+    let text = fs::read_to_string(&own.config).unwrap();
+    let at = text.find("]\nmodule").unwrap() + 2;
+    fs::write(&own.config, format!("{}sessions = 1\nqueue = \"20s\"\n{}", &text[..at], &text[at..])).unwrap();
+    // More than a pipe holds of answers, and fewer than may be on their way.
+    let mut slow = Running::start(&own.config, "sign-tar ed25519");
+    slow.stdin.take().unwrap().write_all(&[files(100), END.to_vec()].concat()).unwrap();
+    let other = session(&own.config, "sign ed25519").run(b"meanwhile");
+    verify("ed25519", other.signature(), b"meanwhile");
+    assert_eq!((slow.end().code, other.took < Duration::from_secs(15)), (Some(0), true), "{:?}", other.took);
+}
+
 #[test]
 fn the_rate_ends_a_batch_and_not_a_signature_earlier() {
     let table = "keys = [\"rsa2048\"";

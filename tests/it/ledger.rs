@@ -341,7 +341,7 @@ fn nothing_is_signed_where_it_is_not_as_it_must_be() {
                 fs::remove_file(&own.lock).unwrap();
             },
         ),
-        (74, "the ledger has no record to go on from", |own| own.append(&vec![b'x'; 1 << 21])),
+        (74, "the ledger has no record to go on from", |own| own.append(&vec![b'x'; 1 << 25])),
         (74, "the clock says ", |own| {
             let line = Line::new(4, last(own).1, SystemTime::now() + Duration::from_secs(3600), [("event", "intent")]).unwrap().1;
             own.append(&joined(&[&line]));

@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it waits to write the head, which can lag behind.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How much of the tail is looked at in bytes: far more than all sessions of a host leave between two heads.
-const MAX_TAIL: u64 = 1 << 20;
+/// How much of the tail is looked at in bytes: more than all batches of a host leave between two heads, a MiB each at most.
+const MAX_TAIL: u64 = 16 << 20;
 
 /// The length of the head's record in bytes.
 const HEAD: usize = 256;

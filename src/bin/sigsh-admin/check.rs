@@ -152,7 +152,7 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
         }
     }
     let socket = config.audit.journal();
-    let sent = Journal::open(socket).and_then(|socket| socket.send(&journal::encode(&journald::canary(canary))));
+    let sent = Journal::open(socket).and_then(|socket| socket.send(&[journal::encode(&journald::canary(canary))]));
     let recorded = sent.is_ok();
     findings.outcome(&format!("journal {}", socket.display()), sent.map(|()| " takes records".to_owned()));
     recorded
