@@ -431,6 +431,38 @@ fn check_finds_the_journal_absent() {
     check(&config, &sshd_config()).finds(&["journal /run/absent: cannot connect to the journal's socket"]);
 }
 
+/// By settings that stand in place of those of `tests/inside.sh`, for this run alone.
+#[test]
+fn check_names_settings_of_journald_that_drop_records() {
+    let config = complete("dropped");
+    let warning = "warning: journald: its rate limit, 10,000 records in 30 s by default, drops those of large batches; \
+                   let a drop-in say RateLimitBurst=0, as sigsh(8) does";
+    let ok = "ok: journald: no setting drops records of this size and level";
+    let volatile = "warning: journald: Storage=volatile forgets all records at a reboot";
+    let level = "error: journald: MaxLevelStore=notice drops records of signatures (info)";
+    for (inputs, settings, found) in [
+        ("", "", vec![warning]),
+        ("inputs = [\"artifact\"]\n", "", vec![ok]),
+        ("inputs = [\"state\"]\n", "RateLimitBurst=20000\n", vec![warning]),
+        ("inputs = [\"tar\"]\n", "RateLimitBurst=0\n", vec![ok]),
+        ("", "RateLimitBurst=0\nRateLimitBurst=1\n", vec![warning]),
+        ("", "RateLimitIntervalSec = 0s\nStorage=volatile\n", vec![volatile, ok]),
+        ("", "Storage=none\nRateLimitIntervalSec=0\n", vec!["error: journald: Storage=none keeps no record"]),
+        ("", "MaxLevelStore=notice\n", vec![level, warning]),
+    ] {
+        write("dropped", &text("dropped").replace("keys = [\"k\"]\n", &format!("keys = [\"k\"]\n{inputs}")));
+        let file = format!("{}/settings", scratch());
+        fs::write(&file, format!("[Journal]\n{settings}")).unwrap();
+        let script =
+            "mount --bind $0 /etc/systemd/journald.conf.d/zz-inside.conf && exec sigsh-admin --config $1 check --sshd-config $2";
+        let mut command = Command::new("unshare");
+        let output = command.args(["--mount", "sh", "-c", script, &file, &config, &sshd_config()]).output().unwrap();
+        let report = Report::of(output);
+        let lines = report.out.lines().filter(|line| line.contains(": journald: ")).collect::<Vec<_>>();
+        assert_eq!(lines, found, "{inputs}{settings}: {}", report.err);
+    }
+}
+
 #[test]
 fn check_finds_the_state_directory_missing() {
     let config = complete("stateless");
