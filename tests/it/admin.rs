@@ -284,7 +284,7 @@ fn check_says_what_a_client_may_do() {
         format!("client 'careful' is known by ssh key {}", fingerprint("careful")),
         "client 'careful' comes from anywhere".to_owned(),
         "client 'careful' signs with ed25519 (Ed25519, its default)".to_owned(),
-        "client 'careful' sends artifact (sign), tar (sign-tar); a file has up to 17179869184 bytes".to_owned(),
+        "client 'careful' sends artifact (sign); a file has up to 17179869184 bytes".to_owned(),
         "client 'careful' must declare --size and --digest".to_owned(),
         "client 'careful' asks 'sign' when it asks nothing".to_owned(),
         "client 'careful': at most 4096 sessions at once".to_owned(),

@@ -169,7 +169,7 @@ fn states_of_sha256_are_signed() {
         for (answer, data) in answers.iter().zip(&files) {
             verify(key, &signature(answer), data);
             let digest = hex::encode(Sha256::digest(data));
-            let of = |record: &&Value| field(record, "SIGSH_EVENT") == "signed" && record["SIGSH_SHA256"] == Value::from(&*digest);
+            let of = |record: &&Value| field(record, "SIGSH_EVENT") == "signed" && field(record, "SIGSH_SHA256") == digest;
             assert_eq!(outcome.records.iter().filter(of).count(), 1, "{key} {}", data.len());
         }
     }
@@ -211,10 +211,10 @@ fn a_bad_document_ends_a_batch() {
     let valid = [HELLO, "\n"].concat().repeat(5);
     let other = HELLO.replace("\"version\":\"1.0.0\"", "\"version\":\"2.0.0\"");
     for (bad, line) in [
-        ("garbage\n", "a line of the input "),
-        (other.as_str(), "a line of the input "),
-        (&HELLO[..200], "a line of the input "),
-        (&HELLO.replace("[8,201,", "[8,201,999,"), "a line of the input "),
+        ("garbage\n", "it "),
+        (other.as_str(), "it "),
+        (&HELLO[..200], "it "),
+        (&HELLO.replace("[8,201,", "[8,201,999,"), "it "),
         (&HELLO.replace(",5,104,", ",4,104,"), "the hash state is none that hashing leads to"),
     ] {
         let outcome = session("sign-state ed25519").run([&valid, bad, "\n", &valid].concat().as_bytes());
