@@ -7,11 +7,11 @@
 //! ```
 //!
 //! The modules, in the order in which a session passes through them: [`session`] tells the story; [`request`] is what is asked,
-//! [`identity`] who asks, [`config`] what the operator has written, [`policy`] whether it may be. [`hasher`] turns bytes into a
-//! [`hash_state`], [`openpgp`] puts the trailer on it, [`token`] has it signed, [`openpgp`] checks the result, [`audit`] records it,
-//! [`output`] lets it go, as a [`response`] where a state was sent. [`failure`] translates whatever goes wrong. Beneath: [`process`]
-//! and [`channel`] between the three, [`sandbox`] around each, [`trusted`] for the files that all rests on, [`state`] for what
-//! sessions share, [`limits`] for how much of anything they get.
+//! [`identity`] who asks, [`config`] what the operator has written, [`policy`] whether it may be. [`batch`] is the rest:
+//! [`hasher`] turns bytes into a [`hash_state`], [`openpgp`] puts the trailer on it, [`token`] has it signed, [`openpgp`] checks
+//! the result, [`audit`] records it, [`output`] lets it go, as a [`response`] where a state was sent. [`failure`] translates
+//! whatever goes wrong. Beneath: [`process`] and [`channel`] between the three, [`sandbox`] around each, [`trusted`] for the
+//! files that all rests on, [`state`] for what sessions share, [`limits`] for how much of anything they get.
 
 pub mod audit;
 pub mod batch;

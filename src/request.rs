@@ -259,7 +259,8 @@ pub(crate) fn encode(bytes: &[u8], limit: usize) -> String {
 #[derive(Parser)]
 #[command(
     name = "ssh signer@host",
-    about = "Sign what comes in on standard input; the signature goes to standard output.",
+    about = "Sign what comes in on standard input; the signature goes to standard output.\n\
+             Exit status 0 means that it was signed; of many files, that each one was.",
     override_usage = "ssh signer@host [REQUEST] < FILE > FILE.sig\n       tar -c FILE... | ssh signer@host sign-tar | tar -x",
     disable_help_subcommand = true,
     disable_help_flag = true,

@@ -28,9 +28,9 @@ use std::time::SystemTime;
 /// The bodies of the two other processes. A test may put evil ones in their place.
 #[derive(Clone, Copy)]
 pub struct Processes {
-    /// See [`hasher::run`].
+    /// See [`crate::hasher::run`].
     pub hasher: fn(Channel, BorrowedFd<'_>),
-    /// See [`token::run`].
+    /// See [`crate::token::run`].
     pub token: fn(Channel, Setup<'_>),
 }
 

@@ -135,11 +135,12 @@ sed 's/^/    /' "$demo/log"
 say "Sign a directory, by one session: a tar in, a tar of signatures out. Verify each file."
 mkdir packages
 for number in 1 2 3; do
-    head -c 1500 /dev/urandom >packages/package-$number.rpm
+    head -c 1500 /dev/urandom >packages/package-$number.pkg.tar.zst
 done
-show 'tar -c packages | ssh -F ssh_config signer@127.0.0.1 sign-tar | tar -x'
-tar -c packages | ssh -F ssh_config signer@127.0.0.1 sign-tar | tar -x
-for file in packages/*.rpm; do
+show 'tar -c packages | ssh -F ssh_config signer@127.0.0.1 sign-tar > signatures.tar && tar -xf signatures.tar'
+tar -c packages | ssh -F ssh_config signer@127.0.0.1 sign-tar >signatures.tar
+tar -xf signatures.tar
+for file in packages/*.zst; do
     show "gpgv --keyring ./release.pgp $file.sig $file"
     gpgv --keyring ./release.pgp "$file.sig" "$file" 2>"$demo/log" || { cat "$demo/log" >&2; exit 1; }
     sed -n 's/^gpgv: \(Good.*\)/    \1/p' "$demo/log"

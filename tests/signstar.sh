@@ -6,9 +6,7 @@
 set -eu
 cd -- "$(dirname -- "$0")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-mkdir -p "$target"
-work=$(mktemp -d "$target/signstar.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
+work=$target/signstar-build # kept where it is interrupted
 cargo install --quiet --locked --debug --root "$target/signstar" --target-dir "$work" \
     --config profile.dev.debug=0 --config profile.dev.package.sha2.opt-level=3 signstar-request-signature@=0.3.0
+rm -rf "$work"

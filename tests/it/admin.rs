@@ -284,7 +284,7 @@ fn check_says_what_a_client_may_do() {
         format!("client 'careful' is known by ssh key {}", fingerprint("careful")),
         "client 'careful' comes from anywhere".to_owned(),
         "client 'careful' signs with ed25519 (Ed25519, its default)".to_owned(),
-        "client 'careful' sends artifact (sign), tar (sign-tar); a file has up to 17179869184 bytes".to_owned(),
+        "client 'careful' sends artifact (sign); a file has up to 17179869184 bytes".to_owned(),
         "client 'careful' must declare --size and --digest".to_owned(),
         "client 'careful' asks 'sign' when it asks nothing".to_owned(),
         "client 'careful': at most 4096 sessions at once".to_owned(),
@@ -429,6 +429,38 @@ fn check_finds_the_journal_absent() {
     let config = complete("silent");
     write("silent", &(text("silent") + "[audit]\njournal = \"/run/absent\"\n"));
     check(&config, &sshd_config()).finds(&["journal /run/absent: cannot connect to the journal's socket"]);
+}
+
+/// By settings that stand in place of those of `tests/inside.sh`, for this run alone.
+#[test]
+fn check_names_settings_of_journald_that_drop_records() {
+    let config = complete("dropped");
+    let warning = "warning: journald: its rate limit, 10,000 records in 30 s by default, drops those of large batches; \
+                   let a drop-in say RateLimitBurst=0, as sigsh(8) does";
+    let ok = "ok: journald: no setting drops records of this size and level";
+    let volatile = "warning: journald: Storage=volatile forgets all records at a reboot";
+    let level = "error: journald: MaxLevelStore=notice drops records of signatures (info)";
+    for (inputs, settings, found) in [
+        ("", "", vec![warning]),
+        ("inputs = [\"artifact\"]\n", "", vec![ok]),
+        ("inputs = [\"state\"]\n", "RateLimitBurst=20000\n", vec![warning]),
+        ("inputs = [\"tar\"]\n", "RateLimitBurst=0\n", vec![ok]),
+        ("", "RateLimitBurst=0\nRateLimitBurst=1\n", vec![warning]),
+        ("", "RateLimitIntervalSec = 0s\nStorage=volatile\n", vec![volatile, ok]),
+        ("", "Storage=none\nRateLimitIntervalSec=0\n", vec!["error: journald: Storage=none keeps no record"]),
+        ("", "MaxLevelStore=notice\n", vec![level, warning]),
+    ] {
+        write("dropped", &text("dropped").replace("keys = [\"k\"]\n", &format!("keys = [\"k\"]\n{inputs}")));
+        let file = format!("{}/settings", scratch());
+        fs::write(&file, format!("[Journal]\n{settings}")).unwrap();
+        let script =
+            "mount --bind $0 /etc/systemd/journald.conf.d/zz-inside.conf && exec sigsh-admin --config $1 check --sshd-config $2";
+        let mut command = Command::new("unshare");
+        let output = command.args(["--mount", "sh", "-c", script, &file, &config, &sshd_config()]).output().unwrap();
+        let report = Report::of(output);
+        let lines = report.out.lines().filter(|line| line.contains(": journald: ")).collect::<Vec<_>>();
+        assert_eq!(lines, found, "{inputs}{settings}: {}", report.err);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::world::{
     HOME, Outcome, PORT, Session, admit, built, changed, field, finish, patient, records, scratch, ssh_key, succeed, verify, world,
 };
 use serde_json::Value;
-use sha2::{Digest, Sha512};
+use sha2::{Digest, Sha256, Sha512};
 use sigsh::failure::Failure;
 use sigsh::hash_state::{HashAlgorithm, HashState};
 use sigsh::hasher::{Document, Fault, HasherError, MAX_DOCUMENT};
@@ -35,10 +35,17 @@ impl Signstar {
             line.split(' ').take(2).collect::<Vec<_>>().join(" ")
         };
         let (host, user) = (public(format!("{HOME}/sshd_host")), public(ssh_key(client)));
-        let text = format!(
-            "[hosts.here]\nhost = \"127.0.0.1\"\nport = {PORT}\nknown_hosts = [\"127.0.0.1 {host}\"]\n\
-             [users.signer]\nagent_socket = \"{socket}\"\nuser_public_key = \"{user}\"\nhosts = [\"here\"]\n"
-        );
+        let mut text = section().split_once("```toml\n").unwrap().1.split_once("```").unwrap().0.to_owned();
+        for (from, to) in [
+            ("signing.example.org ssh-ed25519 AAAA…", format!("127.0.0.1 {host}")),
+            ("signing.example.org", "127.0.0.1".to_owned()),
+            ("port = 22", format!("port = {PORT}")),
+            ("/run/user/1000/ssh-agent.socket", socket),
+            ("ssh-ed25519 AAAA…", user),
+        ] {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, &to);
+        }
         fs::write(&config, text).unwrap();
         Signstar { agent, config, directory }
     }
@@ -49,8 +56,17 @@ impl Signstar {
         assert!(program.exists(), "{} is missing: run sh tests/signstar.sh", program.display());
         let path = format!("{}/{name}", self.directory);
         fs::write(&path, data).unwrap();
+        let line = section().lines().map(str::trim).find(|line| line.starts_with("signstar-request-signature")).unwrap();
         let mut command = Command::new(program);
-        command.args(["send", "--config", &self.config, "--user", "signer", &path]);
+        for word in line.split(' ').skip(1).take_while(|word| *word != ">") {
+            command.arg(if word == "signstar.toml" {
+                &self.config
+            } else if word == "FILE" {
+                &path
+            } else {
+                word
+            });
+        }
         finish(command, b"")
     }
 }
@@ -60,6 +76,12 @@ impl Drop for Signstar {
         let _ = self.agent.kill();
         let _ = self.agent.wait();
     }
+}
+
+/// What the manual says of it.
+fn section() -> &'static str {
+    let page = include_str!("../../docs/man/sigsh.8.md");
+    page.split_once("# HASH STATES\n").unwrap().1.split_once("\n# ").unwrap().0
 }
 
 /// The signature in a response, which holds nothing else.
@@ -116,6 +138,43 @@ fn many_documents_get_as_many_lines_in_order() {
     }
 }
 
+/// Which Signstar does not have: each length of the rest, by every kind of key.
+#[test]
+fn states_of_sha256_are_signed() {
+    world();
+    let mut changes = vec![("keys = [\"rsa2048\"".to_owned(), "inputs = [\"state\"]\nkeys = [\"rsa2048\"".to_owned())];
+    let keys = ["rsa4096", "nistp256", "ed25519"];
+    for key in keys {
+        let certificate = format!("certificate = \"/etc/sigsh/{key}.pgp\"\n");
+        changes.push((certificate.clone(), certificate + "hash = \"sha256\"\n"));
+    }
+    let changes = changes.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect::<Vec<_>>();
+    let config = changed(&changes);
+    for key in keys {
+        let files = [0, 1, 63, 64, 65, 1000].map(|size| vec![b'x'; size]);
+        let document = |data: &Vec<u8>| {
+            let mut hash = Sha256::new();
+            hash.update(data);
+            let mut request = serde_json::from_str::<Value>(HELLO).unwrap();
+            let state = sha2::digest::common::hazmat::SerializableState::serialize(&hash);
+            request["required"]["input"]["type"] = Value::from("sha2-0.11-SHA256-state");
+            request["required"]["input"]["content"] = Value::from(state.to_vec());
+            request.to_string() + "\n"
+        };
+        let text = files.iter().map(document).collect::<String>();
+        let outcome = Session::new(&config).client("build1").request(&format!("sign-state {key}")).run(text.as_bytes());
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
+        let answers = outcome.out.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>();
+        assert_eq!(answers.len(), files.len());
+        for (answer, data) in answers.iter().zip(&files) {
+            verify(key, &signature(answer), data);
+            let digest = hex::encode(Sha256::digest(data));
+            let of = |record: &&Value| field(record, "SIGSH_EVENT") == "signed" && field(record, "SIGSH_SHA256") == digest;
+            assert_eq!(outcome.records.iter().filter(of).count(), 1, "{key} {}", data.len());
+        }
+    }
+}
+
 #[test]
 fn no_document_makes_the_hasher_do_what_it_may_not() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/state_document");
@@ -152,10 +211,10 @@ fn a_bad_document_ends_a_batch() {
     let valid = [HELLO, "\n"].concat().repeat(5);
     let other = HELLO.replace("\"version\":\"1.0.0\"", "\"version\":\"2.0.0\"");
     for (bad, line) in [
-        ("garbage\n", "a line of the input "),
-        (other.as_str(), "a line of the input "),
-        (&HELLO[..200], "a line of the input "),
-        (&HELLO.replace("[8,201,", "[8,201,999,"), "a line of the input "),
+        ("garbage\n", "it "),
+        (other.as_str(), "it "),
+        (&HELLO[..200], "it "),
+        (&HELLO.replace("[8,201,", "[8,201,999,"), "it "),
         (&HELLO.replace(",5,104,", ",4,104,"), "the hash state is none that hashing leads to"),
     ] {
         let outcome = session("sign-state ed25519").run([&valid, bad, "\n", &valid].concat().as_bytes());
@@ -186,9 +245,7 @@ fn states_that_nobody_comes_to_by_hashing_are_not_signed() {
 
 #[test]
 fn the_example_of_the_manual_is_a_request() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man/sigsh.8.md")).unwrap();
-    let section = page.split_once("# HASH STATES\n").unwrap().1.split_once("\n# ").unwrap().0;
-    let examples = section.split("```json\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect::<Vec<_>>();
+    let examples = section().split("```json\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect::<Vec<_>>();
     let [request, response] = examples.try_into().unwrap();
     // As one line, which is what a newline between two tokens makes no difference to.
     let line = request.replace('\n', " ");

@@ -4,7 +4,7 @@ use crate::{AdminError, account, client, journald, sshd};
 use nix::unistd::{User, geteuid};
 use sigsh::audit::journal::{self, Journal};
 use sigsh::config::values::Name;
-use sigsh::config::{Config, Key, Revoked, Token};
+use sigsh::config::{Client, Config, Input, Key, Revoked, Token};
 use sigsh::hash_state::{Form, HashState, Wanted};
 use sigsh::openpgp::certificate::{MAX_CERTIFICATE, date};
 use sigsh::openpgp::{Draft, SigningKey};
@@ -75,7 +75,8 @@ pub(crate) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
     if recorded {
         journald::read_back(&mut findings, config.audit.journal(), &canary, user.as_ref().map_or(geteuid(), |user| user.uid));
     }
-    journald::settings(&mut findings);
+    let batches = |client: &Client| client.inputs().iter().any(|input| *input != Input::Artifact);
+    journald::settings(&mut findings, config.clients().any(|(_, client)| batches(client)));
     let certificates = config.clients().any(|(_, client)| client.ssh_ca.is_some());
     sshd::settings(&mut findings, &config.account, &options.sshd_config, certificates);
     let revoked = match config.revoked() {

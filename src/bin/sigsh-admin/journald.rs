@@ -54,8 +54,8 @@ pub(crate) fn read_back(findings: &mut Findings, socket: &Path, name: &str, uid:
     }
 }
 
-/// Names settings of journald that drop records without a word.
-pub(crate) fn settings(findings: &mut Findings) {
+/// Names settings of journald that drop records without a word; of a batch's the most, by the rate limit.
+pub(crate) fn settings(findings: &mut Findings, batches: bool) {
     let output = match Command::new("systemd-analyze").args(["cat-config", "systemd/journald.conf"]).stderr(Stdio::null()).output()
     {
         Ok(output) if output.status.success() => output,
@@ -63,7 +63,9 @@ pub(crate) fn settings(findings: &mut Findings) {
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     // The last word counts.
-    let setting = |name: &str| text.lines().rev().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('=').map(str::trim));
+    let setting = |name: &str| {
+        text.lines().rev().find_map(|line| line.trim().strip_prefix(name)?.trim_start().strip_prefix('=').map(str::trim))
+    };
     let quiet = ["emerg", "alert", "crit", "err", "warning", "notice", "0", "1", "2", "3", "4", "5"];
     let mut dropping = Vec::new();
     if setting("Storage") == Some("none") {
@@ -78,7 +80,14 @@ pub(crate) fn settings(findings: &mut Findings) {
     if setting("Storage") == Some("volatile") {
         findings.warning("journald: Storage=volatile forgets all records at a reboot");
     }
-    if dropping.is_empty() {
-        findings.ok("journald: no setting drops records of this size and level (its rate limit is per unit: see sigsh(8))");
+    // journald.conf(5): either value turns it off.
+    let limited = !["RateLimitBurst", "RateLimitIntervalSec"].iter().any(|name| matches!(setting(name), Some("0" | "0s")));
+    if limited && batches {
+        let cure = "let a drop-in say RateLimitBurst=0, as sigsh(8) does";
+        findings
+            .warning(&format!("journald: its rate limit, 10,000 records in 30 s by default, drops those of large batches; {cure}"));
+    }
+    if dropping.is_empty() && !(limited && batches) {
+        findings.ok("journald: no setting drops records of this size and level");
     }
 }
