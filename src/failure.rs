@@ -287,6 +287,9 @@ impl From<HasherError> for Failure {
             HasherError::Input(Input::TarLarge, _) => {
                 ("the tar says too much of one entry", "write it without --sparse, --xattrs and --acls")
             }
+            HasherError::Input(Input::TarHoles, _) => {
+                ("the tar has more holes than can be signed at once", "send fewer sparse files at a time")
+            }
             HasherError::Input(Input::TarTrailing, _) => ("the tar has something behind its end", "send one tar at a time"),
             _ => return Failure::new(Exit::Software, "internal error", ASK_THE_OPERATOR, &error),
         };

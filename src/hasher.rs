@@ -201,6 +201,9 @@ pub enum Fault {
     /// Something follows the end.
     #[error("it is a tar that has something behind its end")]
     TarTrailing,
+    /// Holes cost the sender nothing: there are more than bytes that came, and than one file of the greatest size can have.
+    #[error("it is a tar with more holes than data")]
+    TarHoles,
 }
 
 /// Why there is no state.
@@ -453,13 +456,16 @@ impl<W: Write> Work<'_, W> {
     }
 
     fn files(&mut self, mut source: impl Source, tar: &mut Tar) -> Result<(), Fault> {
+        let mut holes = self.start.limit;
         while tar.next(&mut source)? {
             if tar.size() > self.start.limit {
                 return Err(Fault::Overlong);
             }
+            holes = holes.checked_sub(tar.size().saturating_sub(tar.stored())).ok_or(Fault::TarHoles)?;
             self.begin();
             tar.content(&mut source, |bytes| self.update(bytes))?;
             self.end(tar.name())?;
+            holes = holes.saturating_add(tar.stored());
         }
         Ok(())
     }

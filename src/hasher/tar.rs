@@ -23,6 +23,9 @@ pub const MAX_NAME: usize = 4000;
 /// The longest extended header, or GNU's long name, in bytes.
 pub const MAX_EXTENSION: usize = 64 * 1024;
 
+/// How many headers there may be before the one that they belong to. libarchive gives up at 32, and goes on in the middle.
+const MOST_BEFORE: usize = 16;
+
 /// A reader of one archive.
 pub struct Tar {
     name: Vec<u8>,
@@ -62,7 +65,7 @@ impl Tar {
     pub fn next(&mut self, source: &mut impl Source) -> Result<bool, Fault> {
         self.content(source, |_| Ok(()))?;
         self.forget();
-        let mut said = Said::default();
+        let (mut said, mut before) = (Said::default(), 0);
         loop {
             let Some(header) = Header::read(source)? else {
                 return if said.pax || said.long || said.long_link {
@@ -71,7 +74,9 @@ impl Tar {
                     end(source).map(|()| false)
                 };
             };
+            before += usize::from(b"xgLK".contains(&header.kind()));
             match header.kind() {
+                _ if before > MOST_BEFORE => return Err(Fault::TarAmbiguous),
                 b'x' | b'g' if said.pax || said.long || said.long_link => return Err(Fault::TarAmbiguous),
                 b'L' if said.pax || said.long => return Err(Fault::TarAmbiguous),
                 b'K' if said.pax || said.long_link => return Err(Fault::TarAmbiguous),
@@ -85,7 +90,7 @@ impl Tar {
                 _ if self.entry(&header, &said, source)? => return Ok(true),
                 _ => {
                     self.forget();
-                    said = Said::default();
+                    (said, before) = (Said::default(), 0);
                 }
             }
         }
@@ -99,6 +104,11 @@ impl Tar {
     /// The file's size in bytes, holes and all.
     pub fn size(&self) -> u64 {
         self.map.size
+    }
+
+    /// How many of these bytes come, the others being holes.
+    pub fn stored(&self) -> u64 {
+        self.map.stored
     }
 
     /// Hands on the file's content, once: in pieces of any length, holes as zeros.
@@ -144,6 +154,7 @@ impl Tar {
         }
         let stored = header.size(said.size)?;
         if directory {
+            check_below(&self.name)?;
             // Data to some programs, and the next entry to others.
             return if stored == 0 && said.sparse.is_none() { Ok(false) } else { Err(Fault::TarAmbiguous) };
         }
@@ -153,6 +164,7 @@ impl Tar {
             (_, b'S') => return Err(Fault::TarAmbiguous),
             _ if header.is_sparse() => return Err(Fault::TarAmbiguous),
             (None, _) => self.map.plain(stored)?,
+            (Some(_), kind) if kind != b'0' || !header.is_posix() => return Err(Fault::TarAmbiguous),
             (Some(Sparse::Front(size)), _) => self.map.front(size, stored, source)?,
             (Some(Sparse::Known(size)), _) => self.map.finish(size, stored)?,
         }
@@ -206,9 +218,13 @@ fn set(name: &mut Vec<u8>, parts: &[&[u8]]) -> Result<(), Fault> {
 
 /// A name that stays below the directory where it is used, and is a file's.
 pub(super) fn check_name(name: &[u8]) -> Result<(), Fault> {
-    let mut parts = name.split(|byte| *byte == b'/');
-    let is_file = parts.next_back().is_some_and(|part| !matches!(part, b"" | b"." | b".."));
-    let is_safe = !name.starts_with(b"/") && !name.contains(&0) && name.len() <= MAX_NAME;
-    let good = is_file && is_safe && parts.all(|part| part != b"..");
-    good.then_some(()).ok_or(Fault::TarName)
+    let last = name.rsplit(|byte| *byte == b'/').next();
+    if matches!(last, None | Some(b"" | b".")) { Err(Fault::TarName) } else { check_below(name) }
+}
+
+/// A name that stays below the directory where it is used.
+fn check_below(name: &[u8]) -> Result<(), Fault> {
+    let good = !name.is_empty() && !name.starts_with(b"/") && !name.contains(&0) && name.len() <= MAX_NAME;
+    let stays = name.split(|byte| *byte == b'/').all(|part| part != b"..");
+    (good && stays).then_some(()).ok_or(Fault::TarName)
 }

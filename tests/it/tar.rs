@@ -237,6 +237,28 @@ fn sparse_files_are_signed_as_they_are() {
     }
 }
 
+/// Holes cost the sender nothing: as many as one file can have, and as many as there were bytes.
+#[test]
+fn more_holes_than_can_be_signed_at_once() {
+    let config = changed(&[("keys = [\"rsa2048\"", "inputs = [\"tar\"]\nmax-size = \"1KiB\"\nkeys = [\"rsa2048\"")]);
+    let hole = |name: &[u8]| {
+        let mut header = tar::Header::from_byte_slice(&raw(name, EntryType::GNUSparse, "", 0)).clone();
+        let gnu = header.as_gnu_mut().unwrap();
+        (gnu.sparse[0].offset, gnu.sparse[0].numbytes) = (*b"00000002000\0", *b"00000000000\0");
+        gnu.realsize = *b"00000002000\0";
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    };
+    let data = entry(b"data", &[b'd'; 1024]);
+    let good = run(&config, "sign-tar ed25519", &[hole(b"a"), data.clone(), hole(b"b"), data.clone(), hole(b"c")]);
+    assert_eq!((good.code, names(&good).len()), (Some(0), 5), "{good:?}");
+    let bad = run(&config, "sign-tar ed25519", &[hole(b"a"), data, hole(b"b"), hole(b"c")]);
+    assert_eq!((bad.code, names(&bad).len(), tools(&bad.out)), (Some(65), 3, [false, false]), "{bad:?}");
+    let line =
+        "sigsh: error: c: the tar has more holes than can be signed at once\nsigsh: hint: send fewer sparse files at a time\n";
+    assert!(bad.err.starts_with(line), "{bad:?}");
+}
+
 #[test]
 fn a_tar_with_nothing_to_sign() {
     let directory = raw(b"directory/", EntryType::Directory, "", 0);

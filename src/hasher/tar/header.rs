@@ -74,6 +74,13 @@ impl Header {
         self.format == Format::Gnu && (self.byte(386) != 0 || self.byte(482) != 0 || self.byte(483) != 0)
     }
 
+    /// Whether an extended header can make it a sparse file: GNU tar goes by the format, of which it knows one more.
+    pub(super) fn is_posix(&self) -> bool {
+        let is_time = |at, end| matches!(self.byte(at), b'0'..=b'7') && self.byte(end) == b' ';
+        let is_star = self.byte(475) == 0 && is_time(476, 487) && is_time(488, 499);
+        self.format == Format::Ustar && !is_star
+    }
+
     /// How many bytes are stored, where an extended header may have said so, too.
     pub(super) fn size(&self, said: Option<u64>) -> Result<u64, Fault> {
         let field = self.bytes(124, 12);

@@ -50,7 +50,8 @@ impl<'a> Pax<'a> {
             b"GNU.sparse.realsize" => once(&mut self.real_size, decimal(value)),
             b"GNU.sparse.size" => once(&mut self.old_size, decimal(value)),
             b"GNU.sparse.numblocks" => once(&mut self.regions, decimal(value)),
-            b"GNU.sparse.map" => once(&mut self.map, Some(value)),
+            // Version 0.1. Without their number first, GNU tar has no room for them.
+            b"GNU.sparse.map" if self.regions.is_some() => once(&mut self.map, Some(value)),
             // Version 0.0: a pair of records for each region. GNU tar needs their number first.
             b"GNU.sparse.offset" if self.regions.is_some() => once(&mut self.offset, decimal(value)),
             b"GNU.sparse.numbytes" => {
@@ -104,9 +105,15 @@ fn once<T>(slot: &mut Option<T>, value: Option<T>) -> Result<(), Fault> {
 
 /// Hands on all records, `LENGTH KEY=VALUE\n`, the length being that of the whole. A value may have any bytes.
 fn each<'a>(mut records: &'a [u8], mut take: impl FnMut(&[u8], &'a [u8]) -> Result<(), Fault>) -> Result<(), Fault> {
+    let mut is_cut = false;
     while !records.is_empty() {
         let (key, value, rest) = record(records).ok_or(Fault::TarHeader)?;
+        // Before version 3.4, libarchive read up to a NUL.
+        if is_cut && matters(key) {
+            return Err(Fault::TarAmbiguous);
+        }
         take(key, value)?;
+        is_cut |= value.contains(&0);
         records = rest;
     }
     Ok(())

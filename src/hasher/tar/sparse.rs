@@ -20,7 +20,7 @@ pub(super) struct Map {
     /// Of the file, holes and all.
     pub(super) size: u64,
     end: u64,
-    stored: u64,
+    pub(super) stored: u64,
 }
 
 impl Map {
@@ -43,7 +43,9 @@ impl Map {
         if self.regions.len() >= MOST {
             return Err(Fault::TarLarge);
         }
-        if offset < self.end {
+        // GNU tar begins each in a block of its own, libarchive where the last has ended.
+        let is_apart = length > 0 && self.stored % BLOCK as u64 != 0;
+        if offset < self.end || is_apart {
             return Err(Fault::TarSparse);
         }
         self.end = offset.checked_add(length).ok_or(Fault::TarSparse)?;
@@ -52,10 +54,11 @@ impl Map {
         Ok(())
     }
 
-    /// All regions are there: they must lie in the file, and be what is stored. Without any, libarchive takes the file for a plain one.
+    /// All regions are there: they must be what is stored, and the last, an empty one maybe, must end with the file, which GNU tar makes no
+    /// longer than that. Without any, libarchive takes the file for a plain one.
     pub(super) fn finish(&mut self, size: u64, stored: u64) -> Result<(), Fault> {
         self.size = size;
-        let right = self.end <= size && self.stored == stored && !self.regions.is_empty();
+        let right = self.end == size && self.stored == stored && !self.regions.is_empty();
         right.then_some(()).ok_or(Fault::TarSparse)
     }
 

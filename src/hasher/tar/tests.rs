@@ -3,6 +3,7 @@
 mod mutated;
 mod refused;
 mod tools;
+mod unpacked;
 
 use super::header::BLOCK;
 use super::read::ZEROS;
@@ -135,12 +136,13 @@ fn file(name: &[u8], data: &[u8]) -> Vec<u8> {
 
 /// An extended header of these records.
 fn pax(kind: u8, records: &[(&str, &[u8])]) -> Vec<u8> {
-    let record = |(key, value): &(&str, &[u8])| {
-        let rest = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
-        let length = (1..7).map(|digits| rest.len() + digits).find(|length| length.to_string().len() + rest.len() == *length);
-        [length.unwrap().to_string().as_bytes(), &rest].concat()
-    };
-    entry(b"pax", kind, USTAR, &records.iter().flat_map(record).collect::<Vec<_>>())
+    entry(b"pax", kind, USTAR, &records.iter().flat_map(|(key, value)| record(key.as_bytes(), value)).collect::<Vec<_>>())
+}
+
+fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = [b" ", key, b"=", value, b"\n"].concat();
+    let length = (1..7).map(|digits| rest.len() + digits).find(|length| length.to_string().len() + rest.len() == *length);
+    [length.unwrap().to_string().as_bytes(), &rest].concat()
 }
 
 fn archive(parts: &[Vec<u8>]) -> Vec<u8> {
@@ -149,7 +151,7 @@ fn archive(parts: &[Vec<u8>]) -> Vec<u8> {
 
 /// Something of all that is understood, each part for itself.
 fn parts() -> Vec<Vec<u8>> {
-    let sparse = [(386, &b"00000000002\x0000000000003\0"[..]), (483, b"00000000007\0")];
+    let sparse = [(386, &b"00000000002\x0000000000003\x0000000000007\x0000000000000\0"[..]), (483, b"00000000007\0")];
     let plain = [("mtime", &b"1.5"[..]), ("path", b"new\nline"), ("size", b"4"), ("SCHILY.xattr.x", b"=\0\n")];
     let new = [
         ("GNU.sparse.major", &b"1"[..]),
@@ -158,7 +160,7 @@ fn parts() -> Vec<Vec<u8>> {
         ("GNU.sparse.realsize", b"2000"),
     ];
     let old = [("GNU.sparse.size", &b"9"[..]), ("GNU.sparse.numblocks", b"2"), ("GNU.sparse.map", b"1,2,9,0")];
-    let map = padded(b"2\n1\n2\n600\n512\n");
+    let map = padded(b"3\n600\n512\n1200\n2\n2000\n0\n");
     vec![
         file(b"./ustar", b"one"),
         header(b"name", b'0', 0, USTAR, &[(345, b"deep/prefix")]),
@@ -169,7 +171,7 @@ fn parts() -> Vec<Vec<u8>> {
         [entry(b"@", b'L', GNU, &[b'l'; 300]), entry(b"short", b'0', GNU, &[b'L'; 700])].concat(),
         [header(b"old-sparse", b'S', 3, GNU, &sparse), padded(b"abc")].concat(),
         [pax(b'g', &[("comment", b"4a0c\n")]), pax(b'x', &plain), file(b"short", b"four")].concat(),
-        [pax(b'x', &new), file(b"GNUSparseFile.0/s10", &[&map[..], b"xy", &[b'z'; 512]].concat())].concat(),
+        [pax(b'x', &new), file(b"GNUSparseFile.0/s10", &[&map[..], &[b'z'; 512], b"xy"].concat())].concat(),
         [pax(b'x', &old), file(b"s01", b"xy")].concat(),
         entry(b"contiguous", b'7', USTAR, b"7"),
     ]
@@ -181,7 +183,7 @@ fn everything() -> Vec<u8> {
 }
 
 fn files_of_everything() -> Vec<(Vec<u8>, Vec<u8>)> {
-    let middle = [&[0; 1][..], b"xy", &[0; 597], &[b'z'; 512], &[0; 888]].concat();
+    let middle = [&[0; 600][..], &[b'z'; 512], &[0; 88], b"xy", &[0; 798]].concat();
     [
         (&b"./ustar"[..], &b"one"[..]),
         (b"deep/prefix/name", b""),

@@ -42,6 +42,16 @@ fn names_that_lead_elsewhere() {
         assert_refused(&[entry(b"@", b'L', GNU, name.as_bytes()), entry(b"good", b'0', GNU, b"")], Fault::TarName, name);
         assert_refused(&[pax(b'x', &[("path", name.as_bytes())]), file(b"good", b"")], Fault::TarName, name);
     }
+    // Directories, too, but they may end with a slash.
+    for name in ["/", "/x", "..", "../", "../a", "a/../b/", "a/..", ""] {
+        for magic in [USTAR, GNU] {
+            assert_refused(&[entry(name.as_bytes(), b'5', magic, b"")], Fault::TarName, name);
+        }
+        assert_refused(&[pax(b'x', &[("path", name.as_bytes())]), entry(b"good", b'5', USTAR, b"")], Fault::TarName, name);
+    }
+    assert_refused(&[entry(b"../a/", b'0', b"", b"")], Fault::TarName, "../a/");
+    assert_refused(&[entry(b"@", b'L', GNU, b"a\0b\0"), entry(b"good", b'5', GNU, b"")], Fault::TarName, "a\0b");
+    assert_reads::<&[u8]>(&archive(&[".", "./", "a/", "a//", "./a/."].map(|name| entry(name.as_bytes(), b'5', USTAR, b""))), &[]);
     assert_refused(&[header(b"", b'0', 0, USTAR, &[(345, b"prefix")])], Fault::TarName, "prefix/");
     assert_refused(&[header(b"etc", b'0', 0, USTAR, &[(345, b"/")])], Fault::TarName, "//etc");
     assert_refused(&[file(b"", b"")], Fault::TarName, "");
@@ -146,6 +156,17 @@ fn extended_headers_that_are_not_plain() {
         assert_eq!(refusal(&archive(&[file(b"a", b""), last])).0, Fault::TarAmbiguous);
     }
     assert_reads::<&[u8]>(&archive(&[global(), global()]), &[]);
+    let globals = |number| std::iter::repeat_with(global).take(number).collect::<Vec<_>>().concat();
+    assert_reads(&archive(&[globals(16), file(b"a", b""), globals(15), name(), file(b"a", b"")]), &[("a", b""), ("b", b"")]);
+    for last in [global(), name(), long(), link()] {
+        assert_refused(&[globals(16), last, file(b"a", b"")], Fault::TarAmbiguous, "");
+    }
+    // A NUL, where libarchive once ended, and what it would not have seen.
+    let (nul, path) = (("SCHILY.xattr.user.x", &b"a\0"[..]), ("path", &b"b"[..]));
+    assert_reads(&archive(&[pax(b'x', &[path, nul, ("mtime", b"1")]), file(b"a", b"")]), &[("b", b"")]);
+    for key in ["path", "linkpath", "size", "GNU.sparse.major"] {
+        assert_refused(&[pax(b'x', &[nul, (key, b"1")]), file(b"a", b"1")], Fault::TarAmbiguous, "");
+    }
     for key in ["path", "linkpath", "size", "GNU.sparse.map", "GNU.sparse.anything", "SCHILY.realsize"] {
         assert_refused(&[pax(b'g', &[("comment", b""), (key, b"1")]), file(b"a", b"")], Fault::TarAmbiguous, "");
     }
@@ -228,12 +249,13 @@ fn sparse(size: u64, regions: &[(u64, u64)], stored: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn maps_of_sparse_files() {
+    let in_blocks = |bytes: &[u8]| bytes.iter().flat_map(|byte| [*byte; BLOCK]).collect::<Vec<_>>();
     for (size, regions, content) in [
         (0, &[(0, 0)][..], &b""[..]),
         (4, &[(4, 0)], b"\0\0\0\0"),
         (4, &[(0, 4)], b"dddd"),
-        (6, &[(1, 2), (3, 0), (3, 1), (5, 1)], b"\0ddd\0d"),
-        (90, &(0..30).map(|n| (3 * n, 1)).collect::<Vec<_>>(), &b"d\0\0".repeat(30)),
+        (3060, &[(512, 1024), (1536, 0), (1536, 512), (2560, 500)], &in_blocks(b"\0ddd\0d")[..3060]),
+        (88 * 512, &(0..30).map(|n| (3 * n * 512, 512)).collect::<Vec<_>>(), &in_blocks(&b"d\0\0".repeat(30)[..88])),
     ] {
         let stored = content.iter().filter(|byte| **byte == b'd').count();
         for (version, part) in sparse(size, regions, stored).into_iter().enumerate() {
@@ -247,6 +269,10 @@ fn maps_of_sparse_files() {
         (4, &[], 4),
         (4, &[(0, 4)], 3),
         (4, &[(0, 3)], 4),
+        // GNU tar makes a file of three bytes.
+        (4, &[(0, 3)], 3),
+        // It looks for the second in the next block.
+        (6, &[(1, 2), (5, 1)], 3),
         (4, &[(1, 4)], 4),
         (4, &[(5, 0)], 0),
         (4, &[(2, 1), (0, 1)], 2),
@@ -285,7 +311,7 @@ fn ways_to_write_maps() {
     ] {
         assert_refused(&new(map), Fault::TarSparse, "a");
     }
-    let many = |number: usize| padded((format!("{number}\n") + &"0\n0\n".repeat(number)).as_bytes());
+    let many = |number: usize| padded((format!("{number}\n") + &"0\n0\n".repeat(number - 1) + "9\n0\n").as_bytes());
     assert!(read(&archive(&new(&many(65_536)))).is_ok());
     assert_refused(&new(&many(65_537)), Fault::TarLarge, "a");
 
@@ -298,9 +324,7 @@ fn ways_to_write_maps() {
         &[("GNU.sparse.name", &b"b"[..])][..],
         &[size],
         &[number],
-        &[map],
         &[size, number],
-        &[size, map],
         &[number, map],
         &[size, ("GNU.sparse.numblocks", b"2"), map],
         &[size, number, map, ("GNU.sparse.major", b"0"), ("GNU.sparse.minor", b"1")],
@@ -317,14 +341,42 @@ fn ways_to_write_maps() {
         &[minor, real],
         &[("GNU.sparse.major", b"2"), minor, real],
         &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"1"), real],
-        &[major, minor, real, map],
+        &[major, minor, real, number, map],
         &[major, minor, real, size],
     ] {
         assert_eq!(refusal(&archive(&[pax(b'x', records), file(b"a", b"dddd")])).0, Fault::TarSparse, "{records:?}");
     }
-    for records in [&[size, offset, number, bytes][..], &[size, number, offset, offset], &[size, size, number, map], &[real, real]]
-    {
+    for records in [
+        &[size, offset, number, bytes][..],
+        &[size, number, offset, offset],
+        &[size, size, number, map],
+        &[real, real],
+        &[map],
+        &[size, map],
+        &[size, map, number],
+        &[major, minor, real, map],
+    ] {
         assert_eq!(refusal(&archive(&[pax(b'x', records), file(b"a", b"dddd")])).0, Fault::TarAmbiguous, "{records:?}");
+    }
+
+    // What an extended header says of holes goes for an entry of POSIX, and for files only.
+    for version in 0..3 {
+        let part = sparse(9, &[(1, 4), (9, 0)], 4).swap_remove(version);
+        let at = part.len() - 2 * BLOCK - if version == 0 { BLOCK } else { 0 };
+        let changed = |fields: &[(usize, &[u8])]| {
+            let mut part = part.clone();
+            fields.iter().for_each(|(field, bytes)| part[at + field..][..bytes.len()].copy_from_slice(bytes));
+            let block = summed(part[at..][..BLOCK].to_vec());
+            part[at..][..BLOCK].copy_from_slice(&block);
+            archive(&[part])
+        };
+        let star = [(476, &b"00000000000 "[..]), (488, b"00000000000 ")];
+        let plain = (475, &b"x"[..]);
+        assert_eq!(read(&changed(&[])), Ok(vec![(b"a".to_vec(), 9, sha512(b"\0dddd\0\0\0\0"))]));
+        assert!(read(&changed(&[star[0], star[1], plain])).is_ok());
+        for fields in [&[(257, GNU)][..], &[(257, &[0; 8])], &star, &[(156, b"\0")], &[(156, b"7")], &[(156, b"S")]] {
+            assert_eq!(refusal(&changed(fields)).0, Fault::TarAmbiguous, "{version} {fields:?}");
+        }
     }
 
     let region = |at: usize| (at, &b"00000000000\x0000000000000\0"[..]);

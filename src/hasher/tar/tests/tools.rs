@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A directory that goes when it is dropped.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Scratch {
+    pub(super) fn new(name: &str) -> Scratch {
         let path = std::env::temp_dir().join(format!("sigsh-tar-{}-{name}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Scratch(path)
@@ -101,10 +101,10 @@ fn tree(directory: &Path, depth: usize) {
 }
 
 /// Names and digests.
-type Files = BTreeMap<Vec<u8>, (u64, Vec<u8>)>;
+pub(super) type Files = BTreeMap<Vec<u8>, (u64, Vec<u8>)>;
 
 /// All files below a directory, as `tar -c .` names them.
-fn files(directory: &Path) -> Files {
+pub(super) fn files(directory: &Path) -> Files {
     let (mut found, mut todo) = (Files::new(), vec![directory.to_owned()]);
     while let Some(next) = todo.pop() {
         for path in fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()) {
