@@ -31,6 +31,7 @@ pub struct Tar {
     name: Vec<u8>,
     extension: Vec<u8>,
     map: Map,
+    begun: bool,
     /// What is to be read behind the data of the entry, if that was not taken yet.
     padding: Option<u64>,
 }
@@ -54,7 +55,7 @@ impl Tar {
     #[expect(clippy::new_without_default, reason = "nobody wants a default one")]
     pub fn new() -> Tar {
         let (name, extension) = (Vec::with_capacity(MAX_NAME), Vec::with_capacity(MAX_EXTENSION));
-        Tar { name, extension, map: Map::new(), padding: None }
+        Tar { name, extension, map: Map::new(), begun: false, padding: None }
     }
 
     /// Goes to the next file, past what was not taken of the one before, and past directories. False at the end, when all has been read.
@@ -74,6 +75,9 @@ impl Tar {
                     end(source).map(|()| false)
                 };
             };
+            if !std::mem::replace(&mut self.begun, true) && !header.begins_tar() {
+                return Err(Fault::TarAmbiguous);
+            }
             before += usize::from(b"xgLK".contains(&header.kind()));
             match header.kind() {
                 _ if before > MOST_BEFORE => return Err(Fault::TarAmbiguous),

@@ -240,6 +240,7 @@ fn sparse_files_are_signed_as_they_are() {
 /// Holes cost the sender nothing: as many as one file can have, and as many as there were bytes.
 #[test]
 fn more_holes_than_can_be_signed_at_once() {
+    world();
     let config = changed(&[("keys = [\"rsa2048\"", "inputs = [\"tar\"]\nmax-size = \"1KiB\"\nkeys = [\"rsa2048\"")]);
     let hole = |name: &[u8]| {
         let mut header = tar::Header::from_byte_slice(&raw(name, EntryType::GNUSparse, "", 0)).clone();

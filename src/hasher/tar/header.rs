@@ -81,6 +81,36 @@ impl Header {
         self.format == Format::Ustar && !is_star
     }
 
+    /// Whether libarchive takes what begins with it for a tar. By the name it may take it for something compressed or encoded, and
+    /// where a number is bad for another kind of archive; and unpack what is in there.
+    pub(super) fn begins_tar(&self) -> bool {
+        let is_number = |at, length| {
+            let field = self.bytes(at, length);
+            let mut rest = field.iter().skip_while(|byte| **byte == b' ').skip_while(|byte| matches!(byte, b'0'..=b'7'));
+            matches!(field, [0 | 0x80 | 0xff, ..]) || rest.all(|byte| matches!(byte, 0 | b' '))
+        };
+        let numbers = [(100, 8), (108, 8), (116, 8), (136, 12), (329, 8), (337, 8)];
+        let is_compressed = match &self.block {
+            [0x1f, 0x8b | 0x9d, ..]
+            | [b'B', b'Z', b'h', _, b'1', b'A', ..]
+            | [b'B', b'Z', b'h', _, 0x17, ..]
+            | [0xfd, b'7', b'z', ..]
+            | [0x89, b'L', b'Z', ..] => true,
+            [b'L', b'Z', b'I', b'P', 0 | 1, 1..=255, ..]
+            | [b'L', b'R', b'Z', b'I', 0, 1..=255, ..]
+            | [b'G', b'R', b'Z', b'i', b'p', ..] => true,
+            [_, 0x21 | 0x22, 0x4c | 0x4d, 0x18, ..] | [_, 0x2a, 0x4d, 0x18, ..] => true,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0xed, 0xab, 0xee, 0xdb, ..] => true,
+            // The size of lzma's dictionary, which needs bytes behind the name's end.
+            [_, 0, rest @ ..] => rest.iter().take(3).any(|byte| *byte != 0),
+            block => block.windows(10).any(|text| match text {
+                [b'b', b'e', b'g', b'i', b'n', b' ', mode @ .., b' '] => mode.iter().all(u8::is_ascii_digit),
+                text => text == b"begin-base",
+            }),
+        };
+        !is_compressed && numbers.into_iter().all(|(at, length)| is_number(at, length))
+    }
+
     /// How many bytes are stored, where an extended header may have said so, too.
     pub(super) fn size(&self, said: Option<u64>) -> Result<u64, Fault> {
         let field = self.bytes(124, 12);

@@ -44,7 +44,7 @@ impl Map {
             return Err(Fault::TarLarge);
         }
         // GNU tar begins each in a block of its own, libarchive where the last has ended.
-        let is_apart = length > 0 && self.stored % BLOCK as u64 != 0;
+        let is_apart = length > 0 && !self.stored.is_multiple_of(BLOCK as u64);
         if offset < self.end || is_apart {
             return Err(Fault::TarSparse);
         }

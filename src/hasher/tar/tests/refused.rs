@@ -113,6 +113,45 @@ fn headers_that_are_broken() {
     }
 }
 
+/// libarchive unpacks what it finds in there, which is another archive.
+#[test]
+fn what_begins_like_something_else() {
+    for name in [
+        &b"\x1f\x8b\x08\x04"[..],
+        b"\x1f\x9d",
+        b"BZh91AY&SY",
+        b"\xfd7zXZ",
+        b"\x89LZO",
+        b"LZIP\x01\x0c",
+        b"LRZI\0\x06",
+        b"GRZipII",
+        b"\x04\x22\x4d\x18",
+        b"\x02\x21\x4c\x18",
+        b"\x50\x2a\x4d\x18",
+        b"\x28\xb5\x2f\xfd",
+        b"\xed\xab\xee\xdb",
+        b"]\0\0\x80\0",
+        b"x\nbegin 644 a",
+        b"begin-base64 644 a",
+    ] {
+        for kind in *b"0xg5" {
+            assert_refused(&[entry(name, kind, USTAR, b""), file(b"a", b"")], Fault::TarAmbiguous, "");
+        }
+        let second = archive(&[file(b"a", b""), file(name, b"")]);
+        assert_eq!(read(&second).map(|found| found.len()), Ok(2), "{name:?}");
+    }
+    for name in ["LZIP", "begin", "begin 2026", "begin to end", "BZh91", "]"] {
+        assert_reads(&archive(&[file(name.as_bytes(), b"")]), &[(name, b"")]);
+    }
+    // ISO 9660 has its header in what are data here.
+    for at in [100, 108, 116, 136, 329, 337] {
+        assert_refused(&[header(b"a", b'0', 0, USTAR, &[(at, b"x")])], Fault::TarAmbiguous, "");
+        for number in [&b"\xff\xff"[..], b"\0x", b"     7 \0"] {
+            assert_reads(&archive(&[header(b"a", b'0', 0, USTAR, &[(at, number)])]), &[("a", b"")]);
+        }
+    }
+}
+
 #[test]
 fn sizes_that_tell_of_two_files() {
     let long = |header: &[u8]| {

@@ -2,8 +2,10 @@
 
 use super::tools::{Files, Scratch, files};
 use super::*;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -133,17 +135,21 @@ fn plain(name: &[u8]) -> Vec<u8> {
     std::iter::once(&b"."[..]).chain(parts).collect::<Vec<_>>().join(&b'/')
 }
 
-/// What a program takes out of the archive, if it is content with it.
-fn unpacked(directory: &Path, words: &[&str], archive: &[u8]) -> Option<Files> {
+/// What a program takes out of the archive, if it is content with it. And which of what was found it should be: not what made place
+/// for a directory of the same name that came later.
+fn unpacked(directory: &Path, words: &[&str], archive: &[u8], found: &Files) -> Option<(Files, Files)> {
     fs::create_dir(directory).unwrap();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).current_dir(directory).env("LC_ALL", "C.UTF-8").stdin(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     // It may have left.
     let _ = child.stdin.take().unwrap().write_all(archive);
-    let found = child.wait().unwrap().success().then(|| files(directory));
+    let is_done = child.wait().unwrap().success();
+    let mut found = found.clone();
+    found.retain(|name, _| !directory.join(OsStr::from_bytes(name)).is_dir());
+    let theirs = is_done.then(|| files(directory));
     fs::remove_dir_all(directory).unwrap();
-    found
+    theirs.map(|theirs| (theirs, found))
 }
 
 fn compare(seed: u64, number: usize) {
@@ -161,7 +167,7 @@ fn compare(seed: u64, number: usize) {
         let found = found.into_iter().map(|(name, size, digest)| (plain(&name), (size, digest))).collect::<Files>();
         let programs = [&["tar", "-xf", "-", "--no-same-owner"][..], &["bsdtar", "-xf", "-", "--no-same-owner"]];
         for (compared, words) in compared.iter_mut().zip(programs) {
-            let Some(theirs) = unpacked(&scratch.0.join("out"), words, &archive) else { continue };
+            let Some((theirs, found)) = unpacked(&scratch.0.join("out"), words, &archive, &found) else { continue };
             if found != theirs {
                 let names = |files: &Files| files.keys().map(|name| name.escape_ascii().to_string()).collect::<Vec<_>>();
                 differ.push(format!("{trial}, {}: {:?} {:?}", words[0], names(&found), names(&theirs)));
