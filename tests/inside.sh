@@ -91,7 +91,7 @@ ReadKMsg=no
 Audit=
 END
 # How many records wait for journald: what systemd sets at boot, where it is the machine's first process.
-echo 512 >/proc/sys/net/unix/max_dgram_qlen
+echo 512 2>/dev/null >/proc/sys/net/unix/max_dgram_qlen || :
 [ -s /etc/machine-id ] || tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
 # journalctl would show the machine's old records among the new ones.
 [ ! -d /var/log/journal ] || mount -t tmpfs -o mode=0755 tmpfs /var/log/journal
