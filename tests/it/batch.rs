@@ -308,7 +308,10 @@ fn a_batch_without_an_end_ends_when_its_time_is_over() {
     assert!(found.len() > 10 && found.len() <= sent, "{} {sent}", found.len());
     for (entry, events) in fates(&own, &outcome.records) {
         let released = entry <= found.len() as u64;
-        assert_eq!(events, ["intent", if released { "signed" } else { "failed" }], "{entry}");
+        // The time may have ended between the record and the release.
+        let expected: &[&[&str]] =
+            if released { &[&["intent", "signed"]] } else { &[&["intent", "failed"], &["intent", "signed", "failed"]] };
+        assert!(expected.iter().any(|expected| events == *expected), "{entry}: {events:?}");
     }
     assert_eq!(tools(&outcome.out), [false, false]);
 }

@@ -1,13 +1,14 @@
 //! What is refused, is refused at once and in the same words: nothing on stdout, one error line, one record, and no byte of stdin read.
 
 use crate::world::{
-    CONFIG, Outcome, Session, account, account_file, as_account, changed, fingerprint, records, scratch, ssh_key, succeed,
+    CONFIG, Outcome, Session, account, account_file, as_account, changed, fingerprint, patient, records, scratch, ssh_key, succeed,
     user_auth, verify, world,
 };
 use sha2::{Digest, Sha256, Sha512};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -678,8 +679,14 @@ fn without_standard_descriptors() {
     // The reader went away before the token was asked.
     let mut session = world().session("limited", "");
     let (reader, writer) = std::io::pipe().unwrap();
+    let probe = writer.try_clone().unwrap();
     let mut child = session.command.stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     drop((session, reader));
+    // Another test's process has a copy for a moment, between its fork and its exec.
+    patient(|| {
+        let mut fds = [nix::poll::PollFd::new(probe.as_fd(), nix::poll::PollFlags::empty())];
+        nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).unwrap() == 1
+    });
     child.stdin.take().unwrap().write_all(b"data").unwrap();
     let gone = failed(65, "the client has gone away", "", "the reader of standard output is gone");
     gone.is(&ended(child));
