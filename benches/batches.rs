@@ -1,5 +1,5 @@
 //! How many signatures a second a batch makes, against the bare token in the same run. Run by `just bench`, as root inside
-//! `tests/inside.sh`. `SIGSH_BENCH_ENTRIES` makes it shorter.
+//! `tests/inside.sh`. `SIGSH_BENCH_ENTRIES` and `SIGSH_BENCH_KEY` make it shorter.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
@@ -37,7 +37,8 @@ fn main() {
     println!("\n{entries} files of 1.5 KiB on SoftHSM: signatures a second, and their ratio to one session of C_Sign alone");
     println!("The ledger's disk takes {:.2} ms for a line and a sync", sync.as_secs_f64() * 1e3);
     println!("{:<9}{:>9}{:>9}{:>15}{:>15}{:>15}", "key", "sessions", "C_Sign", "sign-tar", "over ssh", "sign-state, ssh");
-    for key in ["rsa4096", "ed25519"] {
+    let only = std::env::var("SIGSH_BENCH_KEY").ok();
+    for key in ["rsa4096", "ed25519"].into_iter().filter(|key| only.as_ref().is_none_or(|only| only == key)) {
         let mut one = None;
         for sessions in [1, 2, 4] {
             settle(sessions);
