@@ -3,15 +3,11 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+mod bare;
 #[path = "../tests/it/world.rs"]
 mod world;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::mechanism::Mechanism;
-use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
-use cryptoki::object::{Attribute, ObjectClass};
-use cryptoki::session::UserType;
-use cryptoki::types::AuthPin;
+use bare::{MODULE, SOFTHSM2_CONF};
 use sigsh::hash_state::{HashAlgorithm, HashState};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,16 +15,14 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use world::{CONFIG, HOME, PIN, as_account, configuration, ssh_key, succeed, user_auth, world};
 
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const SOFTHSM2_CONF: &str = "/etc/sigsh/softhsm2.conf";
-
 fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
     if let Some(key) = std::env::var_os("SIGSH_BARE_TOKEN") {
         let count = std::env::var("SIGSH_BARE_COUNT").unwrap().parse().unwrap();
-        return bare_token(&key.into_string().unwrap(), count);
+        let time = bare::sign(&key.into_string().unwrap(), count);
+        return println!("{}", time.as_secs_f64());
     }
     world();
     let sync = disk();
@@ -282,26 +276,4 @@ fn bare(key: &str, count: usize, sessions: usize) -> f64 {
         String::from_utf8(output.stdout).unwrap().trim().parse::<f64>().unwrap()
     });
     count as f64 / seconds.fold(0.0, f64::max)
-}
-
-fn bare_token(key: &str, count: usize) {
-    let module = Pkcs11::new(MODULE).unwrap();
-    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
-    let label = |slot: &cryptoki::slot::Slot| module.get_token_info(*slot).unwrap().label() == "release";
-    let slot = module.get_slots_with_token().unwrap().into_iter().find(label).unwrap();
-    let session = module.open_ro_session(slot).unwrap();
-    session.login(UserType::User, Some(&AuthPin::new(PIN.into()))).unwrap();
-    let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(key.into())];
-    let found = session.find_objects(&template).unwrap()[0];
-    let (mechanism, length) = match key {
-        "ed25519" => (Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), 64),
-        _ => (Mechanism::RsaPkcs, 83),
-    };
-    let data = vec![7; length];
-    let began = Instant::now();
-    for _ in 0..count {
-        assert!(!session.sign(&mechanism, found, &data).unwrap().is_empty());
-    }
-    println!("{}", began.elapsed().as_secs_f64());
-    std::mem::forget(session);
 }

@@ -3,21 +3,15 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+mod bare;
 #[path = "../tests/it/world.rs"]
 mod world;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectClass};
-use cryptoki::session::UserType;
-use cryptoki::types::AuthPin;
+use bare::{MODULE, SOFTHSM2_CONF};
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use world::{HOME, PIN, as_account, ssh_key, succeed, user_auth, world};
-
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const SOFTHSM2_CONF: &str = "/etc/sigsh/softhsm2.conf";
 
 fn main() {
     // `cargo test --benches` and editors run this, too: measure only when asked.
@@ -26,7 +20,8 @@ fn main() {
     }
     // The bare token runs in a process of its own, so that it is as cold as the others.
     if let Some(key) = std::env::var_os("SIGSH_BARE_TOKEN") {
-        return bare_token(&key.into_string().unwrap());
+        bare::sign(&key.into_string().unwrap(), 1);
+        return;
     }
     world();
     small();
@@ -198,27 +193,6 @@ fn large() {
         nothing.as_secs_f64()
     );
     println!("sigsh : sha512sum  {:.2}", ratio(sigsh, sum));
-}
-
-/// Load, initialise, log in, find, sign, and nothing else: what no program can do without.
-fn bare_token(key: &str) {
-    let module = Pkcs11::new(MODULE).unwrap();
-    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
-    let label = |slot: &cryptoki::slot::Slot| module.get_token_info(*slot).unwrap().label() == "release";
-    let slot = module.get_slots_with_token().unwrap().into_iter().find(label).unwrap();
-    let session = module.open_ro_session(slot).unwrap();
-    session.login(UserType::User, Some(&AuthPin::new(PIN.into()))).unwrap();
-    let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(key.into())];
-    let found = session.find_objects(&template).unwrap()[0];
-    let (mechanism, length) = match key {
-        "ed25519" => (
-            Mechanism::Eddsa(cryptoki::mechanism::eddsa::EddsaParams::new(cryptoki::mechanism::eddsa::EddsaSignatureScheme::Pure)),
-            64,
-        ),
-        _ => (Mechanism::RsaPkcs, 83),
-    };
-    assert!(!session.sign(&mechanism, found, &vec![7; length]).unwrap().is_empty());
-    std::mem::forget(session);
 }
 
 /// Runs the candidates one after the other, again and again, so that a busy moment hits them all.

@@ -571,8 +571,8 @@ impl<'a> Batch<'a> {
         let others = self.jobs.iter().enumerate().filter(|(at, _)| *at != culprit).map(|(_, job)| job);
         self.audit.cut_off(others.filter(|job| !hashed(job)).map(|job| &job.facts), &failure.reason, failure.exit.code());
         if failure.is_ours() {
-            let prepaid = index(grant.keys.len() as u64, self.first);
-            let left = self.jobs.iter().skip(if prepaid == usize::MAX { 0 } else { prepaid }).filter(|job| hashed(job)).count();
+            let prepaid = (grant.keys.len() as u64).saturating_sub(self.first) as usize;
+            let left = self.jobs.iter().skip(prepaid).filter(|job| hashed(job)).count();
             self.signatures.give_back(left as u64);
         }
         if let Some(job) = self.jobs.remove(culprit) {
