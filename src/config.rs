@@ -60,7 +60,8 @@ pub struct Location {
 }
 
 impl Location {
-    fn new(file: &Path, source: &str, offset: usize) -> Location {
+    /// That of this byte of a file's text.
+    pub fn new(file: &Path, source: &str, offset: usize) -> Location {
         let before = source.get(..offset).unwrap_or(source);
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         Location { file: file.to_owned(), line: before.matches('\n').count() + 1, column }
@@ -71,6 +72,28 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
     }
+}
+
+/// The text of a configuration that nobody else can have written.
+///
+/// # Errors
+/// [`ConfigError::Trust`], [`ConfigError::Wrong`] where it is no text.
+pub fn source(path: &Path) -> Result<String, ConfigError> {
+    String::from_utf8(trusted::read(path, MAX_FILE)?).map_err(|error| ConfigError::Wrong {
+        at: Location::new(path, "", 0),
+        message: format!("the file is not UTF-8 (byte {})", error.utf8_error().valid_up_to()),
+    })
+}
+
+/// Makes of a text what it says; `path` is for messages.
+///
+/// # Errors
+/// [`ConfigError::Wrong`].
+pub fn parse<T: serde::de::DeserializeOwned>(path: &Path, source: &str) -> Result<T, ConfigError> {
+    toml::from_str(source).map_err(|error| ConfigError::Wrong {
+        at: Location::new(path, source, error.span().map_or(0, |span| span.start)),
+        message: error.message().replace('\n', " "),
+    })
 }
 
 /// The whole file.
@@ -123,11 +146,7 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<(Config, String), ConfigError> {
-        let bytes = trusted::read(path, MAX_FILE)?;
-        let source = String::from_utf8(bytes).map_err(|error| ConfigError::Wrong {
-            at: Location::new(path, "", 0),
-            message: format!("the file is not UTF-8 (byte {})", error.utf8_error().valid_up_to()),
-        })?;
+        let source = source(path)?;
         let config = Config::parse(path, &source)?;
         Ok((config, source))
     }
@@ -137,10 +156,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Wrong`].
     pub fn parse(path: &Path, source: &str) -> Result<Config, ConfigError> {
-        let config: Config = toml::from_str(source).map_err(|error| ConfigError::Wrong {
-            at: Location::new(path, source, error.span().map_or(0, |span| span.start)),
-            message: error.message().replace('\n', " "),
-        })?;
+        let config: Config = parse(path, source)?;
         config.check_names(path, source)?;
         Ok(config)
     }

@@ -89,6 +89,14 @@ impl Salt {
         getrandom::fill(&mut salt.0).map(|()| salt)
     }
 
+    /// One that somebody else has drawn, if it is as long as this hash wants it.
+    pub fn of(algorithm: HashAlgorithm, bytes: &[u8]) -> Option<Salt> {
+        let mut salt = Salt([0; 32]);
+        let room = salt.0.get_mut(..algorithm.digest_len() / 2).filter(|room| room.len() == bytes.len())?;
+        room.copy_from_slice(bytes);
+        Some(salt)
+    }
+
     /// As many bytes as this hash wants: half of a digest's (RFC 9580 §9.5).
     pub fn bytes(&self, algorithm: HashAlgorithm) -> &[u8] {
         self.0.get(..algorithm.digest_len() / 2).unwrap_or_default()

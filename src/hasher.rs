@@ -7,7 +7,7 @@ mod pace;
 mod source;
 mod state;
 pub mod tar;
-mod text;
+pub mod text;
 
 pub use source::Source;
 pub use state::{Document, DocumentError, MAX_DOCUMENT, MAX_FILE_NAME};

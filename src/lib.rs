@@ -32,5 +32,6 @@ pub mod sandbox;
 pub mod session;
 pub mod state;
 pub mod sys;
+pub mod tar;
 pub mod token;
 pub mod trusted;

@@ -4,10 +4,12 @@ mod candidates;
 pub mod certificate;
 pub mod public;
 pub mod signature;
+pub mod verify;
 
 pub use certificate::SigningKey;
 pub use public::{Public, Version};
 pub use signature::Draft;
+pub use verify::{BadSignature, Detached, Good, Pinned};
 
 use crate::hash_state::HashAlgorithm;
 use sequoia_openpgp as openpgp;

@@ -12,8 +12,8 @@ root=${DESTDIR:-}
 target=${CARGO_TARGET_DIR:-target}
 built=${BUILT:-$target/release}
 
-if [ ! -x "$built/sigsh" ] || [ ! -x "$built/sigsh-admin" ]; then
-    echo "install.sh: no sigsh and sigsh-admin in $built: cargo build --release --locked" >&2
+if [ ! -x "$built/sigsh" ] || [ ! -x "$built/sigsh-admin" ] || [ ! -x "$built/sigsh-client" ]; then
+    echo "install.sh: no sigsh, sigsh-admin and sigsh-client in $built: cargo build --release --locked" >&2
     exit 1
 fi
 
@@ -31,6 +31,7 @@ put_text() {
 
 put 0755 "$built/sigsh" "$prefix/bin/sigsh"
 put 0755 "$built/sigsh-admin" "$prefix/bin/sigsh-admin"
+put 0755 "$built/sigsh-client" "$prefix/bin/sigsh-client"
 put_text sshd/sigsh.toml "$prefix/share/doc/sigsh/sigsh.toml"
 put_text sshd/sysusers.d/sigsh.conf "$prefix/lib/sysusers.d/sigsh.conf"
 put_text sshd/tmpfiles.d/sigsh.conf "$prefix/lib/tmpfiles.d/sigsh.conf"

@@ -5,6 +5,7 @@ use crate::hash_state::Body;
 use crate::output;
 use crate::request::Request;
 use crate::response::response;
+use crate::tar::{self, BLOCK};
 use std::time::SystemTime;
 
 /// What standard output is.
@@ -64,7 +65,7 @@ impl Frame {
     pub fn fail(&self, in_part: bool) {
         if matches!(self, Frame::Tar) {
             let times = if in_part { MOST_BLOCKS + 1 } else { 1 };
-            output::try_to_write(&header(b"failed", BLOCK, 0, b'x').repeat(times));
+            output::try_to_write(&tar::header(b"failed", BLOCK as u64, 0, b'x').repeat(times));
         }
     }
 }
@@ -72,42 +73,12 @@ impl Frame {
 /// How many blocks a signature has at most: two headers, a name of 4000 bytes, and an armored signature of RSA-4096.
 const MOST_BLOCKS: usize = 16;
 
-/// The unit of a tar, in bytes.
-const BLOCK: usize = 512;
-
-/// How long a name fits into a header, in bytes.
-const SHORT: usize = 100;
-
-/// A signature as a file of a tar. A name that is too long for its header has one of its own before it, as GNU tar writes it: that one
-/// takes any bytes, while pax demands UTF-8.
+/// A signature as a file of a tar.
 fn file(name: &[u8], signed: &Signed) -> Vec<u8> {
-    let mut tar = Vec::new();
-    if name.len() > SHORT {
-        tar.extend(header(b"././@LongLink", name.len() + 1, 0, b'L'));
-        tar.extend(name);
-        // Ended by a NUL, at least.
-        tar.resize((tar.len() + 1).next_multiple_of(BLOCK), 0);
-    }
-    let time = signed.created.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    tar.extend(header(name, signed.bytes.len(), time, b'0'));
-    tar.extend(&signed.bytes);
-    tar.resize(tar.len().next_multiple_of(BLOCK), 0);
-    tar
-}
-
-/// A header in GNU's format: numbers are octal, names cut to what fits.
-fn header(name: &[u8], size: usize, time: u64, kind: u8) -> Vec<u8> {
-    let name = name.get(..SHORT).unwrap_or(name);
-    let fields = |sum: String| {
-        let numbers = format!("0000644\0{:07o}\0{:07o}\0{size:011o}\0{time:011o}\0{sum:>8}", 0, 0);
-        let mut header = [name, &vec![0; SHORT - name.len()], numbers.as_bytes(), &[kind]].concat();
-        header.resize(header.len() + SHORT, 0);
-        header.extend(b"ustar  \0");
-        header.resize(BLOCK, 0);
-        header
-    };
-    let sum: u32 = fields(String::new()).iter().copied().map(u32::from).sum();
-    fields(format!("{sum:06o}\0 "))
+    let mut file = tar::head(name, signed.bytes.len() as u64, signed.created);
+    file.extend(&signed.bytes);
+    file.resize(file.len().next_multiple_of(BLOCK), 0);
+    file
 }
 
 #[cfg(test)]
@@ -123,8 +94,8 @@ mod tests {
     fn names_come_out_as_they_went_in() {
         let names: [Vec<u8>; 6] = [
             b"a b\nc.sig".to_vec(),
-            vec![b'x'; SHORT],
-            vec![b'x'; SHORT + 1],
+            vec![b'x'; 100],
+            vec![b'x'; 101],
             vec![b'\xe4'; 255],
             [&b"\xff/"[..], &vec![b'y'; 250], b"/", &vec![b'z'; 250]].concat(),
             b"./d/\xc3\xa4.sig".to_vec(),

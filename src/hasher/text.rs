@@ -10,12 +10,13 @@ use std::os::fd::BorrowedFd;
 pub const MAX_LINE: usize = 19_990;
 
 /// Puts lines together from pieces that may be cut anywhere.
-pub(super) struct Lines {
+pub struct Lines {
     rest: Vec<u8>,
 }
 
 impl Lines {
-    pub(super) fn new() -> Lines {
+    /// With room for the longest line.
+    pub fn new() -> Lines {
         Lines { rest: Vec::with_capacity(MAX_LINE + 2) }
     }
 
@@ -63,7 +64,7 @@ fn without_blanks(line: &[u8]) -> &[u8] {
 }
 
 /// Hashes a text, and writes it down where it is to leave with its signature.
-pub(super) struct Text<W: Write> {
+pub struct Text<W: Write> {
     form: Form,
     lines: Lines,
     writer: Writer<W>,
@@ -77,12 +78,13 @@ struct Writer<W: Write> {
 }
 
 impl<W: Write> Text<W> {
-    pub(super) fn new(form: Form, lines: Lines, body: BufWriter<W>) -> Text<W> {
+    /// Of this form, which writes the text of a cleartext-signed message to `body`.
+    pub fn new(form: Form, lines: Lines, body: BufWriter<W>) -> Text<W> {
         Text { form, lines, writer: Writer { body, length: 0 }, begun: false }
     }
 
     /// Takes in what has come, wherever it was cut, and hands what of it counts to `hash`; of what is no text, nothing.
-    pub(super) fn update(&mut self, bytes: &[u8], mut hash: impl FnMut(&[u8])) -> Result<(), Fault> {
+    pub fn update(&mut self, bytes: &[u8], mut hash: impl FnMut(&[u8])) -> Result<(), Fault> {
         if self.form == Form::Binary {
             return Ok(());
         }
@@ -91,7 +93,7 @@ impl<W: Write> Text<W> {
     }
 
     /// Takes in a last line that is not ended, and tells the length of what was written. The next text begins.
-    pub(super) fn finish(&mut self, mut hash: impl FnMut(&[u8])) -> Result<u64, Fault> {
+    pub fn finish(&mut self, mut hash: impl FnMut(&[u8])) -> Result<u64, Fault> {
         let Text { form, lines, writer, begun } = self;
         // An empty text is one empty line in a cleartext-signed message, as GnuPG has it.
         if !lines.rest.is_empty() || *form == Form::Cleartext && !*begun {

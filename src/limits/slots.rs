@@ -22,7 +22,12 @@ impl Slots {
     /// [`LimitError::State`].
     pub fn open(state: &State, name: &str, number: u64) -> Result<Slots, LimitError> {
         let file = state.file(name).map_err(|error| LimitError::State(name.to_owned(), error))?;
-        Ok(Slots { file, name: name.to_owned(), number })
+        Ok(Slots::of(file, name, number))
+    }
+
+    /// Takes this file, open for writing, as so many places.
+    pub fn of(file: File, name: &str, number: u64) -> Slots {
+        Slots { file, name: name.to_owned(), number }
     }
 
     /// The descriptor's number: a process that inherits it holds the place, too.
@@ -64,7 +69,7 @@ mod tests {
     fn so_many_and_no_more() {
         let path = std::env::temp_dir().join(format!("sigsh-slots-{}", std::process::id()));
         let file = || File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
-        let open = || Slots { file: file(), name: "places".to_owned(), number: 3 };
+        let open = || Slots::of(file(), "places", 3);
         let mut taken = (0..3).map(|_| open()).collect::<Vec<_>>();
         assert!(taken.iter().all(|slots| slots.take().unwrap()));
         let late = open();

@@ -2,7 +2,7 @@
 
 use super::public::{from_raw, to_sign};
 use super::{OpenpgpError, Scheme, SigningKey, Version, library, one_line};
-use crate::hash_state::{Form, HashState, Salt};
+use crate::hash_state::{Form, HashAlgorithm, HashState, Salt};
 use openpgp::armor;
 use openpgp::crypto::mpi;
 use openpgp::packet::signature::subpacket::{Subpacket, SubpacketArea, SubpacketValue};
@@ -68,14 +68,9 @@ impl Draft {
         to_sign(self.key.key(), self.state.algorithm(), &self.digest)
     }
 
-    /// What stands before the text in a cleartext-signed message (RFC 9580 §7): the name of the hash for verifiers of v4, which may want
-    /// it; in v6 nobody does (RFC 9580 §6.2.2.3).
+    /// What stands before the text in a cleartext-signed message.
     pub fn cleartext_head(&self) -> String {
-        let hash = match self.key.version() {
-            Version::V4 => format!("Hash: {}\n", self.state.algorithm().name().to_uppercase()),
-            Version::V6 => String::new(),
-        };
-        format!("-----BEGIN PGP SIGNED MESSAGE-----\n{hash}\n")
+        cleartext_head(self.key.version(), self.state.algorithm())
     }
 
     /// Puts the token's value in, writes the packet, and checks the bytes as a stranger would.
@@ -166,8 +161,18 @@ impl Draft {
     }
 }
 
+/// What stands before the text in a cleartext-signed message (RFC 9580 §7): the name of the hash for verifiers of v4, which may want it;
+/// in v6 nobody does (RFC 9580 §6.2.2.3).
+pub(super) fn cleartext_head(version: Version, algorithm: HashAlgorithm) -> String {
+    let hash = match version {
+        Version::V4 => format!("Hash: {}\n", algorithm.name().to_uppercase()),
+        Version::V6 => String::new(),
+    };
+    format!("-----BEGIN PGP SIGNED MESSAGE-----\n{hash}\n")
+}
+
 /// Appends the trailer (RFC 9580 §5.2.4) and finishes the hash.
-fn finish(
+pub(super) fn finish(
     mut state: HashState,
     version: Version,
     kind: SignatureType,
@@ -191,7 +196,7 @@ fn finish(
     Ok(state.finish())
 }
 
-fn wrap(bytes: &[u8], version: Version) -> std::io::Result<Vec<u8>> {
+pub(super) fn wrap(bytes: &[u8], version: Version) -> std::io::Result<Vec<u8>> {
     let mut writer = armor::Writer::new(Vec::new(), armor::Kind::Signature).map_err(std::io::Error::other)?;
     if version == Version::V6 {
         // RFC 9580 §6.1: no checksum behind a signature of version 6.
@@ -201,7 +206,7 @@ fn wrap(bytes: &[u8], version: Version) -> std::io::Result<Vec<u8>> {
     writer.finalize().map_err(std::io::Error::other)
 }
 
-fn unwrap(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(super) fn unwrap(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mode = armor::ReaderMode::Tolerant(Some(armor::Kind::Signature));
     let mut binary = Vec::new();
     armor::Reader::from_bytes(bytes, mode).read_to_end(&mut binary)?;
@@ -211,7 +216,7 @@ fn unwrap(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash_state::{HashAlgorithm, Wanted};
+    use crate::hash_state::Wanted;
     use openpgp::Profile::{self, RFC4880, RFC9580};
     use openpgp::cert::{CertBuilder, CipherSuite};
     use openpgp::crypto::{KeyPair, Signer};

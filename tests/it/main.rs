@@ -5,6 +5,7 @@ mod admin;
 mod audit;
 mod batch;
 mod chain;
+mod client;
 mod config;
 mod differ;
 mod docs;

@@ -1,0 +1,135 @@
+//! Whatever goes wrong: one line, a hint, an exit code of sysexits.h.
+
+use sigsh::config::ConfigError;
+use sigsh::openpgp::{BadSignature, OpenpgpError};
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no signature, or no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}: {1}")]
+    Setting(&'static str, String),
+    #[error("no host is configured")]
+    NoHost,
+    #[error("no certificate is configured")]
+    NoCertificate,
+    #[error("there is no [key.{0}] in the configuration")]
+    NoKey(String),
+    #[error("{path}: the certificate {what}", path = .0.display(), what = .1.to_string().trim_start_matches("the certificate "))]
+    Certificate(PathBuf, OpenpgpError),
+    #[error("{path}: {why}", path = .0.display(), why = lower(.1))]
+    Input(PathBuf, io::Error),
+    #[error("{path} changed while it was being signed", path = .0.display())]
+    Changed(PathBuf),
+    #[error("{path} exists already", path = .0.display())]
+    Exists(PathBuf),
+    #[error("{path}: {why}", path = .0.display(), why = lower(.1))]
+    File(PathBuf, io::Error),
+    #[error("{0}: {why}", why = lower(.1))]
+    Io(&'static str, io::Error),
+    /// The host has answered: its exit code, its line, its hint.
+    #[error("{host}: {line}")]
+    Refused { host: String, code: u8, line: String, hint: Option<String> },
+    /// No host has accepted anything. `reachable` when one of them has answered.
+    #[error("{0}")]
+    Down(String, Reached),
+    #[error("{0}: the connection broke after the host had begun: it may have signed")]
+    Cut(String),
+    #[error("{0}: it does not answer")]
+    Silent(String),
+    /// The host reads no more; why, it says itself.
+    #[error("the host has stopped reading")]
+    Gone,
+    #[error("{0}: the answer ended too early")]
+    Short(String),
+    #[error("{0}: the answer is not what was asked for: {1}")]
+    Answer(String, String),
+    #[error("{0}: the signature is not good: {1}")]
+    Bad(String, BadSignature),
+    #[error("the local fallback: {0}")]
+    Fallback(String),
+}
+
+/// What the hosts of [`Error::Down`] have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// Nobody has answered.
+    None,
+    /// One was busy.
+    Busy,
+}
+
+impl Error {
+    /// Why an answer cannot be read.
+    pub(crate) fn unread(host: &str, error: &io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Error::Silent(host.to_owned()),
+            _ => Error::Answer(host.to_owned(), lower(error)),
+        }
+    }
+
+    /// The code to exit with.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Error::Usage(_) => 64,
+            Error::Changed(_) => 65,
+            Error::Input(..) => 66,
+            Error::Down(_, Reached::None) | Error::Cut(_) | Error::Silent(_) | Error::Fallback(_) => 69,
+            Error::Exists(_) => 73,
+            Error::File(..) | Error::Io(..) => 74,
+            Error::Down(_, Reached::Busy) => 75,
+            Error::Gone | Error::Short(_) | Error::Answer(..) | Error::Bad(..) => 76,
+            Error::Config(_)
+            | Error::Setting(..)
+            | Error::NoHost
+            | Error::NoCertificate
+            | Error::NoKey(_)
+            | Error::Certificate(..) => 78,
+            Error::Refused { code, .. } => *code,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Refused { hint, .. } => return hint.clone(),
+            Error::NoHost => "name it by --host, in SIGSH_HOST, or as hosts = [\"signer@…\"] in ~/.config/sigsh/client.toml",
+            Error::NoCertificate => {
+                "fetch it once with 'ssh HOST certificate > key.pgp', compare its fingerprint, and name it by --certificate, in \
+                 SIGSH_CERTIFICATE or in the configuration"
+            }
+            Error::Exists(_) => "--force replaces it",
+            Error::Down(_, Reached::None) => "'sigsh-client doctor' looks at each host",
+            Error::Down(_, Reached::Busy) => "sign again later, or ask the host's operator for a higher rate",
+            Error::Cut(_) => "sign again: a second signature of the same file does no harm",
+            Error::Changed(_) => "sign it again when nobody writes to it",
+            Error::Bad(..) => "compare the certificate here with the host's: 'sigsh-client doctor'",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// One line, and at most a hint.
+    pub(crate) fn print(&self) {
+        eprintln!("sigsh-client: error: {}", clean(&self.to_string()));
+        if let Some(hint) = self.hint() {
+            eprintln!("sigsh-client: hint: {}", clean(&hint));
+        }
+    }
+}
+
+/// The system's own words, without the number of the error.
+fn lower(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// Text that comes from elsewhere, for a terminal: one line, and nothing that moves the cursor.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

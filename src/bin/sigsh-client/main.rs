@@ -1,0 +1,132 @@
+//! sigsh-client: on the build server. Has files signed by a sigsh host over the system's ssh, and lets nothing out that does not verify.
+
+mod batch;
+mod error;
+mod fallback;
+mod hosts;
+mod input;
+mod output;
+mod progress;
+mod runtime;
+mod settings;
+mod sign;
+mod ssh;
+
+use clap::{Parser, Subcommand};
+use error::Error;
+use input::Input;
+use output::Target;
+use settings::{Key, Options, Settings};
+use sigsh::hash_state::Form;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Has files signed by a sigsh host
+#[derive(Debug, Parser)]
+#[command(name = "sigsh-client", version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sign files: FILE.sig, or FILE.asc with --armor or --cleartext; standard input to standard output
+    Sign(Sign),
+}
+
+#[derive(Debug, clap::Args)]
+struct Sign {
+    /// ASCII armor
+    #[arg(short, long, conflicts_with = "cleartext")]
+    armor: bool,
+    /// A message that holds the text and its signature
+    #[arg(long)]
+    cleartext: bool,
+    /// Sign the lines of a text, however they end
+    #[arg(long, conflicts_with = "cleartext")]
+    text: bool,
+    /// Where the signature of a single file goes; - is standard output
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// Replace signatures that are there already
+    #[arg(short, long)]
+    force: bool,
+    /// What is signed; - is standard input
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let outcome = Arguments::try_parse().map_err(|error| {
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS }
+    });
+    match outcome.map(run) {
+        Ok(Ok(code)) | Err(code) => code,
+        Ok(Err(error)) => {
+            error.print();
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    match arguments.command {
+        Command::Sign(command) => {
+            sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Signs by the keys that were named, or the first one.
+fn sign_files(settings: &Settings, options: &Options, command: &Sign) -> Result<(), Error> {
+    let form = match command {
+        Sign { cleartext: true, .. } => Form::Cleartext,
+        Sign { text: true, .. } => Form::Text,
+        _ => Form::Binary,
+    };
+    let armor = command.armor || command.cleartext;
+    let stdin = [PathBuf::from("-")];
+    let files = if command.files.is_empty() { &stdin[..] } else { &command.files };
+    let keys = settings.keys.get(..options.keys.len().max(1)).unwrap_or(&settings.keys);
+    if command.output.is_some() && files.len() * keys.len() > 1 {
+        return Err(Error::Usage("--output names one file, and there are several signatures".to_owned()));
+    }
+    let target = |file: &Path, key: &Key| match command.output.as_deref() {
+        Some(path) if path == Path::new("-") => Target::Stdout,
+        Some(path) => Target::File { path: path.to_owned(), force: command.force },
+        None if file == Path::new("-") => Target::Stdout,
+        None => Target::File { path: beside(file, key, keys.len() > 1, armor), force: command.force },
+    };
+    let targets = files.iter().map(|file| keys.iter().map(|key| target(file, key)).collect()).collect::<Vec<Vec<Target>>>();
+    targets.iter().flatten().try_for_each(Target::check)?;
+    let inputs = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
+    sign::sign(settings, keys, &inputs, form, |input, key, signed| {
+        let target = targets.get(input).and_then(|targets| targets.get(key));
+        target.map_or(Ok(()), |target| target.write(&signed.bytes(armor)?))
+    })
+}
+
+fn open(file: &Path) -> Result<Input, Error> {
+    if file != Path::new("-") {
+        return Input::open(file);
+    }
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| Error::Io("standard input", error))?;
+    Input::take(File::from(stdin))
+}
+
+/// The name of a signature: FILE.sig, FILE.asc, FILE.KEY.sig where there are several.
+fn beside(file: &Path, key: &Key, several: bool, armor: bool) -> PathBuf {
+    let mut name = OsString::from(file);
+    if let Some(key) = key.name.as_deref().filter(|_| several) {
+        name.push(format!(".{key}"));
+    }
+    name.push(if armor { ".asc" } else { ".sig" });
+    name.into()
+}

@@ -1,0 +1,194 @@
+//! Signatures as others see them: a detached signature against a pinned certificate, with what was hashed of the file.
+
+use super::signature::{cleartext_head, finish, unwrap, wrap};
+use super::{OpenpgpError, Version, library, one_line};
+use crate::hash_state::{Form, HashAlgorithm, HashState, Salt, Wanted};
+use openpgp::cert::{Cert, CertParser};
+use openpgp::packet::{Packet, Signature};
+use openpgp::parse::{PacketParser, PacketParserResult, Parse};
+use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
+use openpgp::serialize::SerializeInto;
+use openpgp::types::SignatureType;
+use sequoia_openpgp as openpgp;
+use std::time::{Duration, SystemTime};
+
+/// The largest detached signature in bytes.
+pub const MAX_SIGNATURE: u64 = 64 * 1024;
+
+/// How far ahead of ours another host's clock may be.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// Why a signature is not a good one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadSignature(pub String);
+
+/// The certificates that a signature may come from.
+#[derive(Clone)]
+pub struct Pinned(Vec<Cert>);
+
+impl Pinned {
+    /// Reads one certificate or several, binary or armored.
+    ///
+    /// # Errors
+    /// [`OpenpgpError::Certificate`].
+    pub fn read(bytes: &[u8]) -> Result<Pinned, OpenpgpError> {
+        let bad = |what: String| OpenpgpError::Certificate(what);
+        let unreadable = |error| bad(format!("cannot be read: {}", one_line(&error)));
+        let certs = CertParser::from_bytes(bytes).and_then(Iterator::collect::<Result<Vec<Cert>, _>>).map_err(unreadable)?;
+        match certs {
+            certs if certs.is_empty() => Err(bad("file is empty".to_owned())),
+            certs if certs.iter().any(Cert::is_tsk) => Err(bad("holds a secret key; export the public one alone".to_owned())),
+            certs => Ok(Pinned(certs)),
+        }
+    }
+
+    /// The certificates themselves.
+    pub fn certs(&self) -> &[Cert] {
+        &self.0
+    }
+
+    /// All of them, binary or armored.
+    ///
+    /// # Errors
+    /// [`OpenpgpError::Library`].
+    pub fn export(&self, armor: bool) -> Result<Vec<u8>, OpenpgpError> {
+        let export = |cert: &Cert| if armor { cert.armored().export_to_vec() } else { cert.export_to_vec() };
+        let all = self.0.iter().map(export).collect::<Result<Vec<_>, _>>().map_err(library)?;
+        Ok(all.concat())
+    }
+}
+
+/// A detached signature: one packet, of version 4 or 6, on a document.
+#[derive(Clone, Debug)]
+pub struct Detached {
+    signature: Signature,
+    version: Version,
+    algorithm: HashAlgorithm,
+    salt: Option<Salt>,
+}
+
+impl Detached {
+    /// Reads one, binary or armored; there may be nothing else.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
+    pub fn read(bytes: &[u8]) -> Result<Detached, BadSignature> {
+        let wrong = |what: &str| BadSignature(what.to_owned());
+        let failed = |error: openpgp::anyhow::Error| BadSignature(one_line(&error));
+        let armored = bytes.first().is_some_and(|byte| byte & 0x80 == 0);
+        let dearmored = if armored { unwrap(bytes).map_err(|error| wrong(&error.to_string()))? } else { bytes.to_vec() };
+        if bytes.is_empty() {
+            return Err(wrong("it is empty"));
+        }
+        let PacketParserResult::Some(parser) = PacketParser::from_bytes(&dearmored).map_err(failed)? else {
+            return Err(wrong("no packet"));
+        };
+        let (packet, rest) = parser.next().map_err(failed)?;
+        let whole = packet.to_vec().map_err(failed)?;
+        let Packet::Signature(signature) = packet else { return Err(wrong("not a signature")) };
+        // What was cut off, or added, is another length.
+        if !matches!(rest, PacketParserResult::EOF(_)) || whole.len() > dearmored.len() {
+            return Err(wrong("not one signature alone"));
+        }
+        let algorithm = match signature.hash_algo() {
+            openpgp::types::HashAlgorithm::SHA256 => HashAlgorithm::Sha256,
+            openpgp::types::HashAlgorithm::SHA384 => HashAlgorithm::Sha384,
+            openpgp::types::HashAlgorithm::SHA512 => HashAlgorithm::Sha512,
+            other => return Err(wrong(&format!("made by {other}"))),
+        };
+        let (version, salt) = match &signature {
+            Signature::V4(_) => (Version::V4, None),
+            Signature::V6(v6) => {
+                (Version::V6, Some(Salt::of(algorithm, v6.salt()).ok_or_else(|| wrong("a salt of another length"))?))
+            }
+            _ => return Err(wrong("of neither version 4 nor version 6")),
+        };
+        if !matches!(signature.typ(), SignatureType::Binary | SignatureType::Text) {
+            return Err(wrong("not a signature of a document"));
+        }
+        Ok(Detached { signature, version, algorithm, salt })
+    }
+
+    /// What must be hashed of the document to verify it; `form` says which, of a text, it is.
+    ///
+    /// # Errors
+    /// [`BadSignature`] when it is of another type.
+    pub fn wanted(&self, form: Form) -> Result<Wanted, BadSignature> {
+        if (self.signature.typ() == SignatureType::Binary) != (form == Form::Binary) {
+            return Err(BadSignature("of another type than was asked for".to_owned()));
+        }
+        Ok(Wanted { algorithm: self.algorithm, form, salt: self.salt })
+    }
+
+    /// Whether it signs the bytes as they are, and not lines of text.
+    pub fn is_binary(&self) -> bool {
+        self.signature.typ() == SignatureType::Binary
+    }
+
+    /// The packet, for what it says of itself.
+    pub fn packet(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// It as bytes.
+    ///
+    /// # Errors
+    /// [`OpenpgpError::Library`].
+    pub fn to_bytes(&self, armor: bool) -> Result<Vec<u8>, OpenpgpError> {
+        let bytes = Packet::from(self.signature.clone()).to_vec().map_err(library)?;
+        if armor { wrap(&bytes, self.version).map_err(|error| OpenpgpError::Library(error.to_string())) } else { Ok(bytes) }
+    }
+
+    /// What stands before the text in a cleartext-signed message (RFC 9580 §7).
+    pub fn cleartext_head(&self) -> String {
+        cleartext_head(self.version, self.algorithm)
+    }
+
+    /// Verifies it: by a key of these certificates that could sign when it was made, over what `state` has taken in.
+    ///
+    /// # Errors
+    /// [`BadSignature`], with what is wrong.
+    pub fn verify(&self, pinned: &Pinned, state: HashState, now: SystemTime) -> Result<Good, BadSignature> {
+        let wrong = |what: &str| BadSignature(what.to_owned());
+        let failed = |error: openpgp::anyhow::Error| BadSignature(one_line(&error));
+        let created = self.signature.signature_creation_time().ok_or_else(|| wrong("it bears no time"))?;
+        if created > now + SKEW {
+            return Err(wrong("it was made in the future: one of the two clocks is wrong"));
+        }
+        let policy = StandardPolicy::at(created);
+        policy.signature(&self.signature, HashAlgoSecurity::CollisionResistance).map_err(failed)?;
+        let pk = u8::from(self.signature.pk_algo());
+        let digest = finish(state, self.version, self.signature.typ(), pk, self.signature.hashed_area())
+            .map_err(|error| wrong(&error.to_string()))?;
+        let issuers = self.signature.get_issuers();
+        let mut ours = false;
+        for cert in pinned.certs() {
+            for key in cert.keys().with_policy(&policy, created).supported().alive().revoked(false).for_signing() {
+                if !issuers.iter().any(|issuer| issuer.aliases(key.key().key_handle())) {
+                    continue;
+                }
+                ours = true;
+                if self.signature.verify_digest(key.key(), &digest).is_ok() {
+                    let (key, primary) = (key.key().fingerprint().to_hex(), cert.fingerprint().to_hex());
+                    let user_id = cert.userids().next().map(|id| String::from_utf8_lossy(id.userid().value()).into_owned());
+                    return Ok(Good { key, primary, user_id, created });
+                }
+            }
+        }
+        Err(wrong(if ours { "it is not on these bytes" } else { "it is not by a key of the pinned certificate" }))
+    }
+}
+
+/// A signature that verified.
+#[derive(Clone, Debug)]
+pub struct Good {
+    /// The fingerprint of the key that made it, in upper-case hexadecimal digits.
+    pub key: String,
+    /// That of its primary key.
+    pub primary: String,
+    /// The first user id of the certificate.
+    pub user_id: Option<String>,
+    /// When, in whole seconds.
+    pub created: SystemTime,
+}
