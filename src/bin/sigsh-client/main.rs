@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod runtime;
 mod settings;
+mod setup;
 mod sign;
 mod ssh;
 
@@ -38,6 +39,9 @@ struct Arguments {
 enum Command {
     /// Sign files: FILE.sig, or FILE.asc with --armor or --cleartext; standard input to standard output
     Sign(Sign),
+    /// Let gpg, rpm, git or reprepro sign with it
+    #[command(subcommand)]
+    Setup(setup::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +85,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Sign(command) => {
             sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }
+        Command::Setup(command) => setup::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
     }
 }
 
