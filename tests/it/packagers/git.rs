@@ -1,0 +1,59 @@
+//! git signs commits and tags.
+
+use super::fixture::{Host, Ran, run};
+
+fn git(host: &Host, arguments: &[&str]) -> Ran {
+    run(host.signer("git").args(arguments))
+}
+
+/// A repository of nothing, whose commits and tags are signed by `key`.
+fn repository(host: &Host, key: &str) {
+    git(host, &["init", "--quiet", "--initial-branch=main"]).succeeds();
+    let name = host.front.user_id.split(" <").next().unwrap();
+    let mail = host.front.user_id.split(['<', '>']).nth(1).unwrap();
+    for (field, value) in [("user.name", name), ("user.email", mail), ("user.signingkey", key)] {
+        git(host, &["config", field, value]).succeeds();
+    }
+}
+
+#[test]
+fn git_verifies_commits_and_tags() {
+    for key in ["rsa4096", "ed25519"] {
+        let host = Host::new(key);
+        repository(&host, &host.front.fingerprint);
+        git(&host, &["commit", "--quiet", "--allow-empty", "--gpg-sign", "-m", "one"]).succeeds();
+        git(&host, &["tag", "--sign", "-m", "one", "by-fingerprint"]).succeeds();
+        git(&host, &["tag", "--local-user", &host.front.user_id, "-m", "one", "by-name"]).succeeds();
+        // The committer's own name and mail are the key, where none is named.
+        git(&host, &["config", "--unset", "user.signingkey"]).succeeds();
+        git(&host, &["tag", "--sign", "-m", "one", "by-committer"]).succeeds();
+
+        let unknown = run(host.anyone("git").args(["verify-commit", "HEAD"])).fails(1);
+        assert!(unknown.contains("No public key"), "{unknown}");
+        host.verifies("gpg", &["--quiet", "--batch", "--import", &host.front.certificate]);
+        let good = format!("Good signature from \"{}\"", host.front.user_id);
+        for arguments in
+            [["verify-commit", "HEAD"], ["verify-tag", "by-fingerprint"], ["verify-tag", "by-name"], ["verify-tag", "by-committer"]]
+        {
+            let text = host.verifies("git", &arguments);
+            assert!(text.contains(&good), "{text}");
+        }
+        // Through the front end, too: it hands what it does not do itself to the real gpg, whose keyring knows nobody.
+        let text = git(&host, &["log", "-1", "--format=%G?"]).succeeds();
+        println!("{text}");
+    }
+}
+
+#[test]
+fn git_makes_nothing_unsigned() {
+    let host = Host::refused("rsa4096");
+    repository(&host, &host.front.fingerprint);
+    git(&host, &["commit", "--quiet", "--allow-empty", "-m", "unsigned"]).succeeds();
+    let before = git(&host, &["rev-parse", "HEAD"]).succeeds();
+    let text = git(&host, &["commit", "--quiet", "--allow-empty", "--gpg-sign", "-m", "one"]).fails(128);
+    assert!(text.contains("error: gpg failed to sign the data"), "{text}");
+    let text = git(&host, &["tag", "--sign", "-m", "one", "v1"]).fails(128);
+    assert!(text.contains("error: unable to sign the tag"), "{text}");
+    assert_eq!(git(&host, &["rev-parse", "HEAD"]).succeeds(), before);
+    git(&host, &["rev-parse", "--verify", "--quiet", "v1"]).fails(1);
+}
