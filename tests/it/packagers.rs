@@ -9,4 +9,5 @@ mod fixture;
 mod front;
 mod git;
 mod ostree;
+mod parallel;
 mod rpm;

@@ -63,16 +63,28 @@ fn apt_accepts_what_reprepro_signed_by_a_hook() {
 /// A first archive is not there at all; a second one stays the first.
 #[test]
 fn reprepro_publishes_nothing_unsigned() {
-    for hook in [false, true] {
+    for (hook, code) in [(false, 251), (true, 255)] {
         let refused = Host::refused("rsa4096");
         refused.executable("archive/conf/hook", HOOK);
         let sign_with = if hook { "!hook".to_owned() } else { refused.front.fingerprint.clone() };
-        let ran = reprepro(&refused, &sign_with);
-        assert!(ran.code.is_some_and(|code| code != 0), "{}", ran.text);
+        reprepro(&refused, &sign_with).fails(code, "Could not finish exporting 'stable'!");
         for name in ["Release", "InRelease", "Release.gpg"] {
             assert!(!refused.exists(&format!("archive/dists/stable/{name}")), "{name}");
         }
     }
+}
+
+/// Another export finds the archive published, and it stays as it was.
+#[test]
+fn reprepro_leaves_the_published_archive() {
+    let host = Host::new("rsa4096");
+    reprepro(&host, &host.front.fingerprint).succeeds();
+    let release = || ["Release", "InRelease", "Release.gpg"].map(|name| host.read(&format!("archive/dists/stable/{name}")));
+    let before = release();
+    let remove = ["-b", "archive", "remove", "stable", "tiny"];
+    run(host.refusing("rsa4096").signer("reprepro").args(remove)).fails(251, "Could not finish exporting 'stable'!");
+    assert!(release() == before);
+    published(&host, "archive");
 }
 
 fn aptly(host: &Host) -> Ran {
@@ -94,15 +106,28 @@ fn apt_accepts_what_aptly_signed() {
     }
 }
 
-/// aptly leaves the Release file unsigned where it is published: apt must refuse it.
+/// aptly leaves the first Release file unsigned where it is published: apt must refuse it.
 #[test]
 fn apt_refuses_what_aptly_could_not_sign() {
     let host = Host::refused("rsa4096");
-    let text = aptly(&host).fails(1);
-    assert!(text.contains("ERROR: unable to publish: unable to detached sign file"), "{text}");
+    aptly(&host).fails(1, "ERROR: unable to publish: unable to detached sign file");
     for name in ["InRelease", "Release.gpg"] {
         assert!(!host.exists(&format!("aptly/public/dists/stable/{name}")), "{name}");
     }
-    let text = apt(&host, "aptly/public").fails(100);
-    assert!(text.contains("is not signed") || text.contains("does not have a Release file"), "{text}");
+    apt(&host, "aptly/public").fails(100, "stable Release' is not signed.");
+}
+
+/// The next state of an archive is put in place when it is signed, not before.
+#[test]
+fn aptly_leaves_the_published_archive() {
+    let host = Host::new("rsa4096");
+    aptly(&host).succeeds();
+    let release = || ["Release", "InRelease", "Release.gpg"].map(|name| host.read(&format!("aptly/public/dists/stable/{name}")));
+    let before = release();
+    host.signs("aptly", &["-config=aptly.conf", "repo", "remove", "tiny", "tiny"]);
+    let key = format!("-gpg-key={}", host.front.fingerprint);
+    let update = ["-config=aptly.conf", "publish", "update", "-batch", &key, "stable"];
+    run(host.refusing("rsa4096").signer("aptly").args(update)).fails(1, "ERROR: unable to publish: unable to detached sign file");
+    assert!(release() == before);
+    published(&host, "aptly/public");
 }

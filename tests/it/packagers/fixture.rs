@@ -27,16 +27,7 @@ pub struct Ran {
 impl Host {
     /// A host that may sign with this key.
     pub fn new(key: &str) -> Host {
-        Host::with(key, true)
-    }
-
-    /// A host with the same settings whose every signature is refused.
-    pub fn refused(key: &str) -> Host {
-        Host::with(key, false)
-    }
-
-    fn with(key: &str, willing: bool) -> Host {
-        let (user, group) = account();
+        account();
         let home = scratch();
         own(&home);
         for directory in ["signer", "anyone"] {
@@ -44,7 +35,17 @@ impl Host {
             own(&format!("{home}/{directory}"));
         }
         fs::set_permissions(format!("{home}/anyone"), fs::Permissions::from_mode(0o700)).unwrap();
-        Host { front: front(key, willing, &home, (user, group)), home }
+        Host { front: front(key, true, &home), home }
+    }
+
+    /// The same host, whose every signature is refused.
+    pub fn refused(key: &str) -> Host {
+        Host::new(key).refusing(key)
+    }
+
+    /// The same when the host has signed already.
+    pub fn refusing(&self, key: &str) -> Host {
+        Host { front: front(key, false, &self.home), home: self.home.clone() }
     }
 
     /// Writes a file of the account, with its directories.
@@ -119,10 +120,10 @@ impl Ran {
         self.text
     }
 
+    /// With this code, and having said this.
     #[track_caller]
-    pub fn fails(self, code: i32) -> String {
-        assert_eq!(self.code, Some(code), "{}", self.text);
-        self.text
+    pub fn fails(self, code: i32, says: &str) {
+        assert!(self.code == Some(code) && self.text.contains(says), "{:?}, {}", self.code, self.text);
     }
 }
 

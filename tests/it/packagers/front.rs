@@ -22,14 +22,14 @@ pub struct Front {
 const GNUPGHOME: &str = "/srv/gnupg";
 
 /// Makes the front end's directory for one host.
-pub fn front(key: &str, willing: bool, home: &str, _account: (u32, u32)) -> Front {
+pub fn front(key: &str, willing: bool, home: &str) -> Front {
     let fingerprint = local(key);
-    let directory = format!("{home}/bin");
+    let directory = format!("{home}/{}", if willing { "bin" } else { "refusing" });
     fs::create_dir(&directory).unwrap();
     let refuse = if willing { "" } else { "for a; do case $a in -s*|-b*|--detach*|--clear*|--sign) exit 2; esac; done\n" };
     let digest = "case \" $* \" in *\" --openpgp --detach-sign \"*) shift; set -- --digest-algo SHA512 \"$@\"; esac\n";
     for (name, text) in [
-        ("gpg", format!("#!/bin/sh\n{refuse}{digest}exec /usr/bin/gpg \"$@\"\n")),
+        ("gpg", format!("#!/bin/sh\n{refuse}{digest}exec /usr/bin/gpg --default-key {fingerprint} \"$@\"\n")),
         ("gpgconf", format!("#!/bin/sh\n/usr/bin/gpgconf \"$@\" | sed 's,/usr/bin/gpg$,{directory}/gpg,'\n")),
     ] {
         let path = format!("{directory}/{name}");

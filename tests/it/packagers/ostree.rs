@@ -28,15 +28,17 @@ fn ostree_pulls_what_ostree_signed() {
         verifies(&["remote", "add", &import, "--set=gpg-verify-summary=true", "origin", &url, "main"]);
         verifies(&["pull", "origin", "main"]);
         let text = verifies(&["show", "origin:main"]);
-        assert!(text.contains("Found 1 signature:") && text.contains(&format!("Good signature from \"{}\"", host.front.user_id)), "{text}");
+        assert!(
+            text.contains("Found 1 signature:") && text.contains(&format!("Good signature from \"{}\"", host.front.user_id)),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn ostree_commits_nothing_unsigned() {
     let host = Host::refused("rsa4096");
-    let text = commit(&host).fails(1);
-    assert!(text.contains("gpg_sign") || text.contains("signing") || text.contains("GPG"), "{text}");
+    commit(&host).fails(1, "error: ");
     assert_eq!(ostree(&host, &["refs"]).succeeds().lines().count(), 1, "a branch");
 }
 
@@ -46,7 +48,13 @@ fn export(host: &Host) -> Ran {
     host.write("app/metadata", metadata);
     host.write("app/files/hello", "hello\n");
     host.write("app/export/.keep", "");
-    run(host.signer("flatpak").args(["build-export", "--arch=x86_64", &format!("--gpg-sign={}", host.front.fingerprint), "repo", "app"]))
+    run(host.signer("flatpak").args([
+        "build-export",
+        "--arch=x86_64",
+        &format!("--gpg-sign={}", host.front.fingerprint),
+        "repo",
+        "app",
+    ]))
 }
 
 /// flatpak asks the system's bus for parental controls before it installs: a bus on which nobody answers says that there are none.
@@ -70,7 +78,6 @@ fn flatpak_installs_what_flatpak_signed() {
 #[test]
 fn flatpak_exports_nothing_unsigned() {
     let host = Host::refused("rsa4096");
-    let ran = export(&host);
-    assert!(ran.code.is_some_and(|code| code != 0), "{}", ran.text);
+    export(&host).fails(1, "error: Failure signing commit file");
     assert_eq!(ostree(&host, &["refs"]).succeeds().lines().count(), 1, "a branch");
 }

@@ -33,7 +33,7 @@ fn rpmkeys_accepts_what_rpmsign_signed() {
     for key in ["rsa3072", "rsa4096", "ed25519"] {
         let host = Host::new(key);
         build(&host, &["unsigned.rpm", "signed.rpm", "again.rpm"]);
-        rpmkeys(&host, "unsigned.rpm").fails(1);
+        rpmkeys(&host, "unsigned.rpm").fails(1, "Header RSA signature: NOTFOUND");
         rpmsign(&host, &["signed.rpm", "again.rpm"]).succeeds();
         rpmsign(&host, &["--digest-algo=sha512", "again.rpm"]).succeeds();
         let id = host.front.fingerprint[24..].to_lowercase();
@@ -58,8 +58,8 @@ fn rpmsign_leaves_the_package_as_it_was() {
     let host = Host::refused("rsa4096");
     build(&host, &["a.rpm", "b.rpm"]);
     let before = host.read("a.rpm");
-    let text = rpmsign(&host, &["a.rpm", "b.rpm"]).fails(1);
-    assert!(text.contains("error: gpg exec failed (2)"), "{text}");
+    // Its exit code is the number of packages that it could not sign.
+    rpmsign(&host, &["a.rpm", "b.rpm"]).fails(2, "error: gpg exec failed (2)");
     assert!(host.read("a.rpm") == before && host.read("b.rpm") == before);
     assert_eq!(fs::read_dir(&host.home).unwrap().filter(|entry| format!("{entry:?}").contains(".rpm")).count(), 2, "a leftover");
 }
@@ -77,8 +77,7 @@ fn an_index_of_packages_is_signed() {
     // Nothing is overwritten unless it is asked for.
     let before = host.read("repo/repodata/repomd.xml.asc");
     let again = ["--batch", "--detach-sign", "--armor", "repo/repodata/repomd.xml"];
-    let text = run(host.signer("gpg").args(again)).fails(2);
-    assert!(text.contains("File exists"), "{text}");
+    run(host.signer("gpg").args(again)).fails(2, "File exists");
     assert_eq!(host.read("repo/repodata/repomd.xml.asc"), before);
     run(host.signer("gpg").arg("--yes").args(again)).succeeds();
     host.gpgv("repo/repodata/repomd.xml.asc", "repo/repodata/repomd.xml");
@@ -89,6 +88,6 @@ fn no_signature_of_an_index_is_left() {
     let host = Host::refused("rsa4096");
     build(&host, &["repo/tiny.rpm"]);
     host.signs("createrepo_c", &["--quiet", "repo"]);
-    run(host.signer("gpg").args(["--detach-sign", "--armor", "repo/repodata/repomd.xml"])).fails(2);
+    run(host.signer("gpg").args(["--detach-sign", "--armor", "repo/repodata/repomd.xml"])).fails(2, "");
     assert!(!host.exists("repo/repodata/repomd.xml.asc"));
 }
