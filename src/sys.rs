@@ -65,6 +65,18 @@ pub(crate) fn lock_memory(bytes: &[u8]) -> nix::Result<()> {
     nix::errno::Errno::result(unsafe { libc::mlock(bytes.as_ptr().cast::<c_void>(), bytes.len()) }).map(drop)
 }
 
+/// Another descriptor for what was open at this number when the program began: whoever started it has said so.
+///
+/// # Errors
+/// What `fcntl(2)` says, EBADF when nothing is open there.
+pub fn inherited(fd: RawFd) -> std::io::Result<std::os::fd::OwnedFd> {
+    // SAFETY: fcntl takes no pointers for this command, and of the number that comes back nobody else knows.
+    unsafe {
+        let copy = nix::errno::Errno::result(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3))?;
+        Ok(std::os::fd::FromRawFd::from_raw_fd(copy))
+    }
+}
+
 /// Closes every descriptor but those given.
 ///
 /// # Errors

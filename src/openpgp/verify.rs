@@ -126,6 +126,11 @@ impl Detached {
         self.signature.typ() == SignatureType::Binary
     }
 
+    /// By which hash it was made.
+    pub fn algorithm(&self) -> HashAlgorithm {
+        self.algorithm
+    }
+
     /// The packet, for what it says of itself.
     pub fn packet(&self) -> &Signature {
         &self.signature

@@ -3,8 +3,10 @@
 mod batch;
 mod error;
 mod fallback;
+mod gpg;
 mod hosts;
 mod input;
+mod log;
 mod output;
 mod progress;
 mod runtime;
@@ -39,6 +41,13 @@ struct Arguments {
 enum Command {
     /// Sign files: FILE.sig, or FILE.asc with --armor or --cleartext; standard input to standard output
     Sign(Sign),
+    /// Do what gpg would do with these arguments, and sign on the host
+    #[command(disable_help_flag = true)]
+    Gpg {
+        /// gpg's own
+        #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Let gpg, rpm, git or reprepro sign with it
     #[command(subcommand)]
     Setup(setup::Command),
@@ -66,7 +75,15 @@ struct Sign {
     files: Vec<PathBuf>,
 }
 
+/// The names under which this program is gpg.
+const GPG: [&str; 4] = ["gpg", "gpg2", "gpg-sq", "sigsh-gpg"];
+
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let name = words.next().map(PathBuf::from).unwrap_or_default();
+    if let Some(name) = name.file_name().filter(|name| GPG.iter().any(|gpg| name == gpg)) {
+        return gpg::run(name, &words.collect::<Vec<_>>());
+    }
     let outcome = Arguments::try_parse().map_err(|error| {
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS }
@@ -82,6 +99,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
+        Command::Gpg { arguments } => Ok(gpg::run("sigsh-gpg".as_ref(), &arguments)),
         Command::Sign(command) => {
             sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }

@@ -1,6 +1,8 @@
 //! Where signatures come from: options, variables of the environment, and one TOML file, in this order.
 
 use crate::error::Error;
+use crate::log::Log;
+use sequoia_openpgp::Cert;
 use serde::Deserialize;
 use sigsh::config::values::{AbsolutePath, Count, Name, Size, Time};
 use sigsh::config::{self, ConfigError, Location};
@@ -53,7 +55,7 @@ struct Written {
     state_above: Option<Size>,
     #[serde(default)]
     digest: bool,
-    log: Option<Spanned<String>>,
+    log: Option<Spanned<WrittenLog>>,
     gpg: Option<AbsolutePath>,
     #[serde(default)]
     local_fallback: Vec<String>,
@@ -76,24 +78,22 @@ enum Reuse {
     Not(#[serde(deserialize_with = "only_false")] ()),
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "\"syslog\", a path that begins with '/', or false")]
+enum WrittenLog {
+    To(String),
+    Off(#[serde(deserialize_with = "only_false")] ()),
+}
+
 fn only_false<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     match bool::deserialize(deserializer)? {
         false => Ok(()),
-        true => Err(serde::de::Error::custom("a time such as \"30s\", or false")),
+        true => Err(serde::de::Error::custom("only false")),
     }
 }
 
 fn sha512() -> HashAlgorithm {
     HashAlgorithm::Sha512
-}
-
-/// Where the gpg front end writes what it did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Log {
-    /// To the system's log.
-    Syslog,
-    /// To the end of this file.
-    File(PathBuf),
 }
 
 /// A key that signs.
@@ -105,6 +105,19 @@ pub(crate) struct Key {
     pub(crate) pinned: Pinned,
     /// The hash that the host signs with; another one costs a second reading of the file, and no state can be sent.
     pub(crate) hash: HashAlgorithm,
+}
+
+impl Key {
+    /// The host's own certificate. Others in the same file are those that a fallback signs by.
+    pub(crate) fn certificate(&self) -> Option<&Cert> {
+        self.pinned.certs().first()
+    }
+}
+
+/// The real gpg, where the configuration names one; a configuration that cannot be read names none.
+pub(crate) fn gpg() -> Option<PathBuf> {
+    let (written, _) = written(&Options::default()).ok()?;
+    written.gpg.map(|path| path.to_path_buf())
 }
 
 /// All that is set.
@@ -126,9 +139,7 @@ pub(crate) struct Settings {
     /// Whether the digest is declared, for which a file is read once more.
     pub(crate) digest: bool,
     /// Where the gpg front end writes.
-    pub(crate) log: Option<Log>,
-    /// The real gpg.
-    pub(crate) gpg: Option<PathBuf>,
+    pub(crate) log: Log,
     /// A gpg to sign with when no host can be reached.
     pub(crate) local_fallback: Vec<String>,
     /// All keys, the default one first.
@@ -168,8 +179,12 @@ impl Settings {
             timeout: written.timeout.map_or(Duration::from_secs(600), |time| time.0),
             state_above: written.state_above.map_or(u64::MAX, |size| size.0),
             digest: written.digest,
-            log: written.log.map(Spanned::into_inner).map(|log| if log == "syslog" { Log::Syslog } else { Log::File(log.into()) }),
-            gpg: written.gpg.map(|path| path.to_path_buf()),
+            log: match written.log.map(Spanned::into_inner) {
+                None => Log::Syslog,
+                Some(WrittenLog::To(log)) if log == "syslog" => Log::Syslog,
+                Some(WrittenLog::To(path)) => Log::File(path.into()),
+                Some(WrittenLog::Off(())) => Log::Off,
+            },
             local_fallback: written.local_fallback,
             keys: Vec::new(),
         };
@@ -245,7 +260,9 @@ fn written(options: &Options) -> Result<(Written, Option<Name>), Error> {
             return wrong(host.span().start, why.to_owned());
         }
     }
-    if let Some(log) = written.log.as_ref().filter(|log| *log.get_ref() != "syslog" && !log.get_ref().starts_with('/')) {
+    let strange =
+        |log: &&Spanned<WrittenLog>| matches!(log.get_ref(), WrittenLog::To(to) if to != "syslog" && !to.starts_with('/'));
+    if let Some(log) = written.log.as_ref().filter(strange) {
         return wrong(log.span().start, "a log is \"syslog\" or a path that begins with '/'".to_owned());
     }
     let default = match &written.default_key {

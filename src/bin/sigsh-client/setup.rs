@@ -3,14 +3,12 @@
 mod files;
 mod git;
 
+use crate::GPG;
 use crate::error::Error;
 use crate::output::Target;
 use crate::settings::{Options, Settings};
 use std::env;
 use std::path::{Path, PathBuf};
-
-/// The names by which the client is a gpg.
-const NAMES: [&str; 4] = ["gpg", "gpg2", "gpg-sq", "sigsh-gpg"];
 
 const GPGCONF: &str = include_str!("setup/gpgconf.sh");
 const REPREPRO: &str = include_str!("setup/reprepro.sh");
@@ -76,11 +74,11 @@ fn gpg(directory: &Path, force: bool) -> Result<(), Error> {
     }
     let client = client()?;
     std::fs::create_dir_all(&directory).map_err(|error| Error::File(directory.clone(), error))?;
-    NAMES.iter().try_for_each(|name| files::may_link(&directory.join(name), force))?;
+    GPG.iter().try_for_each(|name| files::may_link(&directory.join(name), force))?;
     // gpgconf escapes what would end a field or a line.
     let escaped = files::text(&directory.join("gpg"))?.replace('%', "%25").replace(',', "%2c");
     files::write(&directory.join("gpgconf"), &GPGCONF.replace("@GPG@", &quoted(Path::new(&escaped))?), 0o755, force)?;
-    NAMES.iter().try_for_each(|name| files::link(&directory.join(name), &client))?;
+    GPG.iter().try_for_each(|name| files::link(&directory.join(name), &client))?;
     Target::Stdout.write(format!("export PATH={name}:\"$PATH\"\n").as_bytes())
 }
 

@@ -1,0 +1,29 @@
+//! The real gpg, which does whatever is not ours.
+
+use crate::settings;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The gpg of the configuration, or the first in PATH that is not this program: under the name that we were called by, or `gpg`.
+pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
+    if let Some(gpg) = settings::gpg() {
+        return Some(gpg);
+    }
+    let ours = env::current_exe().and_then(|path| path.canonicalize()).ok()?;
+    let path = env::var_os("PATH")?;
+    let called = |name: &OsStr| {
+        let found = env::split_paths(&path).filter(|directory| directory.is_absolute()).map(|directory| directory.join(name));
+        found.into_iter().find(|program| program.is_file() && program.canonicalize().is_ok_and(|it| it != ours))
+    };
+    let name = if name == "sigsh-gpg" { OsStr::new("gpg") } else { name };
+    called(name).or_else(|| called(OsStr::new("gpg")))
+}
+
+/// Becomes it; comes back with the reason when that cannot be.
+pub(super) fn become_it(gpg: &PathBuf, arguments: &[OsString]) -> io::Error {
+    Command::new(gpg).args(arguments).exec()
+}
