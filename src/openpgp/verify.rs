@@ -3,7 +3,9 @@
 use super::signature::{cleartext_head, finish, unwrap, wrap};
 use super::{OpenpgpError, Version, library, one_line};
 use crate::hash_state::{Form, HashAlgorithm, HashState, Salt, Wanted};
+use openpgp::KeyHandle;
 use openpgp::cert::{Cert, CertParser};
+use openpgp::packet::signature::subpacket::{Subpacket, SubpacketTag};
 use openpgp::packet::{Packet, Signature};
 use openpgp::parse::{PacketParser, PacketParserResult, Parse};
 use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
@@ -41,6 +43,11 @@ impl Pinned {
             certs if certs.iter().any(Cert::is_tsk) => Err(bad("holds a secret key; export the public one alone".to_owned())),
             certs => Ok(Pinned(certs)),
         }
+    }
+
+    /// The certificates of all of these.
+    pub fn all<'a>(pinned: impl IntoIterator<Item = &'a Pinned>) -> Pinned {
+        Pinned(pinned.into_iter().flat_map(|pinned| pinned.0.iter().cloned()).collect())
     }
 
     /// The certificates themselves.
@@ -166,11 +173,20 @@ impl Detached {
         let pk = u8::from(self.signature.pk_algo());
         let digest = finish(state, self.version, self.signature.typ(), pk, self.signature.hashed_area())
             .map_err(|error| wrong(&error.to_string()))?;
+        // What is not signed of a signature must not mislead those who look at it first: GnuPG refuses when these bytes are others.
+        if !digest.starts_with(self.signature.digest_prefix()) {
+            return Err(wrong("it is not on these bytes"));
+        }
+        let plain =
+            |sub: &Subpacket| matches!(sub.tag(), SubpacketTag::Issuer | SubpacketTag::IssuerFingerprint) && !sub.critical();
+        if !self.signature.unhashed_area().iter().all(plain) {
+            return Err(wrong("what is not signed of it says more than who made it"));
+        }
         let issuers = self.signature.get_issuers();
         let mut ours = false;
         for cert in pinned.certs() {
             for key in cert.keys().with_policy(&policy, created).supported().alive().revoked(false).for_signing() {
-                if !issuers.iter().any(|issuer| issuer.aliases(key.key().key_handle())) {
+                if issuers.is_empty() || !issuers.iter().all(|issuer| issuer.aliases(key.key().key_handle())) {
                     continue;
                 }
                 ours = true;
@@ -181,7 +197,13 @@ impl Detached {
                 }
             }
         }
-        Err(wrong(if ours { "it is not on these bytes" } else { "it is not by a key of the pinned certificate" }))
+        let known = |key: &KeyHandle| issuers.iter().any(|issuer| issuer.aliases(key));
+        let dead = || pinned.certs().iter().flat_map(Cert::keys).any(|key| known(&key.key().key_handle()));
+        Err(wrong(match ours {
+            true => "it is not on these bytes",
+            false if dead() => "it is by a key that could not sign when it was made: expired, revoked, or not for signing",
+            false => "it is not by a key of the pinned certificate",
+        }))
     }
 }
 

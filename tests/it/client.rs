@@ -4,5 +4,6 @@ mod build_server;
 mod gpg;
 mod setup;
 mod signs;
+mod verifies;
 
 pub use build_server::BuildServer;

@@ -14,6 +14,7 @@ mod settings;
 mod setup;
 mod sign;
 mod ssh;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use error::Error;
@@ -48,6 +49,8 @@ enum Command {
         #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Verify files that are signed: FILE.sig, FILE.asc, or cleartext-signed ones
+    Verify(verify::Verify),
     /// Let gpg, rpm, git or reprepro sign with it
     #[command(subcommand)]
     Setup(setup::Command),
@@ -103,6 +106,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Sign(command) => {
             sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }
+        Command::Verify(command) => verify::run(&command, &arguments.options).map(|good| ExitCode::from(if good { 0 } else { 65 })),
         Command::Setup(command) => setup::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -125,7 +129,7 @@ fn sign_files(settings: &Settings, options: &Options, command: &Sign) -> Result<
         Some(path) if path == Path::new("-") => Target::Stdout,
         Some(path) => Target::File { path: path.to_owned(), force: command.force },
         None if file == Path::new("-") => Target::Stdout,
-        None => Target::File { path: beside(file, key, keys.len() > 1, armor), force: command.force },
+        None => Target::File { path: beside(file, Some(key).filter(|_| keys.len() > 1), armor), force: command.force },
     };
     let targets = files.iter().map(|file| keys.iter().map(|key| target(file, key)).collect()).collect::<Vec<Vec<Target>>>();
     targets.iter().flatten().try_for_each(Target::check)?;
@@ -144,10 +148,10 @@ fn open(file: &Path) -> Result<Input, Error> {
     Input::take(File::from(stdin))
 }
 
-/// The name of a signature: FILE.sig, FILE.asc, FILE.KEY.sig where there are several.
-fn beside(file: &Path, key: &Key, several: bool, armor: bool) -> PathBuf {
+/// The name of a signature: FILE.sig, FILE.asc; FILE.KEY.sig where each of several keys has its own.
+fn beside(file: &Path, key: Option<&Key>, armor: bool) -> PathBuf {
     let mut name = OsString::from(file);
-    if let Some(key) = key.name.as_deref().filter(|_| several) {
+    if let Some(key) = key.and_then(|key| key.name.as_deref()) {
         name.push(format!(".{key}"));
     }
     name.push(if armor { ".asc" } else { ".sig" });
