@@ -3,6 +3,8 @@
 mod batch;
 mod error;
 mod fallback;
+#[cfg_attr(not(test), expect(dead_code, reason = "the command that uses it comes next"))]
+mod gpg;
 mod hosts;
 mod input;
 mod output;
