@@ -16,20 +16,25 @@ pub(crate) mod status;
 mod streams;
 mod words;
 
-use crate::error::{Error, clean};
+use crate::error::Error;
 use crate::log::Log;
 use crate::output::Target;
 use crate::settings::{Key, Options, Settings};
 use crate::sign::{self, Signed};
-use call::{Call, CallError, Export, Form, List, Sign, Stream};
-use facts::now;
+use call::{Call, CallError, Export, List, Sign, Stream};
 use listing::Certificate;
+use openpgp::policy::StandardPolicy;
+use sequoia_openpgp as openpgp;
+use sigsh::hash_state::Form;
 use spec::Names;
-use status::{Cause, Status};
+use status::{Cause, Created, Status};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
+use std::time::SystemTime;
 use streams::Streams;
+
+const POLICY: &StandardPolicy<'static> = &StandardPolicy::new();
 
 /// gpg's exit code for whatever went wrong.
 const FAILED: u8 = 2;
@@ -89,12 +94,11 @@ pub(crate) fn run(name: &OsStr, arguments: &[OsString]) -> ExitCode {
     match front.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = clean(&error.to_string());
-            front.streams.say(&format!("sigsh-gpg: error: {line}"));
+            front.streams.say(&format!("sigsh-gpg: error: {error}"));
             if let Some(hint) = error.hint() {
-                front.streams.say(&format!("sigsh-gpg: hint: {}", clean(&hint)));
+                front.streams.say(&format!("sigsh-gpg: hint: {hint}"));
             }
-            front.log.error(&line);
+            front.log.error(&error.to_string());
             ExitCode::from(FAILED)
         }
     }
@@ -181,11 +185,6 @@ impl Front {
             return Err(GpgError::Unmet(option));
         }
         let [input] = call.inputs.as_slice() else { return Err(GpgError::SeveralFiles) };
-        let (form, armor) = match call.form {
-            Form::Detached { text: false, armor } => (sigsh::hash_state::Form::Binary, armor),
-            Form::Detached { text: true, armor } => (sigsh::hash_state::Form::Text, armor),
-            Form::Cleartext => (sigsh::hash_state::Form::Cleartext, true),
-        };
         let target = target(&call.output, call.yes);
         target.iter().try_for_each(Target::check)?;
         let mut artifact = self.streams.input(input)?;
@@ -199,12 +198,12 @@ impl Front {
         }
         let mut made = None;
         let key = std::slice::from_ref(ours.key);
-        sign::sign(&settings, key, std::slice::from_ref(&artifact), form, |_, _, signed| {
+        sign::sign(&settings, key, std::slice::from_ref(&artifact), call.form, |_, _, signed| {
             made = Some(signed);
             Ok(())
         })?;
         let signed = made.ok_or_else(|| Error::Short("the host".to_owned()))?;
-        let bytes = signed.bytes(armor)?;
+        let bytes = signed.bytes(call.armor)?;
         match &target {
             Some(target) => target.write(&bytes)?,
             None => self.streams.write(&call.output, &bytes)?,
@@ -215,12 +214,11 @@ impl Front {
 
     /// Only now, when the signature is verified and written, git may know of it.
     fn created(&mut self, form: Form, signed: &Signed) -> Result<(), GpgError> {
-        let time = signed.good.created.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        self.streams.status(&Status::SigCreated(status::Signed {
+        self.streams.status(&Status::SigCreated(Created {
             form,
             algorithm: signed.detached.packet().pk_algo().into(),
             hash: signed.detached.algorithm(),
-            time: u32::try_from(time).unwrap_or(u32::MAX),
+            time: facts::seconds(signed.good.created),
             fingerprint: &signed.good.key,
         }))
     }
@@ -235,8 +233,9 @@ impl Front {
             return outcome;
         }
         let asked = |ours: &&Ours<'_>| call.specs.is_empty() || call.specs.iter().any(|spec| ours.names.matches(spec));
+        let now = facts::seconds(SystemTime::now());
         let show = |ours: &Ours<'_>| {
-            if call.colons { ours.certificate.colons(now()) } else { ours.certificate.people(call.keyid, now()) }
+            if call.colons { ours.certificate.colons(now) } else { ours.certificate.people(call.keyid, now) }
         };
         let text = keys.iter().filter(asked).map(show).collect::<String>();
         self.streams.write(&Stream::Standard, text.as_bytes())
@@ -252,7 +251,7 @@ impl Front {
         }
         let asked = keys.iter().filter(|ours| call.specs.iter().any(|spec| ours.names.matches(spec)));
         let certs = asked.filter_map(|ours| ours.key.certificate()).collect::<Vec<_>>();
-        let bytes = facts::export(&certs, call.armor)?;
+        let bytes = facts::export(&certs, call.armor).map_err(|error| Error::Io("the certificate", io::Error::other(error)))?;
         match target(&call.output, call.yes) {
             Some(target) => Ok(target.write(&bytes)?),
             None => self.streams.write(&call.output, &bytes),
@@ -263,8 +262,10 @@ impl Front {
 /// The keys that a host signs with. Of a file with several certificates the first is the host's, the others are those of a fallback.
 fn ours(keys: &[Key]) -> Vec<Ours<'_>> {
     fn of(key: &Key) -> Option<Ours<'_>> {
-        let (certificate, signer) = facts::of(key.certificate()?);
-        let names = certificate.names(&signer);
+        let (cert, now) = (key.certificate()?, SystemTime::now());
+        // Programs ask for the primary key's secret half, be it a subkey that signs.
+        let certificate = Certificate::of(cert, POLICY, now, |_| true)?;
+        let names = certificate.names(facts::seconds(now));
         Some(Ours { key, certificate, names })
     }
     keys.iter().filter_map(of).collect()

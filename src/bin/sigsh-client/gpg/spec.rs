@@ -9,8 +9,8 @@ pub(crate) struct Names {
     pub(crate) primary: String,
     /// Those of the subkeys.
     pub(crate) subkeys: Vec<String>,
-    /// That of the key that signs, one of these.
-    pub(crate) signer: String,
+    /// That of the only key among them that signs; nothing when there are several.
+    pub(crate) signer: Option<String>,
     /// The user ids.
     pub(crate) uids: Vec<String>,
 }
@@ -59,7 +59,8 @@ impl Hex {
     }
 
     fn means(&self, names: &Names) -> bool {
-        let mut keys = std::iter::once(&names.primary).chain(&names.subkeys).filter(|&it| !self.exact || *it == names.signer);
+        let mut keys =
+            std::iter::once(&names.primary).chain(&names.subkeys).filter(|it| !self.exact || names.signer.as_ref() == Some(*it));
         keys.any(|fingerprint| match self.digits.len() {
             8 => keyid(fingerprint).ends_with(&self.digits),
             16 => keyid(fingerprint) == self.digits,
@@ -104,7 +105,7 @@ mod tests {
             subkeys: ["9BFCA7F272FCC5123BC422EB3678DF4CFF680F94", "AF5CF4FEF18BB6D3B9BB303B9A4C533CB6B468AA"]
                 .map(String::from)
                 .into(),
-            signer: "9BFCA7F272FCC5123BC422EB3678DF4CFF680F94".to_string(),
+            signer: Some("9BFCA7F272FCC5123BC422EB3678DF4CFF680F94".to_string()),
             uids: ["Release Key (2026) <release@example.org>", "bare@example.org", "DEADBEEF Ltd"].map(String::from).into(),
         };
         for (spec, ours) in [
@@ -163,10 +164,10 @@ mod tests {
             assert_eq!(names.matches(OsStr::new(spec)), ours, "{spec:?}");
         }
         assert!(!names.matches(OsStr::from_bytes(b"\xff")));
-        let later =
-            Names { primary: "AB".repeat(8) + &"CD".repeat(24), subkeys: Vec::new(), signer: String::new(), uids: Vec::new() };
+        let later = Names { primary: "AB".repeat(8) + &"CD".repeat(24), subkeys: Vec::new(), signer: None, uids: Vec::new() };
         assert!(later.matches(OsStr::new("ABABABABABABABAB")));
         assert!(!later.matches(OsStr::new("CDCDCDCDCDCDCDCD")));
         assert!(later.matches(OsStr::new(&later.primary)));
+        assert!(!later.matches(OsStr::new(&format!("{}!", later.primary))));
     }
 }
