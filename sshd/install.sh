@@ -32,6 +32,7 @@ put_text() {
 put 0755 "$built/sigsh" "$prefix/bin/sigsh"
 put 0755 "$built/sigsh-admin" "$prefix/bin/sigsh-admin"
 put 0755 "$built/sigsh-client" "$prefix/bin/sigsh-client"
+ln -sf sigsh-client "$root$prefix/bin/sigsh-gpg"
 put_text sshd/sigsh.toml "$prefix/share/doc/sigsh/sigsh.toml"
 put_text sshd/sysusers.d/sigsh.conf "$prefix/lib/sysusers.d/sigsh.conf"
 put_text sshd/tmpfiles.d/sigsh.conf "$prefix/lib/tmpfiles.d/sigsh.conf"

@@ -2,6 +2,7 @@
 
 mod build_server;
 mod gpg;
+mod setup;
 mod signs;
 
 pub use build_server::BuildServer;

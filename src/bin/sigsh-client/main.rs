@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod runtime;
 mod settings;
+mod setup;
 mod sign;
 mod ssh;
 
@@ -47,6 +48,9 @@ enum Command {
         #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Let gpg, rpm, git or reprepro sign with it
+    #[command(subcommand)]
+    Setup(setup::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,6 +103,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Sign(command) => {
             sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }
+        Command::Setup(command) => setup::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
     }
 }
 

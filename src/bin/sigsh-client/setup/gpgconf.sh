@@ -1,0 +1,34 @@
+#!/bin/sh
+# Written by 'sigsh-client setup gpg', for users of gpgme: the real gpgconf answers, but gpg is the one beside this file.
+gpg=@GPG@
+
+set -f
+IFS=:
+real=
+for directory in $PATH; do
+    if [ -x "$directory/gpgconf" ] && ! grep -qs "^# Written by 'sigsh-client setup" "$directory/gpgconf"; then
+        real=$directory/gpgconf
+        break
+    fi
+done
+unset IFS
+
+case " $* " in
+*' --list-components '* | *' --check-programs '*)
+    code=0
+    components=gpg:OpenPGP:
+    [ -z "$real" ] || components=$("$real" "$@") || code=$?
+    printf '%s\n' "$components" | while IFS=: read -r name title program rest; do
+        [ "$name" != gpg ] || program=$gpg
+        printf '%s\n' "$name:$title:$program${rest:+:$rest}"
+    done
+    exit $code
+    ;;
+*)
+    [ -n "$real" ] || {
+        echo "gpgconf: there is no GnuPG on this machine, only sigsh-client" >&2
+        exit 2
+    }
+    exec "$real" "$@"
+    ;;
+esac
