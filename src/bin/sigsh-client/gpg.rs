@@ -87,10 +87,9 @@ impl GpgError {
     }
 }
 
-/// Does what gpg would do when it is called `name` with these arguments.
-pub(crate) fn run(name: &OsStr, arguments: &[OsString]) -> ExitCode {
-    let mut front =
-        Front { name: name.to_owned(), arguments: arguments.to_vec(), streams: Streams::default(), log: Log::default() };
+/// Does what gpg would do when it is called `name` with these arguments; the options are those that are not gpg's.
+pub(crate) fn run(name: &OsStr, arguments: &[OsString], options: &Options) -> ExitCode {
+    let mut front = Front { name, arguments, options, streams: Streams::default(), log: Log::default() };
     match front.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -105,9 +104,10 @@ pub(crate) fn run(name: &OsStr, arguments: &[OsString]) -> ExitCode {
 }
 
 /// One call.
-struct Front {
-    name: OsString,
-    arguments: Vec<OsString>,
+struct Front<'a> {
+    name: &'a OsStr,
+    arguments: &'a [OsString],
+    options: &'a Options,
     streams: Streams,
     log: Log,
 }
@@ -119,9 +119,9 @@ struct Ours<'a> {
     names: Names,
 }
 
-impl Front {
+impl Front<'_> {
     fn run(&mut self) -> Result<(), GpgError> {
-        match Call::parse(&self.arguments)? {
+        match Call::parse(self.arguments)? {
             Call::Version => self.streams.write(&Stream::Standard, status::version().as_bytes()),
             Call::Other => self.pass_on(None),
             Call::Inline(users) => self.inline(&users),
@@ -132,18 +132,18 @@ impl Front {
     }
 
     fn settings(&mut self) -> Result<Settings, GpgError> {
-        let settings = Settings::load(&Options::default())?;
+        let settings = Settings::load(self.options)?;
         self.log = settings.log.clone();
         Ok(settings)
     }
 
     /// Has the real gpg do it, and never comes back when there is one; otherwise the answer is no, for want of `key`.
     fn pass_on(&mut self, key: Option<&OsStr>) -> Result<(), GpgError> {
-        let Some(gpg) = real::find(&self.name) else {
+        let Some(gpg) = real::find(self.name, self.options) else {
             return Err(key.map_or(GpgError::NoReal, |key| GpgError::NoKey(key.to_string_lossy().into_owned())));
         };
         self.log.info(&format!("passed on to {}", gpg.display()));
-        Err(GpgError::Real(gpg.display().to_string(), real::become_it(&gpg, &self.arguments)))
+        Err(GpgError::Real(gpg.display().to_string(), real::become_it(&gpg, self.arguments)))
     }
 
     fn inline(&mut self, users: &[OsString]) -> Result<(), GpgError> {

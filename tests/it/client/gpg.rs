@@ -242,3 +242,16 @@ fn a_log_of_its_own() {
     assert!(lines[0].starts_with("in signed by "), "{lines:?}");
     assert_eq!(lines[1], "in.sig exists already");
 }
+
+/// `sigsh-client gpg`: what comes before is the client's, what comes after gpg's, be it of the same name.
+#[test]
+fn by_the_clients_own_name() {
+    let server = server();
+    let listed = server.run(&["--key", "ed25519", "gpg", "-K", "--with-colons"], b"");
+    assert_eq!((listed.code, String::from_utf8(listed.out).unwrap().matches("sec:").count()), (Some(0), 1));
+    let outcome = server.run(&["-k", "ed25519", "gpg", "--batch", "-b"], b"x");
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    verify("ed25519", &outcome.out, b"x");
+    let version = server.run(&["gpg", "--version"], b"");
+    assert!(String::from_utf8(version.out).unwrap().starts_with("gpg (GnuPG) "));
+}
