@@ -60,6 +60,8 @@ pub(crate) enum GpgError {
     Unmet(&'static str),
     #[error("several keys are to sign at once, and an output takes one signature")]
     SeveralKeys,
+    #[error("{0} was to sign, and {1} has signed")]
+    OtherKey(String, String),
     #[error("several files are to be signed as one")]
     SeveralFiles,
     #[error("cannot run {0}: {1}")]
@@ -188,7 +190,12 @@ impl Front<'_> {
         let target = target(&call.output, call.yes);
         target.iter().try_for_each(Target::check)?;
         let mut artifact = self.streams.input(input)?;
-        if call.around.passphrase == Some(0) && *input == Stream::Standard {
+        let from = match input {
+            Stream::Standard => Some(0),
+            Stream::Fd(fd) => Some(*fd),
+            Stream::File(_) => None,
+        };
+        if from.is_some() && call.around.passphrase == from {
             artifact.skip_line()?;
         }
         self.streams.status(&Status::KeyConsidered(&ours.certificate.primary.fingerprint))?;
@@ -203,6 +210,10 @@ impl Front<'_> {
             Ok(())
         })?;
         let signed = made.ok_or_else(|| Error::Short("the host".to_owned()))?;
+        let mut only = call.users.iter().filter_map(|user| ours.names.only(user));
+        if let Some(only) = only.find(|only| *only != signed.good.key) {
+            return Err(GpgError::OtherKey(only.to_owned(), signed.good.key));
+        }
         let bytes = signed.bytes(call.armor)?;
         match &target {
             Some(target) => target.write(&bytes)?,

@@ -64,11 +64,10 @@ impl Certificate {
     /// What it can be called by at `now`.
     pub(crate) fn names(&self, now: u32) -> Names {
         let signs = |it: &&Key| it.usage.sign && self.validity(it, now) == Validity::Ultimate;
-        let mut signers = self.keys().filter(signs).map(|it| it.fingerprint.clone());
         Names {
             primary: self.primary.fingerprint.clone(),
             subkeys: self.subkeys.iter().map(|it| it.fingerprint.clone()).collect(),
-            signer: signers.next().filter(|_| signers.next().is_none()),
+            signers: self.keys().filter(signs).map(|it| it.fingerprint.clone()).collect(),
             uids: self.uids.iter().map(|it| it.name.clone()).collect(),
         }
     }
