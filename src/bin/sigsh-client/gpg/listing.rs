@@ -61,19 +61,20 @@ pub(crate) struct Usage {
 }
 
 impl Certificate {
-    /// What it can be called by, `signer` being the fingerprint of the key that signs.
-    pub(crate) fn names(&self, signer: &str) -> Names {
+    /// What it can be called by at `now`.
+    pub(crate) fn names(&self, now: u32) -> Names {
+        let signs = |it: &&Key| it.usage.sign && self.validity(it, now) == Validity::Ultimate;
         Names {
             primary: self.primary.fingerprint.clone(),
             subkeys: self.subkeys.iter().map(|it| it.fingerprint.clone()).collect(),
-            signer: signer.to_string(),
+            signers: self.keys().filter(signs).map(|it| it.fingerprint.clone()).collect(),
             uids: self.uids.iter().map(|it| it.name.clone()).collect(),
         }
     }
 
     /// For programs, at `now`: doc/DETAILS of GnuPG, without keygrips, hashes of user ids and compliance.
     pub(crate) fn colons(&self, now: u32) -> String {
-        let usable: Vec<Usage> = self.keys().filter(|it| it.validity(now) == Validity::Ultimate).map(|it| it.usage).collect();
+        let usable: Vec<Usage> = self.keys().filter(|it| self.validity(it, now) == Validity::Ultimate).map(|it| it.usage).collect();
         let any = |of: fn(&Usage) -> bool| usable.iter().any(of);
         let all = Usage {
             sign: any(|it| it.sign),
@@ -81,14 +82,16 @@ impl Certificate {
             encrypt: any(|it| it.encrypt),
             authenticate: any(|it| it.authenticate),
         };
+        let validity = self.primary.validity(now);
         let capabilities = self.primary.usage.letters() + &all.letters().to_ascii_uppercase();
-        let mut lines = self.primary.record("sec", "u", &capabilities, now) + ":0:\n" + &self.primary.fingerprint_record();
+        let mut lines = self.primary.record("sec", validity, "u", &capabilities) + ":0:\n" + &self.primary.fingerprint_record();
         for Uid { name, created } in &self.uids {
-            let validity = self.primary.validity(now).letter();
-            lines += &format!("uid:{validity}::::{created}::::{}::::::::::0:\n", sanitized(name, &[':', '\\']));
+            lines += &format!("uid:{}::::{created}::::{}::::::::::0:\n", validity.letter(), sanitized(name, &[':', '\\']));
         }
         for subkey in &self.subkeys {
-            lines += &(subkey.record("ssb", "", &subkey.usage.letters(), now) + "\n" + &subkey.fingerprint_record());
+            lines += &(subkey.record("ssb", self.validity(subkey, now), "", &subkey.usage.letters())
+                + "\n"
+                + &subkey.fingerprint_record());
         }
         lines
     }
@@ -101,10 +104,18 @@ impl Certificate {
             let validity = self.primary.validity(now).word();
             lines += &format!("uid{:indent$}[{validity:>8}] {}\n", "", sanitized(&uid.name, &[]));
         }
-        for subkey in self.subkeys.iter().filter(|it| it.validity(now) == Validity::Ultimate) {
+        for subkey in self.subkeys.iter().filter(|it| self.validity(it, now) == Validity::Ultimate) {
             lines += &subkey.line("ssb", format, now);
         }
         lines + "\n"
+    }
+
+    /// A subkey lasts no longer than the primary key.
+    fn validity(&self, key: &Key, now: u32) -> Validity {
+        match self.primary.validity(now) {
+            Validity::Ultimate => key.validity(now),
+            over => over,
+        }
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -147,9 +158,9 @@ impl Key {
     }
 
     /// All that a key and a subkey have in common, up to field 18.
-    fn record(&self, tag: &str, trust: &str, capabilities: &str, now: u32) -> String {
+    fn record(&self, tag: &str, validity: Validity, trust: &str, capabilities: &str) -> String {
         let Key { algorithm, bits, created, .. } = self;
-        let (validity, keyid) = (self.validity(now).letter(), keyid(&self.fingerprint));
+        let (validity, keyid) = (validity.letter(), keyid(&self.fingerprint));
         let expires = self.expires.map(|it| it.to_string()).unwrap_or_default();
         let (secret, curve) = (if self.secret { '+' } else { '#' }, self.curve.unwrap_or_default());
         format!("{tag}:{validity}:{bits}:{algorithm}:{keyid}:{created}:{expires}::{trust}:::{capabilities}:::{secret}::{curve}::")
