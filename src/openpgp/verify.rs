@@ -60,7 +60,8 @@ impl Pinned {
     /// # Errors
     /// [`OpenpgpError::Library`].
     pub fn export(&self, armor: bool) -> Result<Vec<u8>, OpenpgpError> {
-        let export = |cert: &Cert| if armor { SerializeInto::export_to_vec(&cert.armored()) } else { SerializeInto::export_to_vec(cert) };
+        let export =
+            |cert: &Cert| if armor { SerializeInto::export_to_vec(&cert.armored()) } else { SerializeInto::export_to_vec(cert) };
         let all = self.0.iter().map(export).collect::<Result<Vec<_>, _>>().map_err(library)?;
         Ok(all.concat())
     }
