@@ -2,12 +2,14 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A bar that shows bytes, files, rate and the time that is left; nothing where nobody looks.
-#[derive(Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
     files: u64,
+    signed: AtomicU64,
+    before: AtomicU64,
 }
 
 impl Progress {
@@ -19,9 +21,8 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        let progress = Progress { bar, files };
-        progress.signed(0);
-        progress
+        bar.set_message(format!("0/{files}"));
+        Progress { bar, files, signed: 0.into(), before: 0.into() }
     }
 
     /// So many bytes more were taken in.
@@ -29,14 +30,21 @@ impl Progress {
         self.bar.inc(bytes as u64);
     }
 
-    /// So many files are signed by now.
-    pub(crate) fn signed(&self, files: u64) {
-        self.bar.set_message(format!("{files}/{}", self.files));
+    /// One more is signed.
+    pub(crate) fn signed(&self) {
+        let signed = self.signed.fetch_add(1, Relaxed) + 1;
+        self.bar.set_message(format!("{signed}/{}", self.files));
     }
 
-    /// A new attempt begins.
+    /// A session begins, after others that went well.
+    pub(crate) fn begin(&self) {
+        self.before.store(self.bar.position(), Relaxed);
+    }
+
+    /// A new attempt at it begins.
     pub(crate) fn restart(&self) {
-        self.bar.reset();
+        self.bar.set_position(self.before.load(Relaxed));
+        self.bar.reset_eta();
     }
 
     /// Takes the bar away.
