@@ -1,6 +1,6 @@
-//! Secret keys as gpg lists them, for programs and for people.
+//! Keys as gpg lists them, for programs and for people.
 
-use super::call::Keyid;
+use super::call::{Half, Keyid};
 use super::spec::{Names, keyid};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -72,8 +72,8 @@ impl Certificate {
     }
 
     /// For programs, at `now`: doc/DETAILS of GnuPG, without keygrips, hashes of user ids and compliance.
-    pub(crate) fn colons(&self, now: u32) -> String {
-        let usable: Vec<Usage> = self.keys().filter(|it| it.validity(now) == Validity::Ultimate).map(|it| it.usage).collect();
+    pub(crate) fn colons(&self, half: Half, now: u32) -> String {
+        let usable: Vec<Usage> = self.keys().filter(|it| self.has(it, now)).map(|it| it.usage).collect();
         let any = |of: fn(&Usage) -> bool| usable.iter().any(of);
         let all = Usage {
             sign: any(|it| it.sign),
@@ -82,33 +82,65 @@ impl Certificate {
             authenticate: any(|it| it.authenticate),
         };
         let capabilities = self.primary.usage.letters() + &all.letters().to_ascii_uppercase();
-        let mut lines = self.primary.record("sec", "u", &capabilities, now) + ":0:\n" + &self.primary.fingerprint_record();
+        let validity = self.primary.validity(now);
+        let mut lines =
+            self.primary.record(half, Place::Primary, &capabilities, validity) + ":0:\n" + &self.primary.fingerprint_record();
         for Uid { name, created } in &self.uids {
-            let validity = self.primary.validity(now).letter();
+            let validity = validity.letter();
             lines += &format!("uid:{validity}::::{created}::::{}::::::::::0:\n", sanitized(name, &[':', '\\']));
         }
         for subkey in &self.subkeys {
-            lines += &(subkey.record("ssb", "", &subkey.usage.letters(), now) + "\n" + &subkey.fingerprint_record());
+            let record = subkey.record(half, Place::Subkey, &subkey.usage.letters(), self.validity(subkey, now));
+            lines += &(record + "\n" + &subkey.fingerprint_record());
         }
         lines
     }
 
     /// For people, at `now`, with an empty line at the end. Subkeys that cannot be used any more are left out.
-    pub(crate) fn people(&self, format: Keyid, now: u32) -> String {
-        let mut lines = self.primary.line("sec", format, now) + &format!("      {}\n", self.primary.fingerprint);
+    pub(crate) fn people(&self, half: Half, format: Keyid, now: u32) -> String {
+        let mut lines = self.primary.line(half, Place::Primary, format, now) + &format!("      {}\n", self.primary.fingerprint);
         let indent = shown(format, &self.primary.fingerprint).map_or(10, |it| it.len()) + 1;
         for uid in &self.uids {
             let validity = self.primary.validity(now).word();
             lines += &format!("uid{:indent$}[{validity:>8}] {}\n", "", sanitized(&uid.name, &[]));
         }
-        for subkey in self.subkeys.iter().filter(|it| it.validity(now) == Validity::Ultimate) {
-            lines += &subkey.line("ssb", format, now);
+        for subkey in self.subkeys.iter().filter(|it| self.has(it, now)) {
+            lines += &subkey.line(half, Place::Subkey, format, now);
         }
         lines + "\n"
     }
 
+    /// A subkey lives no longer than its primary key.
+    fn validity(&self, key: &Key, now: u32) -> Validity {
+        match self.primary.validity(now) {
+            Validity::Ultimate => key.validity(now),
+            spent => spent,
+        }
+    }
+
+    fn has(&self, key: &Key, now: u32) -> bool {
+        self.validity(key, now) == Validity::Ultimate
+    }
+
     fn keys(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.primary).chain(&self.subkeys)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Primary,
+    Subkey,
+}
+
+impl Place {
+    fn tag(self, half: Half) -> &'static str {
+        match (self, half) {
+            (Place::Primary, Half::Secret) => "sec",
+            (Place::Subkey, Half::Secret) => "ssb",
+            (Place::Primary, Half::Public { .. }) => "pub",
+            (Place::Subkey, Half::Public { .. }) => "sub",
+        }
     }
 }
 
@@ -147,11 +179,17 @@ impl Key {
     }
 
     /// All that a key and a subkey have in common, up to field 18.
-    fn record(&self, tag: &str, trust: &str, capabilities: &str, now: u32) -> String {
+    fn record(&self, half: Half, place: Place, capabilities: &str, validity: Validity) -> String {
         let Key { algorithm, bits, created, .. } = self;
-        let (validity, keyid) = (self.validity(now).letter(), keyid(&self.fingerprint));
+        let (validity, keyid) = (validity.letter(), keyid(&self.fingerprint));
         let expires = self.expires.map(|it| it.to_string()).unwrap_or_default();
-        let (secret, curve) = (if self.secret { '+' } else { '#' }, self.curve.unwrap_or_default());
+        let secret = match half {
+            Half::Public { with_secret: false } => "",
+            _ if self.secret => "+",
+            _ => "#",
+        };
+        let (tag, curve) = (place.tag(half), self.curve.unwrap_or_default());
+        let trust = if place == Place::Primary { "u" } else { "" };
         format!("{tag}:{validity}:{bits}:{algorithm}:{keyid}:{created}:{expires}::{trust}:::{capabilities}:::{secret}::{curve}::")
     }
 
@@ -159,8 +197,9 @@ impl Key {
         format!("fpr:::::::::{}:\n", self.fingerprint)
     }
 
-    fn line(&self, tag: &str, format: Keyid, now: u32) -> String {
-        let secret = if self.secret { ' ' } else { '#' };
+    fn line(&self, half: Half, place: Place, format: Keyid, now: u32) -> String {
+        let tag = place.tag(half);
+        let secret = if self.secret || half != Half::Secret { ' ' } else { '#' };
         let kind = match (self.curve, self.algorithm) {
             (Some(curve), _) => curve.to_string(),
             (None, 1..=3) => format!("rsa{}", self.bits),

@@ -23,6 +23,13 @@ pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
     called(name).or_else(|| called(OsStr::new("gpg")))
 }
 
+/// Whether it has been used here: it keeps its keys in `$GNUPGHOME`, or else in `~/.gnupg`.
+pub(super) fn has_keyring() -> bool {
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".gnupg"));
+    let home = env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from).or_else(home);
+    home.is_some_and(|home| home.exists())
+}
+
 /// Becomes it; comes back with the reason when that cannot be.
 pub(super) fn become_it(gpg: &PathBuf, arguments: &[OsString]) -> io::Error {
     Command::new(gpg).args(arguments).exec()

@@ -1,7 +1,7 @@
 //! Listings of the real gpg, made again from what they say.
 
 use super::{Certificate, Key, Uid, Usage};
-use crate::gpg::call::Keyid;
+use crate::gpg::call::{Half, Keyid};
 use crate::gpg::home::Home;
 use std::time::SystemTime;
 
@@ -29,7 +29,8 @@ fn read(listing: &str) -> (Certificate, String) {
         let mut fields: Vec<&str> = line.split(':').collect();
         match fields[0] {
             "grp" => continue,
-            "sec" | "ssb" => {
+            "tru" => continue,
+            "sec" | "ssb" | "pub" | "sub" => {
                 last = fields.clone();
                 fields[17] = "";
             }
@@ -52,7 +53,7 @@ fn listings_are_those_of_gpg() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
     for (algorithm, subkeys) in [
         ("ed25519", &["ed25519 sign 2y", "cv25519 encr never", "ed25519 auth never"][..]),
-        ("nistp256", &["nistp384 sign,auth 5y"]),
+        ("nistp256", &["nistp384/ecdsa sign,auth 5y"]),
         ("rsa2048", &["rsa3072 sign never", "rsa2048 encr 10y", "rsa2048 sign 1d"]),
         ("rsa4096", &[]),
     ] {
@@ -67,7 +68,12 @@ fn listings_are_those_of_gpg() {
             assert!(added.status.success(), "{subkey}");
         }
         let (certificate, colons) = read(&home.gpg("--with-colons -K"));
-        assert_eq!(certificate.colons(now), colons);
+        assert_eq!(certificate.colons(Half::Secret, now), colons);
+        for (option, with_secret) in [("", false), ("--with-secret", true)] {
+            let half = Half::Public { with_secret };
+            assert_eq!(certificate.colons(half, now), read(&home.gpg(&format!("--with-colons -k {option}"))).1);
+            assert_eq!(certificate.people(half, Keyid::None, now), home.gpg(&format!("-k {option} {fingerprint}")));
+        }
         assert_eq!(certificate.names(&fingerprint).primary, fingerprint);
         for (keyid, name) in [
             (Keyid::None, "none"),
@@ -76,13 +82,13 @@ fn listings_are_those_of_gpg() {
             (Keyid::Long, "long"),
             (Keyid::HexLong, "0xlong"),
         ] {
-            assert_eq!(certificate.people(keyid, now), home.gpg(&format!("--keyid-format {name} -K {fingerprint}")));
+            assert_eq!(certificate.people(Half::Secret, keyid, now), home.gpg(&format!("--keyid-format {name} -K {fingerprint}")));
         }
         let last = certificate.primary.expires.unwrap();
-        for time in [last, last + 1] {
+        for time in [last - 60, last + 1] {
             let faked = format!("--faked-system-time {time}");
-            assert_eq!(certificate.colons(time), read(&home.gpg(&format!("{faked} --with-colons -K"))).1);
-            assert_eq!(certificate.people(Keyid::None, time), home.gpg(&format!("{faked} -K {fingerprint}")));
+            assert_eq!(certificate.colons(Half::Secret, time), read(&home.gpg(&format!("{faked} --with-colons -K"))).1);
+            assert_eq!(certificate.people(Half::Secret, Keyid::None, time), home.gpg(&format!("{faked} -K {fingerprint}")));
         }
     }
 }
@@ -100,8 +106,8 @@ fn what_a_token_does_not_hold_is_marked() {
     // Nobody trusts that copy ultimately.
     assert!(other.run(&format!("--import-ownertrust {}", ownertrust(&other, &fingerprint))).status.success());
     let (halved, colons) = read(&other.gpg("--with-colons -K"));
-    assert_eq!(halved.colons(all.primary.created), colons);
-    assert_eq!(halved.people(Keyid::None, all.primary.created), other.gpg(&format!("-K {fingerprint}")));
+    assert_eq!(halved.colons(Half::Secret, all.primary.created), colons);
+    assert_eq!(halved.people(Half::Secret, Keyid::None, all.primary.created), other.gpg(&format!("-K {fingerprint}")));
     assert!(colons.contains(":#::ed25519") && colons.contains(":+::ed25519"));
 }
 
