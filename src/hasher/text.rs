@@ -16,6 +16,7 @@ pub struct Lines {
 
 impl Lines {
     /// With room for the longest line.
+    #[expect(clippy::new_without_default, reason = "nobody wants a default one")]
     pub fn new() -> Lines {
         Lines { rest: Vec::with_capacity(MAX_LINE + 2) }
     }

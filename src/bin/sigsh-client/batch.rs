@@ -39,6 +39,7 @@ pub(crate) fn files(
     let text = (form == Form::Text).then_some("--type=text");
     let request = ["sign-tar"].into_iter().chain(names).chain(text).collect::<Vec<_>>().join(" ");
     let mut done = 0;
+    progress.begin();
     anywhere(settings, |host| {
         progress.restart();
         let (hashed, states) = channel();

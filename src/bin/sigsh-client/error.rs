@@ -2,7 +2,7 @@
 
 use sigsh::config::ConfigError;
 use sigsh::openpgp::{BadSignature, OpenpgpError};
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Why there is no signature, or no answer.
@@ -116,11 +116,16 @@ impl Error {
 
     /// One line, and at most a hint.
     pub(crate) fn print(&self) {
-        eprintln!("sigsh-client: error: {}", clean(&self.to_string()));
+        say(&format!("sigsh-client: error: {self}"));
         if let Some(hint) = self.hint() {
-            eprintln!("sigsh-client: hint: {}", clean(&hint));
+            say(&format!("sigsh-client: hint: {hint}"));
         }
     }
+}
+
+/// A line on standard error; that nobody reads there changes nothing.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", clean(line));
 }
 
 /// The system's own words, without the number of the error.

@@ -16,20 +16,25 @@ pub(crate) mod status;
 mod streams;
 mod words;
 
-use crate::error::{Error, clean};
+use crate::error::Error;
 use crate::log::Log;
 use crate::output::Target;
 use crate::settings::{Key, Options, Settings};
 use crate::sign::{self, Signed};
-use call::{Call, CallError, Export, Form, Half, List, Sign, Stream};
-use facts::now;
+use call::{Call, CallError, Export, Half, List, Sign, Stream};
 use listing::Certificate;
+use openpgp::policy::StandardPolicy;
+use sequoia_openpgp as openpgp;
+use sigsh::hash_state::Form;
 use spec::Names;
-use status::{Cause, Status};
+use status::{Cause, Created, Status};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
+use std::time::SystemTime;
 use streams::Streams;
+
+const POLICY: &StandardPolicy<'static> = &StandardPolicy::new();
 
 /// gpg's exit code for whatever went wrong.
 const FAILED: u8 = 2;
@@ -55,6 +60,8 @@ pub(crate) enum GpgError {
     Unmet(&'static str),
     #[error("several keys are to sign at once, and an output takes one signature")]
     SeveralKeys,
+    #[error("{0} was to sign, and {1} has signed")]
+    OtherKey(String, String),
     #[error("several files are to be signed as one")]
     SeveralFiles,
     #[error("cannot run {0}: {1}")]
@@ -82,28 +89,27 @@ impl GpgError {
     }
 }
 
-/// Does what gpg would do when it is called `name` with these arguments.
-pub(crate) fn run(name: &OsStr, arguments: &[OsString]) -> ExitCode {
-    let mut front =
-        Front { name: name.to_owned(), arguments: arguments.to_vec(), streams: Streams::default(), log: Log::default() };
+/// Does what gpg would do when it is called `name` with these arguments; the options are those that are not gpg's.
+pub(crate) fn run(name: &OsStr, arguments: &[OsString], options: &Options) -> ExitCode {
+    let mut front = Front { name, arguments, options, streams: Streams::default(), log: Log::default() };
     match front.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = clean(&error.to_string());
-            front.streams.say(&format!("sigsh-gpg: error: {line}"));
+            front.streams.say(&format!("sigsh-gpg: error: {error}"));
             if let Some(hint) = error.hint() {
-                front.streams.say(&format!("sigsh-gpg: hint: {}", clean(&hint)));
+                front.streams.say(&format!("sigsh-gpg: hint: {hint}"));
             }
-            front.log.error(&line);
+            front.log.error(&error.to_string());
             ExitCode::from(FAILED)
         }
     }
 }
 
 /// One call.
-struct Front {
-    name: OsString,
-    arguments: Vec<OsString>,
+struct Front<'a> {
+    name: &'a OsStr,
+    arguments: &'a [OsString],
+    options: &'a Options,
     streams: Streams,
     log: Log,
 }
@@ -115,9 +121,9 @@ struct Ours<'a> {
     names: Names,
 }
 
-impl Front {
+impl Front<'_> {
     fn run(&mut self) -> Result<(), GpgError> {
-        match Call::parse(&self.arguments)? {
+        match Call::parse(self.arguments)? {
             Call::Version => self.streams.write(&Stream::Standard, status::version().as_bytes()),
             Call::Other => self.pass_on(None),
             Call::Inline(users) => self.inline(&users),
@@ -128,18 +134,18 @@ impl Front {
     }
 
     fn settings(&mut self) -> Result<Settings, GpgError> {
-        let settings = Settings::load(&Options::default())?;
+        let settings = Settings::load(self.options)?;
         self.log = settings.log.clone();
         Ok(settings)
     }
 
     /// Has the real gpg do it, and never comes back when there is one; otherwise the answer is no, for want of `key`.
     fn pass_on(&mut self, key: Option<&OsStr>) -> Result<(), GpgError> {
-        let Some(gpg) = real::find(&self.name) else {
+        let Some(gpg) = real::find(self.name, self.options) else {
             return Err(key.map_or(GpgError::NoReal, |key| GpgError::NoKey(key.to_string_lossy().into_owned())));
         };
         self.log.info(&format!("passed on to {}", gpg.display()));
-        Err(GpgError::Real(gpg.display().to_string(), real::become_it(&gpg, &self.arguments)))
+        Err(GpgError::Real(gpg.display().to_string(), real::become_it(&gpg, self.arguments)))
     }
 
     fn inline(&mut self, users: &[OsString]) -> Result<(), GpgError> {
@@ -181,15 +187,15 @@ impl Front {
             return Err(GpgError::Unmet(option));
         }
         let [input] = call.inputs.as_slice() else { return Err(GpgError::SeveralFiles) };
-        let (form, armor) = match call.form {
-            Form::Detached { text: false, armor } => (sigsh::hash_state::Form::Binary, armor),
-            Form::Detached { text: true, armor } => (sigsh::hash_state::Form::Text, armor),
-            Form::Cleartext => (sigsh::hash_state::Form::Cleartext, true),
-        };
         let target = target(&call.output, call.yes);
         target.iter().try_for_each(Target::check)?;
         let mut artifact = self.streams.input(input)?;
-        if call.around.passphrase == Some(0) && *input == Stream::Standard {
+        let from = match input {
+            Stream::Standard => Some(0),
+            Stream::Fd(fd) => Some(*fd),
+            Stream::File(_) => None,
+        };
+        if from.is_some() && call.around.passphrase == from {
             artifact.skip_line()?;
         }
         self.streams.status(&Status::KeyConsidered(&ours.certificate.primary.fingerprint))?;
@@ -199,12 +205,16 @@ impl Front {
         }
         let mut made = None;
         let key = std::slice::from_ref(ours.key);
-        sign::sign(&settings, key, std::slice::from_ref(&artifact), form, |_, _, signed| {
+        sign::sign(&settings, key, std::slice::from_ref(&artifact), call.form, |_, _, signed| {
             made = Some(signed);
             Ok(())
         })?;
         let signed = made.ok_or_else(|| Error::Short("the host".to_owned()))?;
-        let bytes = signed.bytes(armor)?;
+        let mut only = call.users.iter().filter_map(|user| ours.names.only(user));
+        if let Some(only) = only.find(|only| *only != signed.good.key) {
+            return Err(GpgError::OtherKey(only.to_owned(), signed.good.key));
+        }
+        let bytes = signed.bytes(call.armor)?;
         match &target {
             Some(target) => target.write(&bytes)?,
             None => self.streams.write(&call.output, &bytes)?,
@@ -215,12 +225,11 @@ impl Front {
 
     /// Only now, when the signature is verified and written, git may know of it.
     fn created(&mut self, form: Form, signed: &Signed) -> Result<(), GpgError> {
-        let time = signed.good.created.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        self.streams.status(&Status::SigCreated(status::Signed {
+        self.streams.status(&Status::SigCreated(Created {
             form,
             algorithm: signed.detached.packet().pk_algo().into(),
             hash: signed.detached.algorithm(),
-            time: u32::try_from(time).unwrap_or(u32::MAX),
+            time: facts::seconds(signed.good.created),
             fingerprint: &signed.good.key,
         }))
     }
@@ -239,12 +248,9 @@ impl Front {
             return self.pass_on(None);
         }
         let asked = |ours: &&Ours<'_>| call.specs.is_empty() || call.specs.iter().any(|spec| ours.names.matches(spec));
+        let now = facts::seconds(SystemTime::now());
         let show = |ours: &Ours<'_>| {
-            if call.colons {
-                ours.certificate.colons(call.half, now())
-            } else {
-                ours.certificate.people(call.half, call.keyid, now())
-            }
+            if call.colons { ours.certificate.colons(call.half, now) } else { ours.certificate.people(call.half, call.keyid, now) }
         };
         let text = keys.iter().filter(asked).map(show).collect::<String>();
         self.streams.write(&Stream::Standard, text.as_bytes())
@@ -260,7 +266,7 @@ impl Front {
         }
         let asked = keys.iter().filter(|ours| call.specs.iter().any(|spec| ours.names.matches(spec)));
         let certs = asked.filter_map(|ours| ours.key.certificate()).collect::<Vec<_>>();
-        let bytes = facts::export(&certs, call.armor)?;
+        let bytes = facts::export(&certs, call.armor).map_err(|error| Error::Io("the certificate", io::Error::other(error)))?;
         match target(&call.output, call.yes) {
             Some(target) => Ok(target.write(&bytes)?),
             None => self.streams.write(&call.output, &bytes),
@@ -271,8 +277,10 @@ impl Front {
 /// The keys that a host signs with. Of a file with several certificates the first is the host's, the others are those of a fallback.
 fn ours(keys: &[Key]) -> Vec<Ours<'_>> {
     fn of(key: &Key) -> Option<Ours<'_>> {
-        let (certificate, signer) = facts::of(key.certificate()?);
-        let names = certificate.names(&signer);
+        let (cert, now) = (key.certificate()?, SystemTime::now());
+        // Programs ask for the primary key's secret half, be it a subkey that signs.
+        let certificate = Certificate::of(cert, POLICY, now, |_| true)?;
+        let names = certificate.names(facts::seconds(now));
         Some(Ours { key, certificate, names })
     }
     keys.iter().filter_map(of).collect()

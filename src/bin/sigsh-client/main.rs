@@ -42,12 +42,8 @@ enum Command {
     /// Sign files: FILE.sig, or FILE.asc with --armor or --cleartext; standard input to standard output
     Sign(Sign),
     /// Do what gpg would do with these arguments, and sign on the host
-    #[command(disable_help_flag = true)]
-    Gpg {
-        /// gpg's own
-        #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+    #[command(disable_help_flag = true, override_usage = "sigsh-client [OPTIONS] gpg [ARGUMENT]...")]
+    Gpg,
     /// Let gpg, rpm, git or reprepro sign with it
     #[command(subcommand)]
     Setup(setup::Command),
@@ -79,12 +75,20 @@ struct Sign {
 const GPG: [&str; 4] = ["gpg", "gpg2", "gpg-sq", "sigsh-gpg"];
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os();
-    let name = words.next().map(PathBuf::from).unwrap_or_default();
+    let words = std::env::args_os().collect::<Vec<_>>();
+    let name = words.first().map(PathBuf::from).unwrap_or_default();
     if let Some(name) = name.file_name().filter(|name| GPG.iter().any(|gpg| name == gpg)) {
-        return gpg::run(name, &words.collect::<Vec<_>>());
+        return gpg::run(name, words.get(1..).unwrap_or_default(), &Options::default());
     }
-    let outcome = Arguments::try_parse().map_err(|error| {
+    // What follows `gpg` is gpg's alone.
+    let (ours, gpgs) = words.iter().position(|word| word == "gpg").map_or((&words[..], None), |at| {
+        let (ours, gpgs) = words.split_at(at + 1);
+        (ours, Some(gpgs))
+    });
+    if let (Some(gpgs), Ok(Arguments { options, command: Command::Gpg })) = (gpgs, Arguments::try_parse_from(ours)) {
+        return gpg::run("sigsh-gpg".as_ref(), gpgs, &options);
+    }
+    let outcome = Arguments::try_parse_from(&words).map_err(|error| {
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS }
     });
@@ -99,7 +103,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
-        Command::Gpg { arguments } => Ok(gpg::run("sigsh-gpg".as_ref(), &arguments)),
+        Command::Gpg => Ok(gpg::run("sigsh-gpg".as_ref(), &[], &arguments.options)),
         Command::Sign(command) => {
             sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }

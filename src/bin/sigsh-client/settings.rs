@@ -115,8 +115,8 @@ impl Key {
 }
 
 /// The real gpg, where the configuration names one; a configuration that cannot be read names none.
-pub(crate) fn gpg() -> Option<PathBuf> {
-    let (written, _) = written(&Options::default()).ok()?;
+pub(crate) fn gpg(options: &Options) -> Option<PathBuf> {
+    let (written, _) = written(options).ok()?;
     written.gpg.map(|path| path.to_path_buf())
 }
 

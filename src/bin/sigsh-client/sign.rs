@@ -106,6 +106,7 @@ pub(crate) fn sign(
 /// Has one input signed by one key.
 fn one(settings: &Settings, key: &Key, input: &Input, form: Form, progress: &Progress) -> Result<Signed, Error> {
     let request = request(settings, key, input, form)?;
+    progress.begin();
     let outcome = anywhere(settings, |host| {
         progress.restart();
         single(settings, host, &request, key, input, form, progress)

@@ -210,6 +210,45 @@ fn the_rest_is_the_real_gpgs() {
     assert_eq!((nobody.code, nobody.out.len()), (Some(2), 0), "{nobody:?}");
 }
 
+/// A certificate may have several keys that sign: one that is demanded by `!` must have signed, or nothing is written.
+#[test]
+fn the_key_that_is_demanded_is_the_one_that_signs() {
+    let server = BuildServer::new("build1", &[KEY], "");
+    let gpg = |line: &str| {
+        succeed(&mut server.program("gpg", &shlex::split(line).unwrap().iter().map(String::as_str).collect::<Vec<_>>()))
+    };
+    let keys = || {
+        let listed = String::from_utf8(gpg("--with-colons --list-secret-keys").stdout).unwrap();
+        let keys = listed.lines().filter_map(|line| line.strip_prefix("fpr:::::::::"));
+        keys.map(|key| key.trim_end_matches(':').to_owned()).collect::<Vec<_>>()
+    };
+    gpg("--batch --passphrase '' --quick-generate-key two@example.org ed25519 cert never");
+    for _ in 0..2 {
+        gpg(&format!("--batch --passphrase '' --quick-add-key {} ed25519 sign never", keys()[0]));
+    }
+    let [primary, first, second] = &keys()[..] else { panic!("{:?}", keys()) };
+    let certificate = server.write("two.pgp", gpg("--export").stdout);
+    let config = format!(
+        "hosts = [\"signer@127.0.0.1\"]\nssh-options = [\"-p\", \"1\"]\nretry = \"1s\"\nlog = false\n\
+         local-fallback = [\"/usr/bin/gpg\", \"--batch\", \"-u\", \"{first}!\"]\n[key.two]\ncertificate = \"{certificate}\"\n"
+    );
+    server.write(".config/sigsh/client.toml", config);
+    for asked in [primary.as_str(), &format!("{first}!"), second] {
+        let outcome = call(&server, &format!("--status-fd 2 -u {asked} -b"), b"x");
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(outcome.err.lines().last().unwrap().ends_with(first), "{outcome:?}");
+    }
+    let outcome = call(&server, &format!("--status-fd 2 -u {second}! -b"), b"x");
+    assert_eq!((outcome.code, outcome.out.len()), (Some(2), 0), "{outcome:?}");
+    let end = format!(
+        "[GNUPG:] BEGIN_SIGNING H10\n\
+         [GNUPG:] FAILURE sign 1\nsigsh-gpg: error: {second} was to sign, and {first} has signed\n"
+    );
+    let said =
+        outcome.err.lines().filter(|line| !line.starts_with("sigsh-client: ")).map(|line| format!("{line}\n")).collect::<String>();
+    assert!(said.ends_with(&end), "{said}");
+}
+
 /// What gpgme passes: descriptors for data, status and log.
 #[test]
 fn descriptors_of_the_caller_are_used() {
@@ -227,6 +266,11 @@ fn descriptors_of_the_caller_are_used() {
     let status = String::from_utf8(server.read("status")).unwrap();
     assert!(status.ends_with('\n') && status.contains("[GNUPG:] SIG_CREATED D 1 10 00 "), "{status}");
     assert!(server.read("log").is_empty());
+    // A passphrase stands before the data, on whichever descriptor.
+    server.write("data", "secret\nafter a passphrase");
+    let line = format!("'{gpg}' --enable-special-filenames --passphrase-fd 12 -b -u {} -- '-&12' 12<data >out", fingerprint());
+    succeed(&mut server.program("bash", &["-c", &line]));
+    verify(KEY, &server.read("out"), b"after a passphrase");
 }
 
 #[test]
@@ -241,4 +285,17 @@ fn a_log_of_its_own() {
     let lines = lines.lines().map(|line| line.split_once("]: ").unwrap().1).collect::<Vec<_>>();
     assert!(lines[0].starts_with("in signed by "), "{lines:?}");
     assert_eq!(lines[1], "in.sig exists already");
+}
+
+/// `sigsh-client gpg`: what comes before is the client's, what comes after gpg's, be it of the same name.
+#[test]
+fn by_the_clients_own_name() {
+    let server = server();
+    let listed = server.run(&["--key", "ed25519", "gpg", "-K", "--with-colons"], b"");
+    assert_eq!((listed.code, String::from_utf8(listed.out).unwrap().matches("sec:").count()), (Some(0), 1));
+    let outcome = server.run(&["-k", "ed25519", "gpg", "--batch", "-b"], b"x");
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    verify("ed25519", &outcome.out, b"x");
+    let version = server.run(&["gpg", "--version"], b"");
+    assert!(String::from_utf8(version.out).unwrap().starts_with("gpg (GnuPG) "));
 }

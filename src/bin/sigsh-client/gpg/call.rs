@@ -1,7 +1,7 @@
 //! What a call of gpg asks for, as far as it may be ours.
 
 use super::words::{WordError, Words};
-use sigsh::hash_state::HashAlgorithm;
+use sigsh::hash_state::{Form, HashAlgorithm};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -26,8 +26,10 @@ pub(crate) enum Call {
 /// A signature that is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Sign {
-    /// Of which form.
+    /// Whether it is detached, over bytes or over lines, or a cleartext signature.
     pub(crate) form: Form,
+    /// In armor, as a cleartext signature always is.
+    pub(crate) armor: bool,
     /// The keys that are to sign, each with a signature of its own: every `--local-user`, or else the last `--default-key`; none
     /// for any key.
     pub(crate) users: Vec<OsString>,
@@ -45,20 +47,6 @@ pub(crate) struct Sign {
     pub(crate) unmet: Vec<&'static str>,
     /// Beside all that.
     pub(crate) around: Around,
-}
-
-/// What a signature looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// A signature of its own.
-    Detached {
-        /// Over lines that end in CR LF (type 0x01).
-        text: bool,
-        /// In armor.
-        armor: bool,
-    },
-    /// The signed text, then the signature in armor.
-    Cleartext,
 }
 
 /// A listing of keys.
@@ -198,9 +186,7 @@ impl Call {
                 (
                     true,
                     "sign" | "detach-sign" | "clear-sign" | "encrypt" | "symmetric" | "list-keys" | "list-secret-keys" | "export",
-                ) => {
-                    asked.command(known.name)?;
-                }
+                ) => asked.command(known.name)?,
                 // An option to most commands; alone it lists public keys.
                 (true, "fingerprint") => {}
                 (true, _) => return Ok(Call::Other),
@@ -269,14 +255,14 @@ impl Asked {
     fn call(self, rest: &[OsString]) -> Result<Call, CallError> {
         let signs = self.has("sign") || self.has("detach-sign");
         if self.has("clear-sign") {
-            return self.sign(Form::Cleartext, rest);
+            return self.sign(Form::Cleartext, true, rest);
         }
         if signs && (self.has("encrypt") || self.has("symmetric") || !self.has("detach-sign")) {
             return Ok(Call::Inline(self.users()));
         }
         if signs {
-            let form = Form::Detached { text: self.text, armor: self.armor };
-            return self.sign(form, rest);
+            let (form, armor) = (if self.text { Form::Text } else { Form::Binary }, self.armor);
+            return self.sign(form, armor, rest);
         }
         let specs = rest.to_vec();
         let half = match (self.has("list-secret-keys"), self.has("list-keys")) {
@@ -302,12 +288,12 @@ impl Asked {
         }
     }
 
-    fn sign(self, form: Form, rest: &[OsString]) -> Result<Call, CallError> {
+    fn sign(self, form: Form, armor: bool, rest: &[OsString]) -> Result<Call, CallError> {
         if form == Form::Cleartext && rest.len() > 1 {
             return Err(CallError::Files);
         }
         let mut inputs: Vec<Stream> = rest.iter().map(|it| self.stream(it)).collect();
-        let beside = beside(form, inputs.last());
+        let beside = beside(armor, inputs.last());
         if inputs.is_empty() {
             inputs.push(Stream::Standard);
         }
@@ -315,6 +301,7 @@ impl Asked {
         let (yes, dry_run, users) = (self.yes, self.dry_run, self.users());
         Ok(Call::Sign(Sign {
             form,
+            armor,
             users,
             inputs,
             output,
@@ -371,12 +358,12 @@ fn keyid_format(name: &OsStr) -> Option<Keyid> {
 }
 
 /// Where a signature goes that has no `--output`.
-fn beside(form: Form, input: Option<&Stream>) -> Stream {
+fn beside(armor: bool, input: Option<&Stream>) -> Stream {
     let Some(Stream::File(input)) = input else {
         return Stream::Standard;
     };
     let mut output = input.clone().into_os_string();
-    output.push(if matches!(form, Form::Detached { armor: false, .. }) { ".sig" } else { ".asc" });
+    output.push(if armor { ".asc" } else { ".sig" });
     Stream::File(output.into())
 }
 

@@ -2,17 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
 
-pub(super) struct Home(PathBuf);
+pub(super) struct Home(TempDir);
 
 impl Home {
     pub(super) fn empty() -> Home {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let home = Home(std::env::temp_dir().join(format!("sigsh-gpg-{}-{next}", std::process::id())));
-        std::fs::create_dir(&home.0).unwrap();
-        home
+        Home(tempfile::tempdir().unwrap())
     }
 
     /// With one key, for signing.
@@ -23,12 +19,12 @@ impl Home {
     }
 
     pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     pub(super) fn command(&self) -> Command {
         let mut gpg = Command::new("gpg");
-        gpg.current_dir(&self.0).env("GNUPGHOME", &self.0).env("LC_ALL", "C.UTF-8");
+        gpg.current_dir(self.0.path()).env("GNUPGHOME", self.0.path()).env("LC_ALL", "C.UTF-8");
         gpg.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         gpg
     }
@@ -54,7 +50,6 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = Command::new("gpgconf").env("GNUPGHOME", &self.0).args(["--kill", "all"]).status();
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = Command::new("gpgconf").env("GNUPGHOME", self.0.path()).args(["--kill", "all"]).status();
     }
 }

@@ -61,19 +61,20 @@ pub(crate) struct Usage {
 }
 
 impl Certificate {
-    /// What it can be called by, `signer` being the fingerprint of the key that signs.
-    pub(crate) fn names(&self, signer: &str) -> Names {
+    /// What it can be called by at `now`.
+    pub(crate) fn names(&self, now: u32) -> Names {
+        let signs = |it: &&Key| it.usage.sign && self.validity(it, now) == Validity::Ultimate;
         Names {
             primary: self.primary.fingerprint.clone(),
             subkeys: self.subkeys.iter().map(|it| it.fingerprint.clone()).collect(),
-            signer: signer.to_string(),
+            signers: self.keys().filter(signs).map(|it| it.fingerprint.clone()).collect(),
             uids: self.uids.iter().map(|it| it.name.clone()).collect(),
         }
     }
 
     /// For programs, at `now`: doc/DETAILS of GnuPG, without keygrips, hashes of user ids and compliance.
     pub(crate) fn colons(&self, half: Half, now: u32) -> String {
-        let usable: Vec<Usage> = self.keys().filter(|it| self.has(it, now)).map(|it| it.usage).collect();
+        let usable: Vec<Usage> = self.keys().filter(|it| self.validity(it, now) == Validity::Ultimate).map(|it| it.usage).collect();
         let any = |of: fn(&Usage) -> bool| usable.iter().any(of);
         let all = Usage {
             sign: any(|it| it.sign),
@@ -81,66 +82,46 @@ impl Certificate {
             encrypt: any(|it| it.encrypt),
             authenticate: any(|it| it.authenticate),
         };
+        let (validity, (primary, sub)) = (self.primary.validity(now), tags(half));
         let capabilities = self.primary.usage.letters() + &all.letters().to_ascii_uppercase();
-        let validity = self.primary.validity(now);
         let mut lines =
-            self.primary.record(half, Place::Primary, &capabilities, validity) + ":0:\n" + &self.primary.fingerprint_record();
+            self.primary.record(half, primary, validity, "u", &capabilities) + ":0:\n" + &self.primary.fingerprint_record();
         for Uid { name, created } in &self.uids {
-            let validity = validity.letter();
-            lines += &format!("uid:{validity}::::{created}::::{}::::::::::0:\n", sanitized(name, &[':', '\\']));
+            lines += &format!("uid:{}::::{created}::::{}::::::::::0:\n", validity.letter(), sanitized(name, &[':', '\\']));
         }
         for subkey in &self.subkeys {
-            let record = subkey.record(half, Place::Subkey, &subkey.usage.letters(), self.validity(subkey, now));
-            lines += &(record + "\n" + &subkey.fingerprint_record());
+            lines += &(subkey.record(half, sub, self.validity(subkey, now), "", &subkey.usage.letters())
+                + "\n"
+                + &subkey.fingerprint_record());
         }
         lines
     }
 
     /// For people, at `now`, with an empty line at the end. Subkeys that cannot be used any more are left out.
     pub(crate) fn people(&self, half: Half, format: Keyid, now: u32) -> String {
-        let mut lines = self.primary.line(half, Place::Primary, format, now) + &format!("      {}\n", self.primary.fingerprint);
+        let (primary, sub) = tags(half);
+        let mut lines = self.primary.line(half, primary, format, now) + &format!("      {}\n", self.primary.fingerprint);
         let indent = shown(format, &self.primary.fingerprint).map_or(10, |it| it.len()) + 1;
         for uid in &self.uids {
             let validity = self.primary.validity(now).word();
             lines += &format!("uid{:indent$}[{validity:>8}] {}\n", "", sanitized(&uid.name, &[]));
         }
-        for subkey in self.subkeys.iter().filter(|it| self.has(it, now)) {
-            lines += &subkey.line(half, Place::Subkey, format, now);
+        for subkey in self.subkeys.iter().filter(|it| self.validity(it, now) == Validity::Ultimate) {
+            lines += &subkey.line(half, sub, format, now);
         }
         lines + "\n"
     }
 
-    /// A subkey lives no longer than its primary key.
+    /// A subkey lasts no longer than the primary key.
     fn validity(&self, key: &Key, now: u32) -> Validity {
         match self.primary.validity(now) {
             Validity::Ultimate => key.validity(now),
-            spent => spent,
+            over => over,
         }
-    }
-
-    fn has(&self, key: &Key, now: u32) -> bool {
-        self.validity(key, now) == Validity::Ultimate
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.primary).chain(&self.subkeys)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Primary,
-    Subkey,
-}
-
-impl Place {
-    fn tag(self, half: Half) -> &'static str {
-        match (self, half) {
-            (Place::Primary, Half::Secret) => "sec",
-            (Place::Subkey, Half::Secret) => "ssb",
-            (Place::Primary, Half::Public { .. }) => "pub",
-            (Place::Subkey, Half::Public { .. }) => "sub",
-        }
     }
 }
 
@@ -179,7 +160,7 @@ impl Key {
     }
 
     /// All that a key and a subkey have in common, up to field 18.
-    fn record(&self, half: Half, place: Place, capabilities: &str, validity: Validity) -> String {
+    fn record(&self, half: Half, tag: &str, validity: Validity, trust: &str, capabilities: &str) -> String {
         let Key { algorithm, bits, created, .. } = self;
         let (validity, keyid) = (validity.letter(), keyid(&self.fingerprint));
         let expires = self.expires.map(|it| it.to_string()).unwrap_or_default();
@@ -188,8 +169,7 @@ impl Key {
             _ if self.secret => "+",
             _ => "#",
         };
-        let (tag, curve) = (place.tag(half), self.curve.unwrap_or_default());
-        let trust = if place == Place::Primary { "u" } else { "" };
+        let curve = self.curve.unwrap_or_default();
         format!("{tag}:{validity}:{bits}:{algorithm}:{keyid}:{created}:{expires}::{trust}:::{capabilities}:::{secret}::{curve}::")
     }
 
@@ -197,8 +177,7 @@ impl Key {
         format!("fpr:::::::::{}:\n", self.fingerprint)
     }
 
-    fn line(&self, half: Half, place: Place, format: Keyid, now: u32) -> String {
-        let tag = place.tag(half);
+    fn line(&self, half: Half, tag: &str, format: Keyid, now: u32) -> String {
         let secret = if self.secret || half != Half::Secret { ' ' } else { '#' };
         let kind = match (self.curve, self.algorithm) {
             (Some(curve), _) => curve.to_string(),
@@ -215,6 +194,11 @@ impl Key {
         };
         format!("{tag}{secret}  {kind}{keyid} {} [{}]{until}\n", date(self.created), self.usage.capitals())
     }
+}
+
+/// What a line begins with: that of a primary key, that of a subkey.
+fn tags(half: Half) -> (&'static str, &'static str) {
+    if half == Half::Secret { ("sec", "ssb") } else { ("pub", "sub") }
 }
 
 impl Usage {

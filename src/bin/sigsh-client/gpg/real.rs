@@ -1,6 +1,6 @@
 //! The real gpg, which does whatever is not ours.
 
-use crate::settings;
+use crate::settings::{self, Options};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The gpg of the configuration, or the first in PATH that is not this program: under the name that we were called by, or `gpg`.
-pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
-    if let Some(gpg) = settings::gpg() {
+pub(crate) fn find(name: &OsStr, options: &Options) -> Option<PathBuf> {
+    if let Some(gpg) = settings::gpg(options) {
         return Some(gpg);
     }
     let ours = env::current_exe().and_then(|path| path.canonicalize()).ok()?;

@@ -9,21 +9,22 @@ pub(crate) struct Names {
     pub(crate) primary: String,
     /// Those of the subkeys.
     pub(crate) subkeys: Vec<String>,
-    /// That of the key that signs, one of these.
-    pub(crate) signer: String,
+    /// Those of the keys among them that may sign.
+    pub(crate) signers: Vec<String>,
     /// The user ids.
     pub(crate) uids: Vec<String>,
 }
 
 impl Names {
-    /// Whether `spec` means this certificate; with `!` after hexadecimal digits, its signing key. A fingerprint or a key id is
-    /// never looked for in user ids. What cannot be read means nothing.
+    /// Whether `spec` means this certificate; with `!` after hexadecimal digits, one of its keys that may sign. A fingerprint or a
+    /// key id is never looked for in user ids. What cannot be read means nothing.
     pub(crate) fn matches(&self, spec: &OsStr) -> bool {
         let Some(spec) = spec.to_str().map(str::trim) else {
             return false;
         };
         if let Some(hex) = Hex::read(spec) {
-            return hex.means(self);
+            let mut keys = std::iter::once(&self.primary).chain(&self.subkeys);
+            return if hex.exact { self.only(spec.as_ref()).is_some() } else { keys.any(|it| hex.is(it)) };
         }
         let mut uids = self.uids.iter();
         match spec.split_at_checked(1) {
@@ -36,6 +37,12 @@ impl Names {
             Some(("." | "+" | "/" | "#" | ":" | "&", _)) => false,
             Some(_) => uids.any(|uid| contains(uid, spec)),
         }
+    }
+
+    /// The fingerprint of the only key that may sign, where `spec` demands one by `!`.
+    pub(crate) fn only(&self, spec: &OsStr) -> Option<&str> {
+        let hex = Hex::read(spec.to_str()?.trim()).filter(|it| it.exact)?;
+        self.signers.iter().find(|it| hex.is(it)).map(String::as_str)
     }
 }
 
@@ -58,14 +65,13 @@ impl Hex {
         hex.then(|| Hex { digits: if whole && long { digits.to_ascii_uppercase() } else { String::new() }, exact })
     }
 
-    fn means(&self, names: &Names) -> bool {
-        let mut keys = std::iter::once(&names.primary).chain(&names.subkeys).filter(|&it| !self.exact || *it == names.signer);
-        keys.any(|fingerprint| match self.digits.len() {
+    fn is(&self, fingerprint: &str) -> bool {
+        match self.digits.len() {
             8 => keyid(fingerprint).ends_with(&self.digits),
             16 => keyid(fingerprint) == self.digits,
             0 => false,
             _ => *fingerprint == self.digits,
-        })
+        }
     }
 }
 
@@ -104,7 +110,7 @@ mod tests {
             subkeys: ["9BFCA7F272FCC5123BC422EB3678DF4CFF680F94", "AF5CF4FEF18BB6D3B9BB303B9A4C533CB6B468AA"]
                 .map(String::from)
                 .into(),
-            signer: "9BFCA7F272FCC5123BC422EB3678DF4CFF680F94".to_string(),
+            signers: vec!["9BFCA7F272FCC5123BC422EB3678DF4CFF680F94".to_string()],
             uids: ["Release Key (2026) <release@example.org>", "bare@example.org", "DEADBEEF Ltd"].map(String::from).into(),
         };
         for (spec, ours) in [
@@ -163,10 +169,13 @@ mod tests {
             assert_eq!(names.matches(OsStr::new(spec)), ours, "{spec:?}");
         }
         assert!(!names.matches(OsStr::from_bytes(b"\xff")));
+        assert_eq!(names.only(OsStr::new("0x3678DF4CFF680F94!")), Some("9BFCA7F272FCC5123BC422EB3678DF4CFF680F94"));
+        assert_eq!(names.only(OsStr::new("3678DF4CFF680F94")), None);
         let later =
-            Names { primary: "AB".repeat(8) + &"CD".repeat(24), subkeys: Vec::new(), signer: String::new(), uids: Vec::new() };
+            Names { primary: "AB".repeat(8) + &"CD".repeat(24), subkeys: Vec::new(), signers: Vec::new(), uids: Vec::new() };
         assert!(later.matches(OsStr::new("ABABABABABABABAB")));
         assert!(!later.matches(OsStr::new("CDCDCDCDCDCDCDCD")));
         assert!(later.matches(OsStr::new(&later.primary)));
+        assert!(!later.matches(OsStr::new(&format!("{}!", later.primary))));
     }
 }

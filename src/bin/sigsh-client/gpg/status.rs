@@ -1,7 +1,6 @@
 //! What gpg tells a program that listens: status lines, and its version.
 
-use super::call::Form;
-use sigsh::hash_state::HashAlgorithm;
+use sigsh::hash_state::{Form, HashAlgorithm};
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
 
@@ -16,7 +15,7 @@ pub(crate) enum Status<'a> {
     /// Hashing begins.
     BeginSigning(HashAlgorithm),
     /// There is a signature: only for one that was verified, since git asks for nothing else.
-    SigCreated(Signed<'a>),
+    SigCreated(Created<'a>),
     /// No secret key is called so.
     InvalidSigner(&'a OsStr),
     /// There is no signature.
@@ -27,7 +26,7 @@ pub(crate) enum Status<'a> {
 
 /// A signature that was made.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Signed<'a> {
+pub(crate) struct Created<'a> {
     /// What it looks like.
     pub(crate) form: Form,
     /// The algorithm of the key (RFC 9580 §9.1).
@@ -68,9 +67,10 @@ impl Display for Status<'_> {
         match self {
             Status::KeyConsidered(fingerprint) => writeln!(f, "KEY_CONSIDERED {fingerprint} 0"),
             Status::BeginSigning(hash) => writeln!(f, "BEGIN_SIGNING H{}", number(*hash)),
-            Status::SigCreated(Signed { form, algorithm, hash, time, fingerprint }) => {
+            Status::SigCreated(Created { form, algorithm, hash, time, fingerprint }) => {
                 let (letter, class) = match form {
-                    Form::Detached { text, .. } => ('D', u8::from(*text)),
+                    Form::Binary => ('D', 0),
+                    Form::Text => ('D', 1),
                     Form::Cleartext => ('C', 1),
                 };
                 writeln!(f, "SIG_CREATED {letter} {algorithm} {} {class:02x} {time} {fingerprint}", number(*hash))
@@ -104,10 +104,9 @@ pub(crate) fn version() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cause, Signed, Status, version};
-    use crate::gpg::call::Form;
+    use super::{Cause, Created, Status, version};
     use crate::gpg::home::Home;
-    use sigsh::hash_state::HashAlgorithm;
+    use sigsh::hash_state::{Form, HashAlgorithm};
     use std::ffi::OsStr;
 
     #[test]
@@ -119,13 +118,13 @@ mod tests {
         let listing = home.gpg("--with-colons -K");
         let key = listing.lines().filter_map(|it| it.strip_prefix("fpr:::::::::")).next_back().unwrap().trim_end_matches(':');
         for (arguments, form, hash) in [
-            ("-b", Form::Detached { text: false, armor: false }, HashAlgorithm::Sha512),
-            ("-bat", Form::Detached { text: true, armor: true }, HashAlgorithm::Sha384),
+            ("-b", Form::Binary, HashAlgorithm::Sha512),
+            ("-bat", Form::Text, HashAlgorithm::Sha384),
             ("--clearsign", Form::Cleartext, HashAlgorithm::Sha256),
         ] {
             let status = home.gpg(&format!("--status-fd 1 --digest-algo {} -o s --yes -u {primary} {arguments} f", hash.name()));
             let time = status.split_ascii_whitespace().rev().nth(1).unwrap().parse().unwrap();
-            let signed = Signed { form, algorithm: 22, hash, time, fingerprint: key };
+            let signed = Created { form, algorithm: 22, hash, time, fingerprint: key };
             let ours = [Status::KeyConsidered(&primary), Status::BeginSigning(hash), Status::SigCreated(signed)];
             let ours = ours.map(|it| it.to_string());
             assert_eq!(ours.concat(), status, "{arguments}");

@@ -3,6 +3,7 @@
 use super::GpgError;
 use super::call::{Around, Stream};
 use super::status::Status;
+use crate::error::{clean, say};
 use crate::input::Input;
 use std::fs::File;
 use std::io::{self, Write};
@@ -66,8 +67,8 @@ impl Streams {
     pub(super) fn say(&mut self, line: &str) {
         match &mut self.logger {
             // A log that cannot be written changes nothing.
-            Some(file) => drop(file.write_all(format!("{line}\n").as_bytes())),
-            None => eprintln!("{line}"),
+            Some(file) => drop(file.write_all(format!("{}\n", clean(line)).as_bytes())),
+            None => say(line),
         }
     }
 

@@ -1,15 +1,16 @@
 //! The calls that packagers' tools make, and where gpg itself would put the result.
 
-use super::{Around, Call, Export, Form, Half, Keyid, List, Sign, Stream};
+use super::{Around, Call, Export, Half, Keyid, List, Sign, Stream};
 use crate::gpg::home::Home;
-use sigsh::hash_state::HashAlgorithm;
+use sigsh::hash_state::{Form, HashAlgorithm};
 use std::ffi::OsString;
 use std::path::Path;
 
 const F: &str = "0E0926C12DC9569C2A5D3ACDF2D5B2669EC9A986";
-const BINARY: Form = Form::Detached { text: false, armor: false };
-const ARMOR: Form = Form::Detached { text: false, armor: true };
-const TEXT: Form = Form::Detached { text: true, armor: true };
+const BINARY: (Form, bool) = (Form::Binary, false);
+const ARMOR: (Form, bool) = (Form::Binary, true);
+const TEXT: (Form, bool) = (Form::Text, true);
+const CLEARTEXT: (Form, bool) = (Form::Cleartext, true);
 
 /// A command line as a shell has it, F standing for a fingerprint.
 fn parse(line: &str) -> Result<Call, String> {
@@ -29,10 +30,10 @@ fn users(user: &str) -> Vec<OsString> {
     user.split_terminator('|').map(OsString::from).collect()
 }
 
-fn sign(form: Form, user: &str, input: &str, output: &str) -> Sign {
+fn sign((form, armor): (Form, bool), user: &str, input: &str, output: &str) -> Sign {
     let inputs = input.split('|').map(stream).collect();
     let (output, around) = (stream(output), Around::default());
-    Sign { form, users: users(user), inputs, output, yes: false, dry_run: false, digest: None, unmet: Vec::new(), around }
+    Sign { form, armor, users: users(user), inputs, output, yes: false, dry_run: false, digest: None, unmet: Vec::new(), around }
 }
 
 fn around(status: Option<i32>, logger: Option<i32>, batch: bool) -> Around {
@@ -76,18 +77,18 @@ fn every_packagers_tool_is_understood() {
         // debsign
         (
             "--local-user F --clearsign --list-options no-show-policy-urls --armor --textmode --output O IN",
-            Call::Sign(sign(Form::Cleartext, F, "IN", "O")),
+            Call::Sign(sign(CLEARTEXT, F, "IN", "O")),
         ),
         (
             "--no-auto-check-trustdb --local-user F --clearsign --openpgp --personal-digest-preferences 'SHA512 SHA384 SHA256 SHA224'
              --list-options no-show-policy-urls --armor --textmode --output O IN",
-            Call::Sign(sign(Form::Cleartext, F, "IN", "O")),
+            Call::Sign(sign(CLEARTEXT, F, "IN", "O")),
         ),
         // dpkg-buildpackage
         (
             "--weak-digest SHA1 --weak-digest RIPEMD160 --utf8-strings --textmode --armor --openpgp
              --personal-digest-preferences 'SHA512 SHA384 SHA256 SHA224' --local-user F --output O --clearsign IN",
-            Call::Sign(sign(Form::Cleartext, F, "IN", "O")),
+            Call::Sign(sign(CLEARTEXT, F, "IN", "O")),
         ),
         // debsigs
         ("--openpgp --detach-sign --default-key F", Call::Sign(sign(BINARY, F, "-", "-"))),
@@ -107,7 +108,7 @@ fn every_packagers_tool_is_understood() {
         ),
         (
             "--enable-special-filenames GPGME --logger-fd 6 --clearsign -u 2B0F1DF8E6A8D2D4 -- '-&7'",
-            Call::Sign(Sign { around: gpgme(6), ..sign(Form::Cleartext, "2B0F1DF8E6A8D2D4", "-&7", "-") }),
+            Call::Sign(Sign { around: gpgme(6), ..sign(CLEARTEXT, "2B0F1DF8E6A8D2D4", "-&7", "-") }),
         ),
         ("GPGME --logger-fd 6 --export --armor -- F", Call::Export(Export { around: gpgme(6), ..export(F, true, "-") })),
         // aptly
@@ -130,7 +131,7 @@ fn every_packagers_tool_is_understood() {
                 yes: true,
                 digest: Some(HashAlgorithm::Sha256),
                 around: around(None, None, true),
-                ..sign(Form::Cleartext, F, "Release", "InRelease")
+                ..sign(CLEARTEXT, F, "Release", "InRelease")
             }),
         ),
         // git
@@ -179,8 +180,8 @@ fn what_else_gpg_takes_is_ours_another_s_or_an_error() {
         ("-b -o - f", Ok(Call::Sign(sign(BINARY, "", "f", "-")))),
         ("-b -o -&5 --enable-special-filenames -- -&4", Ok(Call::Sign(sign(BINARY, "", "-&4", "-&5")))),
         ("-bn --yes f", Ok(Call::Sign(Sign { yes: true, dry_run: true, ..sign(BINARY, "", "f", "f.sig") }))),
-        ("--clear-sign", Ok(Call::Sign(sign(Form::Cleartext, "", "-", "-")))),
-        ("-b --clearsign f", Ok(Call::Sign(sign(Form::Cleartext, "", "f", "f.asc")))),
+        ("--clear-sign", Ok(Call::Sign(sign(CLEARTEXT, "", "-", "-")))),
+        ("-b --clearsign f", Ok(Call::Sign(sign(CLEARTEXT, "", "f", "f.asc")))),
         (
             "-b --digest-algo SHA1 -N a@b=c --default-sig-expire 0 f",
             Ok(Call::Sign(Sign { unmet: vec!["digest-algo", "set-notation"], ..sign(BINARY, "", "f", "f.sig") })),
@@ -265,8 +266,7 @@ fn gpg_itself_writes_to_the_same_place() {
         if let (Stream::File(path), true) = (&sign.output, there) {
             assert!(output.stdout.is_empty(), "{line}");
             let written = std::fs::read(home.path(path)).unwrap_or_else(|error| panic!("{line}: {error}"));
-            let armor = !matches!(sign.form, Form::Detached { armor: false, .. });
-            assert_eq!(written.starts_with(b"-----BEGIN PGP SIGN"), armor, "{line}");
+            assert_eq!(written.starts_with(b"-----BEGIN PGP SIGN"), sign.armor, "{line}");
             std::fs::remove_file(home.path(path)).unwrap();
         } else {
             assert_eq!(output.stdout.is_empty(), !there, "{line}");

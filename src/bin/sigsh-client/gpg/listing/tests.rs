@@ -1,59 +1,39 @@
-//! Listings of the real gpg, made again from what they say.
+//! The same listings, by gpg and of the certificates that it exports.
 
-use super::{Certificate, Key, Uid, Usage};
+use super::Certificate;
 use crate::gpg::call::{Half, Keyid};
+use crate::gpg::facts::seconds;
 use crate::gpg::home::Home;
-use std::time::SystemTime;
+use sigsh::openpgp::Pinned;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A key as a record and the one of its fingerprint have it.
-fn key(record: &[&str], fingerprint: &str) -> Key {
-    let usage = |letter| record[11].contains(letter);
-    Key {
-        fingerprint: fingerprint.to_string(),
-        algorithm: record[3].parse().unwrap(),
-        bits: record[2].parse().unwrap(),
-        curve: ["ed25519", "cv25519", "nistp256", "nistp384"].into_iter().find(|&it| it == record[16]),
-        created: record[5].parse().unwrap(),
-        expires: record[6].parse().ok(),
-        revoked: false,
-        usage: Usage { sign: usage('s'), certify: usage('c'), encrypt: usage('e'), authenticate: usage('a') },
-        secret: record[14] == "+",
-    }
+fn exported(home: &Home, now: SystemTime, secret: impl Fn(&str) -> bool) -> Certificate {
+    let pinned = Pinned::read(&home.run("--export").stdout).unwrap();
+    let policy = sequoia_openpgp::policy::StandardPolicy::new();
+    Certificate::of(&pinned.certs()[0], &policy, now, secret).unwrap()
 }
 
-/// Reads a listing; and the same listing without what ours does not have: keygrips, hashes of user ids, compliance.
-fn read(listing: &str) -> (Certificate, String) {
-    let (mut keys, mut uids, mut rest) = (Vec::new(), Vec::new(), String::new());
-    let mut last = Vec::new();
-    for line in listing.lines() {
+/// gpg's listing without what ours does not have: keygrips, hashes of user ids, compliance.
+fn colons(home: &Home, line: &str, list: &str) -> String {
+    let mut rest = String::new();
+    for line in home.gpg(&format!("{line} --with-colons {list}")).lines() {
         let mut fields: Vec<&str> = line.split(':').collect();
         match fields[0] {
-            "grp" => continue,
-            "tru" => continue,
-            "sec" | "ssb" | "pub" | "sub" => {
-                last = fields.clone();
-                fields[17] = "";
-            }
-            "fpr" => keys.push(key(&last, fields[9])),
-            "uid" => {
-                let name = fields[9].replace("\\x3a", ":").replace("\\x5c", "\\");
-                uids.push(Uid { name, created: fields[5].parse().unwrap() });
-                fields[7] = "";
-            }
-            other => panic!("{other}"),
+            "grp" | "tru" => continue,
+            "sec" | "ssb" | "pub" | "sub" => fields[17] = "",
+            "uid" => fields[7] = "",
+            _ => {}
         }
         rest += &(fields.join(":") + "\n");
     }
-    let subkeys = keys.split_off(1);
-    (Certificate { primary: keys.remove(0), subkeys, uids }, rest)
+    rest
 }
 
 #[test]
 fn listings_are_those_of_gpg() {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
     for (algorithm, subkeys) in [
         ("ed25519", &["ed25519 sign 2y", "cv25519 encr never", "ed25519 auth never"][..]),
-        ("nistp256", &["nistp384/ecdsa sign,auth 5y"]),
+        ("nistp256", &["nistp384/ecdsa sign 5y", "nistp256/ecdsa sign 1d", "nistp521 encr 5y"]),
         ("rsa2048", &["rsa3072 sign never", "rsa2048 encr 10y", "rsa2048 sign 1d"]),
         ("rsa4096", &[]),
     ] {
@@ -63,18 +43,21 @@ fn listings_are_those_of_gpg() {
             home.run(&format!("--faked-system-time 20240229T010203 --quick-generate-key '{user}' {algorithm} sign,cert 12y"));
         assert!(made.status.success());
         let fingerprint = home.fingerprint();
-        for subkey in subkeys {
-            let added = home.run(&format!("--faked-system-time 20240301T000000 --quick-add-key {fingerprint} {subkey}"));
+        for (day, subkey) in subkeys.iter().enumerate() {
+            let added = home.run(&format!("--faked-system-time 2024030{}T000000 --quick-add-key {fingerprint} {subkey}", day + 1));
             assert!(added.status.success(), "{subkey}");
         }
-        let (certificate, colons) = read(&home.gpg("--with-colons -K"));
-        assert_eq!(certificate.colons(Half::Secret, now), colons);
-        for (option, with_secret) in [("", false), ("--with-secret", true)] {
-            let half = Half::Public { with_secret };
-            assert_eq!(certificate.colons(half, now), read(&home.gpg(&format!("--with-colons -k {option}"))).1);
-            assert_eq!(certificate.people(half, Keyid::None, now), home.gpg(&format!("-k {option} {fingerprint}")));
+        let now = SystemTime::now();
+        let certificate = exported(&home, now, |_| true);
+        let now = seconds(now);
+        for (list, half) in [
+            ("-K", Half::Secret),
+            ("-k", Half::Public { with_secret: false }),
+            ("-k --with-secret", Half::Public { with_secret: true }),
+        ] {
+            assert_eq!(certificate.colons(half, now), colons(&home, "", list));
+            assert_eq!(certificate.people(half, Keyid::None, now), home.gpg(&format!("{list} {fingerprint}")));
         }
-        assert_eq!(certificate.names(&fingerprint).primary, fingerprint);
         for (keyid, name) in [
             (Keyid::None, "none"),
             (Keyid::Short, "short"),
@@ -85,9 +68,11 @@ fn listings_are_those_of_gpg() {
             assert_eq!(certificate.people(Half::Secret, keyid, now), home.gpg(&format!("--keyid-format {name} -K {fingerprint}")));
         }
         let last = certificate.primary.expires.unwrap();
+        // gpg's faked clock goes on.
         for time in [last - 60, last + 1] {
             let faked = format!("--faked-system-time {time}");
-            assert_eq!(certificate.colons(Half::Secret, time), read(&home.gpg(&format!("{faked} --with-colons -K"))).1);
+            let certificate = exported(&home, UNIX_EPOCH + Duration::from_secs(time.into()), |_| true);
+            assert_eq!(certificate.colons(Half::Secret, time), colons(&home, &faked, "-K"));
             assert_eq!(certificate.people(Half::Secret, Keyid::None, time), home.gpg(&format!("{faked} -K {fingerprint}")));
         }
     }
@@ -96,23 +81,33 @@ fn listings_are_those_of_gpg() {
 #[test]
 fn what_a_token_does_not_hold_is_marked() {
     let home = Home::with_key("ed25519");
-    let fingerprint = home.fingerprint();
-    assert!(home.run(&format!("--quick-add-key {fingerprint} ed25519 sign")).status.success());
-    let (all, _) = read(&home.gpg("--with-colons -K"));
-    let halves = home.run("--export-secret-subkeys").stdout;
+    let primary = home.fingerprint();
+    assert!(home.run(&format!("--quick-add-key {primary} ed25519 sign")).status.success());
+    assert!(home.run(&format!("--quick-add-uid {primary} 'Later <l@x>'")).status.success());
+    assert!(home.run(&format!("--quick-set-primary-uid {primary} 'Test <t@x>'")).status.success());
     let other = Home::empty();
-    std::fs::write(other.path("subkeys"), halves).unwrap();
-    assert!(other.run("--import subkeys").status.success());
-    // Nobody trusts that copy ultimately.
-    assert!(other.run(&format!("--import-ownertrust {}", ownertrust(&other, &fingerprint))).status.success());
-    let (halved, colons) = read(&other.gpg("--with-colons -K"));
-    assert_eq!(halved.colons(Half::Secret, all.primary.created), colons);
-    assert_eq!(halved.people(Half::Secret, Keyid::None, all.primary.created), other.gpg(&format!("-K {fingerprint}")));
-    assert!(colons.contains(":#::ed25519") && colons.contains(":+::ed25519"));
+    std::fs::write(other.path("subkeys"), home.run("--export-secret-subkeys").stdout).unwrap();
+    std::fs::write(other.path("trust"), format!("{primary}:6:\n")).unwrap();
+    assert!(other.run("--import subkeys").status.success() && other.run("--import-ownertrust trust").status.success());
+    let now = SystemTime::now();
+    let certificate = exported(&home, now, |it| it != primary);
+    let now = seconds(now);
+    let listing = certificate.colons(Half::Secret, now);
+    assert_eq!(listing, colons(&other, "", "-K"));
+    assert_eq!(certificate.people(Half::Secret, Keyid::None, now), other.gpg(&format!("-K {primary}")));
+    assert!(listing.contains(":#::ed25519") && listing.contains(":+::ed25519"));
 }
 
-fn ownertrust(home: &Home, fingerprint: &str) -> String {
-    let file = home.path("trust");
-    std::fs::write(&file, format!("{fingerprint}:6:\n")).unwrap();
-    file.to_str().unwrap().to_string()
+#[test]
+fn a_certificate_is_called_by_what_it_bears() {
+    let home = Home::with_key("ed25519");
+    let primary = home.fingerprint();
+    let now = SystemTime::now();
+    let names = exported(&home, now, |_| true).names(seconds(now));
+    assert_eq!((&names.primary, names.signers, names.uids), (&primary, vec![primary.clone()], vec!["Test <t@x>".to_string()]));
+    for (subkey, signers) in [("cv25519 encr", 1), ("ed25519 sign", 2)] {
+        assert!(home.run(&format!("--quick-add-key {primary} {subkey}")).status.success());
+        let now = SystemTime::now();
+        assert_eq!(exported(&home, now, |_| true).names(seconds(now)).signers.len(), signers, "{subkey}");
+    }
 }
