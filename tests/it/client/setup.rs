@@ -152,7 +152,7 @@ fn gpgme_finds_the_client() {
     let traced = ["-f", "-qq", "-s", "200", "-e", "trace=execve", "-o", "trace", "ostree"];
     let mut command = server.program("strace", &[&traced[..], &commit].concat());
     command.env("PATH", format!("{}:/usr/bin:/bin", server.path("bin")));
-    let _ = command.output().unwrap();
+    succeed(&mut command);
     let trace = String::from_utf8(server.read("trace")).unwrap();
     assert!(trace.contains(&format!("execve(\"{}/gpg\", [", server.path("bin"))), "{trace}");
 }
@@ -182,6 +182,22 @@ fn rpm_starts_the_client() {
     assert_eq!(words[..2], ["'/usr/bin/sigsh-gpg'", "gpg"], "{command}");
     assert!(command.contains(&format!("-u '{key}'")), "{command}");
     assert_eq!(fs::read_link("/usr/bin/sigsh-gpg").unwrap(), Path::new("sigsh-client"));
+
+    let spec = "Name: tiny\nVersion: 1\nRelease: 1\nSummary: tiny\nLicense: none\nBuildArch: noarch\n%description\ntiny\n%files\n";
+    server.write("tiny.spec", spec);
+    let top = format!("_topdir {}", server.directory);
+    succeed(&mut server.program("rpmbuild", &["--quiet", "-bb", "--define", &top, "tiny.spec"]));
+    let package = "RPMS/noarch/tiny-1-1.noarch.rpm";
+    // The macros of the system, as rpm has read them, and those of the file.
+    let shown = String::from_utf8(succeed(&mut server.program("rpm", &["--showrc"])).stdout).unwrap();
+    let path = shown.lines().find_map(|line| line.strip_prefix("Macro path: ")).map(str::to_owned);
+    let macros = format!("{}:{directory}/macros.*", path.unwrap_or("/usr/lib/rpm/macros".to_owned()));
+    succeed(&mut server.program("rpmsign", &["--macros", &macros, "--addsign", package]));
+    server.write("key.asc", Pinned::read(&fs::read("/etc/sigsh/rsa4096.pgp").unwrap()).unwrap().export(true).unwrap());
+    succeed(&mut server.program("rpmkeys", &["--dbpath", &server.path("db"), "--import", "key.asc"]));
+    let check = ["--dbpath", &server.path("db"), "--define", "_pkgverify_level all", "-Kv", package];
+    let checked = String::from_utf8(succeed(&mut server.program("rpmkeys", &check)).stdout).unwrap();
+    assert!(checked.contains(&format!("key ID {}: OK", key[32..].to_lowercase())), "{checked}");
 }
 
 #[test]
@@ -211,6 +227,10 @@ fn git_is_told() {
     succeed(&mut server.program("git", &["init", "--quiet"]));
     well(&server.run(&["setup", "git", "--local", "--write"], b""));
     assert!(String::from_utf8(server.read(".git/config")).unwrap().contains("program = /usr/bin/sigsh-gpg"));
+    let somebody = ["-c", "user.name=N", "-c", "user.email=m@example.org"];
+    succeed(&mut server.program("git", &[&somebody[..], &["commit", "--quiet", "--allow-empty", "-m", "one"]].concat()));
+    succeed(&mut server.program("gpg", &["--quiet", "--batch", "--import", "/etc/sigsh/ed25519.pgp"]));
+    succeed(&mut server.program("git", &["verify-commit", "HEAD"]));
 }
 
 /// As reprepro calls it: what is not wanted has an empty name.
