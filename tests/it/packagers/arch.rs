@@ -72,6 +72,9 @@ fn makepkg_fails_without_a_signature() {
     let host = Host::refused("rsa4096");
     run(&mut makepkg(&host, &["--sign"])).fails(16, "Failed to sign package file");
     assert!(!host.exists(&format!("{PACKAGE}.sig")));
+    // makepkg throws away what gpg says, so the front end has a log of its own.
+    let log = String::from_utf8(host.read("log")).unwrap();
+    assert!(log.ends_with("]: signer@127.0.0.1: not identified\n"), "{log}");
 }
 
 /// repo-add puts the new database in place all the same, beside the signature of the old one: pacman must refuse it.

@@ -163,7 +163,9 @@ fn account() -> (u32, u32) {
     static MADE: OnceLock<(u32, u32)> = OnceLock::new();
     *MADE.get_or_init(|| {
         crate::world::world();
-        run(Command::new("useradd").args(["--no-create-home", "--user-group", ACCOUNT])).succeeds();
+        // No password fits, but sshd lets a key in.
+        let like = ["--user-group", "--no-create-home", "--home-dir", "/", "--shell", "/bin/sh", "--password", "*"];
+        run(Command::new("useradd").args(like).arg(ACCOUNT)).succeeds();
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         let line = passwd.lines().find(|line| line.starts_with("packager:")).unwrap();
         let mut words = line.split(':').skip(2).map(|word| word.parse().unwrap());

@@ -1,7 +1,8 @@
 //! The gpg that a build host's tools find: sigsh-client, which signs on the world's host through its sshd.
 
-use super::fixture::{own, run};
+use super::fixture::own;
 use crate::world::{HOME, ssh_key, succeed, world};
+use sigsh::openpgp::Pinned;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -69,7 +70,6 @@ fn configuration(key: &str, client: &str, home: &str) -> String {
 }
 
 fn fingerprint(key: &str) -> String {
-    let list = run(Command::new("gpg").args(["--show-keys", "--with-colons", &format!("/etc/sigsh/{key}.pgp")])).succeeds();
-    let line = list.lines().find(|line| line.starts_with("fpr:")).unwrap();
-    line.split(':').nth(9).unwrap().to_owned()
+    let pinned = Pinned::read(&fs::read(format!("/etc/sigsh/{key}.pgp")).unwrap()).unwrap();
+    pinned.certs()[0].fingerprint().to_hex()
 }
