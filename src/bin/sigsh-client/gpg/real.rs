@@ -30,6 +30,13 @@ pub(crate) fn is_this(program: &Path) -> bool {
     program.canonicalize().is_ok_and(|program| ours.is_ok_and(|ours| ours == program))
 }
 
+/// Whether it has been used here: it keeps its keys in `$GNUPGHOME`, or else in `~/.gnupg`.
+pub(super) fn has_keyring() -> bool {
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".gnupg"));
+    let home = env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from).or_else(home);
+    home.is_some_and(|home| home.exists())
+}
+
 /// Becomes it; comes back with the reason when that cannot be.
 pub(super) fn become_it(gpg: &PathBuf, arguments: &[OsString]) -> io::Error {
     Command::new(gpg).args(arguments).exec()
