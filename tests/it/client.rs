@@ -2,7 +2,11 @@
 
 mod build_server;
 mod faults;
+mod files;
 mod gpg;
+mod hosts;
+mod killed;
+mod relay;
 mod setup;
 mod signs;
 mod verifies;
