@@ -43,6 +43,7 @@ impl Target {
         match kind(path) {
             _ if path.is_dir() => Err(failed(io::ErrorKind::IsADirectory.into())),
             Kind::File if !force && path.symlink_metadata().is_ok() => Err(Error::Exists(path.clone())),
+            Kind::File if parent(path).is_file() => Err(failed(io::ErrorKind::NotADirectory.into())),
             Kind::File => {
                 rustix::fs::access(parent(path), Access::WRITE_OK | Access::EXEC_OK).map_err(|error| failed(error.into()))
             }

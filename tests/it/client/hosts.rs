@@ -152,7 +152,7 @@ fn a_signer_that_is_killed() {
         File::create(server.path(&file)).unwrap().set_len(10_000_000_000).unwrap();
         let mut command = server.command(&["sign", &file]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let request = format!("--name={file}\0");
+        let request = format!("--name={file}");
         let mut found = None;
         patient(|| {
             let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
@@ -166,7 +166,9 @@ fn a_signer_that_is_killed() {
         succeed(Command::new("kill").args(["-9", found.unwrap().file_name().unwrap().to_str().unwrap()]));
         let outcome = child.wait_with_output().unwrap();
         let err = String::from_utf8(outcome.stderr).unwrap();
-        assert_eq!((outcome.status.code(), outcome.stdout.len()), (Some(69), 0), "{name}: {err}");
+        // Its monitor, while it lives, says that this must not be.
+        let code = if name == "sigsh-hasher" { 70 } else { 69 };
+        assert_eq!((outcome.status.code(), outcome.stdout.len()), (Some(code), 0), "{name}: {err}");
         assert!(!server.files().contains(&format!("{file}.sig")));
         fs::remove_file(server.path(&file)).unwrap();
     }
@@ -546,7 +548,7 @@ fn the_old_gpg_does_not_sign_what_a_host_refuses_nor_what_does_not_verify() {
         assert_eq!(server.files(), ["f"], "{command}");
     }
     // Where it is the same at the next attempt, nobody waits for it.
-    let more = format!("hosts = [\"{}\", \"{}\"]\nretry = \"60s\"", odd_host(2240), "signer@nowhere.invalid");
+    let more = format!("hosts = [\"{}\"]\nretry = \"60s\"", odd_host(2240));
     let server = BuildServer::new("build1", &["ed25519", "rsa2048"], &more);
     let fallback = old_gpg(&server, true);
     server.write("f", "content");
