@@ -77,6 +77,9 @@ pivot_root . run
 umount -l /run
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/systemd/journal /run/log/journal /run/lock /run/sshd
+# sigsh-client shares connections through it: not with another copy of this machine, whose host is another.
+mkdir -p -m 0700 /tmp/sigsh-0
+mount -t tmpfs -o mode=0700 tmpfs /tmp/sigsh-0
 ip link set lo up
 
 # Kept in memory, without the rate limit that would drop a test's flood. Audit= leaves the kernel's

@@ -1,8 +1,10 @@
 //! sigsh-client, as a build server has it: through the system's ssh and a real sshd.
 
 mod build_server;
+mod faults;
 mod gpg;
 mod setup;
 mod signs;
+mod verifies;
 
 pub use build_server::BuildServer;

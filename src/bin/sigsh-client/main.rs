@@ -14,13 +14,17 @@ mod settings;
 mod setup;
 mod sign;
 mod ssh;
+mod targets;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use error::Error;
 use input::Input;
+use nix::sys::signal::{SigSet, Signal};
 use output::Target;
 use settings::{Key, Options, Settings};
 use sigsh::hash_state::Form;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -47,6 +51,8 @@ enum Command {
     /// Let gpg, rpm, git or reprepro sign with it
     #[command(subcommand)]
     Setup(setup::Command),
+    /// Verify files that are signed: FILE.sig, FILE.asc, or cleartext-signed ones
+    Verify(verify::Verify),
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +72,9 @@ struct Sign {
     /// Replace signatures that are there already
     #[arg(short, long)]
     force: bool,
+    /// A command like gpg that signs when every host is down: 'gpg --batch -u FINGERPRINT'
+    #[arg(long, value_name = "COMMAND", value_parser = words)]
+    local_fallback: Option<Words>,
     /// What is signed; - is standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -75,6 +84,8 @@ struct Sign {
 const GPG: [&str; 4] = ["gpg", "gpg2", "gpg-sq", "sigsh-gpg"];
 
 fn main() -> ExitCode {
+    // A file that grows beyond RLIMIT_FSIZE is an error then, and no death.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     let words = std::env::args_os().collect::<Vec<_>>();
     let name = words.first().map(PathBuf::from).unwrap_or_default();
     if let Some(name) = name.file_name().filter(|name| GPG.iter().any(|gpg| name == gpg)) {
@@ -105,8 +116,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Gpg => Ok(gpg::run("sigsh-gpg".as_ref(), &[], &arguments.options)),
         Command::Sign(command) => {
-            sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
+            let mut settings = Settings::load(&arguments.options)?;
+            settings.local_fallback = command.local_fallback.clone().unwrap_or(settings.local_fallback);
+            sign_files(&settings, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }
+        Command::Verify(command) => verify::run(&command, &arguments.options).map(|good| ExitCode::from(if good { 0 } else { 65 })),
         Command::Setup(command) => setup::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -125,19 +139,31 @@ fn sign_files(settings: &Settings, options: &Options, command: &Sign) -> Result<
     if command.output.is_some() && files.len() * keys.len() > 1 {
         return Err(Error::Usage("--output names one file, and there are several signatures".to_owned()));
     }
+    let mut names = HashSet::new();
+    if let Some(name) = keys.iter().filter_map(|key| key.name.as_deref()).find(|name| !names.insert(*name)) {
+        return Err(Error::Usage(format!("key '{name}' is named twice")));
+    }
     let target = |file: &Path, key: &Key| match command.output.as_deref() {
         Some(path) if path == Path::new("-") => Target::Stdout,
         Some(path) => Target::File { path: path.to_owned(), force: command.force },
         None if file == Path::new("-") => Target::Stdout,
-        None => Target::File { path: beside(file, key, keys.len() > 1, armor), force: command.force },
+        None => Target::File { path: beside(file, Some(key).filter(|_| keys.len() > 1), armor), force: command.force },
     };
     let targets = files.iter().map(|file| keys.iter().map(|key| target(file, key)).collect()).collect::<Vec<Vec<Target>>>();
     targets.iter().flatten().try_for_each(Target::check)?;
     let inputs = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
+    targets::distinct(targets.iter().flatten(), &inputs)?;
     sign::sign(settings, keys, &inputs, form, |input, key, signed| {
         let target = targets.get(input).and_then(|targets| targets.get(key));
         target.map_or(Ok(()), |target| target.write(&signed.bytes(armor)?))
     })
+}
+
+/// A command, as a shell takes it apart.
+type Words = Vec<String>;
+
+fn words(text: &str) -> Result<Words, String> {
+    shlex::split(text).filter(|words| !words.is_empty()).ok_or_else(|| "this is no command".to_owned())
 }
 
 fn open(file: &Path) -> Result<Input, Error> {
@@ -148,10 +174,10 @@ fn open(file: &Path) -> Result<Input, Error> {
     Input::take(File::from(stdin))
 }
 
-/// The name of a signature: FILE.sig, FILE.asc, FILE.KEY.sig where there are several.
-fn beside(file: &Path, key: &Key, several: bool, armor: bool) -> PathBuf {
+/// The name of a signature: FILE.sig, FILE.asc; FILE.KEY.sig where each of several keys has its own.
+fn beside(file: &Path, key: Option<&Key>, armor: bool) -> PathBuf {
     let mut name = OsString::from(file);
-    if let Some(key) = key.name.as_deref().filter(|_| several) {
+    if let Some(key) = key.and_then(|key| key.name.as_deref()) {
         name.push(format!(".{key}"));
     }
     name.push(if armor { ".asc" } else { ".sig" });
