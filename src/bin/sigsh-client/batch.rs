@@ -200,7 +200,8 @@ pub(crate) fn states(
         let mut signed = Vec::new();
         anywhere(settings, |host| {
             progress.restart();
-            let rest = || inputs.iter().zip(&hashed).skip(signed.len());
+            let before = signed.len();
+            let rest = || inputs.iter().zip(&hashed).skip(before);
             let documents = rest().filter_map(|((_, input), states)| Some(document(input, &of(key, states)?))).collect::<String>();
             let mut got = Vec::new();
             let send = |pipe: &mut dyn Write| pipe.write_all(documents.as_bytes()).map_err(|_| Error::Gone);
