@@ -74,7 +74,7 @@ fn makepkg_fails_without_a_signature() {
     assert!(!host.exists(&format!("{PACKAGE}.sig")));
     // makepkg throws away what gpg says, so the front end has a log of its own.
     let log = String::from_utf8(host.read("log")).unwrap();
-    assert!(log.ends_with("]: signer@127.0.0.1: not identified\n"), "{log}");
+    assert!(log.ends_with("]: signer@127.0.0.1: you are not identified\n"), "{log}");
 }
 
 /// repo-add puts the new database in place all the same, beside the signature of the old one: pacman must refuse it.
