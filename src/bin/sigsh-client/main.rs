@@ -1,6 +1,7 @@
 //! sigsh-client: on the build server. Has files signed by a sigsh host over the system's ssh, and lets nothing out that does not verify.
 
 mod batch;
+mod doctor;
 mod error;
 mod fallback;
 mod gpg;
@@ -50,6 +51,8 @@ enum Command {
     Setup(setup::Command),
     /// Verify files that are signed: FILE.sig, FILE.asc, or cleartext-signed ones
     Verify(verify::Verify),
+    /// Look at hosts, certificates, clocks and verifiers; sign a test in every way
+    Doctor,
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +114,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }
         Command::Verify(command) => verify::run(&command, &arguments.options).map(|good| ExitCode::from(if good { 0 } else { 65 })),
+        Command::Doctor => doctor::run(&arguments.options).map(|good| ExitCode::from(u8::from(!good))),
         Command::Setup(command) => setup::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
     }
 }
