@@ -249,13 +249,13 @@ fn keys_and_certificates_are_compared() {
     assert_eq!(
         wrong(&server.run(&["doctor", "--certificate", "writable.pgp"], b"")),
         [format!(
-            "warning: {path} may be written by others (mode 666); whoever can write it decides whose signatures are good: chown and chmod it"
+            "warning: {path} is writable by group or others (mode 666); whoever can write it decides whose signatures are good: chown and chmod it"
         )]
     );
     // The same in the configuration is refused, and nothing else can be looked at.
     configure(&server, |text| text.replace("/etc/sigsh/ed25519.pgp", &path));
     let outcome = server.run(&["doctor"], b"");
-    assert_eq!(findings(&outcome), [format!("error: configuration: {path} may be written by others (mode 666)")]);
+    assert_eq!(findings(&outcome), [format!("error: configuration: {path} is writable by group or others (mode 666)")]);
 }
 
 /// A host that is played by a script: `ssh` in PATH is one that answers as its directory says.
