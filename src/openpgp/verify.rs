@@ -9,7 +9,7 @@ use openpgp::packet::signature::subpacket::{Subpacket, SubpacketTag};
 use openpgp::packet::{Packet, Signature};
 use openpgp::parse::{PacketParser, PacketParserResult, Parse};
 use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
-use openpgp::serialize::SerializeInto;
+use openpgp::serialize::{MarshalInto, SerializeInto};
 use openpgp::types::SignatureType;
 use sequoia_openpgp as openpgp;
 use std::time::{Duration, SystemTime};
@@ -60,7 +60,8 @@ impl Pinned {
     /// # Errors
     /// [`OpenpgpError::Library`].
     pub fn export(&self, armor: bool) -> Result<Vec<u8>, OpenpgpError> {
-        let export = |cert: &Cert| if armor { cert.armored().export_to_vec() } else { cert.export_to_vec() };
+        let export =
+            |cert: &Cert| if armor { SerializeInto::export_to_vec(&cert.armored()) } else { SerializeInto::export_to_vec(cert) };
         let all = self.0.iter().map(export).collect::<Result<Vec<_>, _>>().map_err(library)?;
         Ok(all.concat())
     }
@@ -92,10 +93,11 @@ impl Detached {
             return Err(wrong("no packet"));
         };
         let (packet, rest) = parser.next().map_err(failed)?;
-        let whole = packet.to_vec().map_err(failed)?;
         let Packet::Signature(signature) = packet else { return Err(wrong("not a signature")) };
-        // What was cut off, or added, is another length.
-        if !matches!(rest, PacketParserResult::EOF(_)) || whole.len() > dearmored.len() {
+        let body = MarshalInto::to_vec(&signature).map_err(failed)?;
+        // A header has at most six bytes (RFC 9580 §4.2); what else there is, nobody has read.
+        let header = dearmored.len().checked_sub(body.len()).is_some_and(|length| length <= 6);
+        if !matches!(rest, PacketParserResult::EOF(_)) || !header || !dearmored.ends_with(&body) {
             return Err(wrong("not one signature alone"));
         }
         let algorithm = match signature.hash_algo() {
@@ -148,7 +150,7 @@ impl Detached {
     /// # Errors
     /// [`OpenpgpError::Library`].
     pub fn to_bytes(&self, armor: bool) -> Result<Vec<u8>, OpenpgpError> {
-        let bytes = Packet::from(self.signature.clone()).to_vec().map_err(library)?;
+        let bytes = MarshalInto::to_vec(&Packet::from(self.signature.clone())).map_err(library)?;
         if armor { wrap(&bytes, self.version).map_err(|error| OpenpgpError::Library(error.to_string())) } else { Ok(bytes) }
     }
 
@@ -218,4 +220,35 @@ pub struct Good {
     pub user_id: Option<String>,
     /// When, in whole seconds.
     pub created: SystemTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openpgp::cert::{CertBuilder, CipherSuite};
+    use openpgp::packet::signature::SignatureBuilder;
+
+    /// gpg writes headers of the old format, whose lengths have other sizes (RFC 9580 §4.2.2).
+    #[test]
+    fn the_headers_of_gpg_are_read() {
+        let (policy, mut of_two_bytes) = (StandardPolicy::new(), 0);
+        for suite in [CipherSuite::Cv25519, CipherSuite::P256, CipherSuite::P384, CipherSuite::P521, CipherSuite::RSA2k] {
+            let (cert, _) = CertBuilder::new().set_cipher_suite(suite).add_userid("t").add_signing_subkey().generate().unwrap();
+            let key = cert.keys().with_policy(&policy, None).for_signing().secret().next().unwrap();
+            let mut pair = key.key().clone().into_keypair().unwrap();
+            let signature = SignatureBuilder::new(SignatureType::Binary).sign_message(&mut pair, b"data").unwrap();
+            let body = MarshalInto::to_vec(&signature).unwrap();
+            let length = u16::try_from(body.len()).unwrap();
+            let header = if length < 256 { vec![0x88, length as u8] } else { [&[0x89][..], &length.to_be_bytes()].concat() };
+            of_two_bytes += usize::from((192..256).contains(&length));
+            let longer = [&[0x89][..], &(length + 1).to_be_bytes(), &body, &[0]].concat();
+            assert!(Detached::read(&longer).is_err(), "a byte that nobody reads");
+            let detached = Detached::read(&[header, body].concat()).unwrap();
+            let mut state = HashState::begin(&detached.wanted(Form::Binary).unwrap());
+            state.update(b"data");
+            let pinned = Pinned(vec![cert.strip_secret_key_material()]);
+            detached.verify(&pinned, state, SystemTime::now()).unwrap();
+        }
+        assert!(of_two_bytes > 0, "none that the new format would write longer");
+    }
 }

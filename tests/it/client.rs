@@ -2,6 +2,7 @@
 
 mod build_server;
 mod doctor;
+mod faults;
 mod gpg;
 mod setup;
 mod signs;

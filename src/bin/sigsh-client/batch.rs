@@ -1,18 +1,18 @@
 //! Many signatures over one connection: files as a tar, or hash states.
 
-use crate::error::Error;
+use crate::error::{BUSY, Error};
 use crate::hosts::anywhere;
 use crate::input::Input;
 use crate::progress::Progress;
 use crate::settings::{Key, Settings};
-use crate::sign::Signed;
-use crate::ssh::{Attempt, session};
+use crate::sign::{Numbered, Signed};
+use crate::ssh::{Answer, Attempt, session};
 use sigsh::hash_state::{Form, HashAlgorithm, HashState};
 use sigsh::hasher::tar::Tar;
 use sigsh::hasher::{Fault, Source};
 use sigsh::openpgp::verify::MAX_SIGNATURE;
 use sigsh::tar::{BLOCK, head};
-use std::io::{BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::channel;
 use std::time::SystemTime;
@@ -20,47 +20,46 @@ use std::time::SystemTime;
 /// The longest line of an answer to a state, in bytes: an armored signature in JSON.
 const MAX_ANSWER: u64 = 2 * MAX_SIGNATURE;
 
-/// Sends files as a tar. After the first signature nothing is tried again: the host has accepted the batch.
+/// Sends files as a tar.
+///
+/// # Errors
+/// Any [`Error`], and then no signature: the batch as a whole has failed.
 pub(crate) fn files(
     settings: &Settings,
-    keys: &[Key],
+    keys: &[(usize, &Key)],
     inputs: &[(usize, &Input)],
     form: Form,
     progress: &Progress,
-    take: &mut dyn FnMut(usize, usize, Signed) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut algorithms: Vec<HashAlgorithm> = Vec::new();
-    for key in keys.iter().filter(|_| form == Form::Binary) {
-        if !algorithms.contains(&key.hash) {
-            algorithms.push(key.hash);
-        }
-    }
-    let names = keys.iter().filter_map(|key| key.name.as_deref());
+) -> Result<Vec<Numbered>, Error> {
+    let algorithms = if form == Form::Binary { algorithms(keys) } else { Vec::new() };
+    let names = keys.iter().filter_map(|(_, key)| key.name.as_deref());
     let text = (form == Form::Text).then_some("--type=text");
     let request = ["sign-tar"].into_iter().chain(names).chain(text).collect::<Vec<_>>().join(" ");
-    let mut done = 0;
-    progress.begin();
+    let mut all = Vec::new();
     anywhere(settings, |host| {
         progress.restart();
+        let rest = inputs.get(all.len() / keys.len()..).unwrap_or_default();
         let (hashed, states) = channel();
         let send = |pipe: &mut dyn Write| {
-            for (number, (_, input)) in inputs.iter().enumerate() {
-                let of = algorithms.iter().map(|algorithm| HashState::new(*algorithm)).collect::<Vec<_>>();
-                let of = file(pipe, number, input, of, progress)?;
-                let _ = hashed.send(of);
+            // It ends with this thread, and so whoever waits for what it hashes.
+            let hashed = hashed;
+            for (_, input) in rest {
+                let _ = hashed.send(file(pipe, input, &algorithms, progress)?);
             }
             pipe.write_all(&[0; 2 * BLOCK]).map_err(|_| Error::Gone)
         };
-        let receive = |answer: &mut dyn BufRead| {
-            let (mut tar, mut source) = (Tar::new(), Answer { answer, taken: 0 });
-            for (number, (_, input)) in inputs.iter().enumerate() {
+        let mut got = Vec::new();
+        let receive = |answer: &mut Answer<'_>| {
+            let (mut tar, mut source) = (Tar::new(), Taking(answer));
+            for (input_number, input) in rest {
                 let mut of: Option<Vec<HashState>> = None;
-                for (by, key) in keys.iter().enumerate() {
+                for (key_number, key) in keys {
                     let signature = entry(host, &mut tar, &mut source)?;
                     let of = of.get_or_insert_with(|| states.recv().unwrap_or_default());
                     let signed = Signed::check(host, &signature, key, input, form, of.iter().cloned())?;
-                    take(inputs.get(number).map_or(0, |(number, _)| *number), by, signed)?;
-                    done += 1;
+                    got.push((*input_number, *key_number, signed));
+                    progress.signed();
+                    source.0.moved();
                 }
             }
             match tar.next(&mut source) {
@@ -69,37 +68,70 @@ pub(crate) fn files(
                 Err(fault) => Err(broken(host, fault)),
             }
         };
-        session(settings, host, &request, send, receive).map_err(|attempt| once_begun(attempt, done))
-    })
+        let outcome = session(settings, host, &request, send, receive);
+        keep(outcome, got, &mut all, (rest.len(), keys.len()), progress)
+    })?;
+    Ok(all)
 }
 
-/// What was signed cannot be taken back, and the batch not begun anew.
-fn once_begun(attempt: Attempt, done: usize) -> Attempt {
-    match attempt {
-        Attempt::Nothing { error, .. } if done > 0 => Attempt::Final(error),
-        attempt => attempt,
+/// Keeps what a session has signed, when it went well, and when the host has enough of us for now: then the rest is for another session.
+fn keep(
+    outcome: Result<(), Attempt>,
+    mut got: Vec<Numbered>,
+    all: &mut Vec<Numbered>,
+    (files, keys): (usize, usize),
+    progress: &Progress,
+) -> Result<(), Attempt> {
+    // A file that only some of the keys have signed goes again.
+    got.truncate(got.len() - got.len() % keys);
+    let enough = matches!(&outcome, Err(Attempt::Final(error)) if error.code() == BUSY && (1..files * keys).contains(&got.len()));
+    if outcome.is_ok() || enough {
+        all.append(&mut got);
+    }
+    match outcome {
+        Err(Attempt::Final(error)) if enough => {
+            progress.begin();
+            Err(Attempt::Nothing { error, lasting: false })
+        }
+        outcome => outcome,
     }
 }
 
-/// Writes a file of the tar, and returns what was hashed of it.
-fn file(
-    pipe: &mut dyn Write,
-    number: usize,
+/// Each of them once.
+fn algorithms(keys: &[(usize, &Key)]) -> Vec<HashAlgorithm> {
+    let mut algorithms = Vec::new();
+    for (_, key) in keys {
+        if !algorithms.contains(&key.hash) {
+            algorithms.push(key.hash);
+        }
+    }
+    algorithms
+}
+
+/// Reads a file, and returns what was hashed of it.
+fn hash(
     input: &Input,
-    mut states: Vec<HashState>,
+    algorithms: &[HashAlgorithm],
     progress: &Progress,
+    mut give: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<Vec<HashState>, Error> {
-    // "./" keeps a name from looking like the begin of another kind of archive.
-    let own = input.name().map_or_else(|| format!("stdin-{number}").into_bytes(), |name| name.as_bytes().to_vec());
-    let name = [b"./", own.as_slice()].concat();
-    let gone = |_| Error::Gone;
-    pipe.write_all(&head(&name, input.length, SystemTime::UNIX_EPOCH)).map_err(gone)?;
+    let mut states = algorithms.iter().map(|algorithm| HashState::new(*algorithm)).collect::<Vec<_>>();
     input.read(|bytes| {
-        pipe.write_all(bytes).map_err(gone)?;
+        give(bytes)?;
         states.iter_mut().for_each(|state| state.update(bytes));
         progress.bytes(bytes.len());
         Ok(())
     })?;
+    Ok(states)
+}
+
+/// Writes a file of the tar.
+fn file(pipe: &mut dyn Write, input: &Input, algorithms: &[HashAlgorithm], progress: &Progress) -> Result<Vec<HashState>, Error> {
+    // "./" keeps a name from looking like the begin of another kind of archive.
+    let name = [&b"./"[..], input.name().map_or(b"stdin", OsStrExt::as_bytes)].concat();
+    let gone = |_| Error::Gone;
+    pipe.write_all(&head(&name, input.length, SystemTime::UNIX_EPOCH)).map_err(gone)?;
+    let states = hash(input, algorithms, progress, |bytes| pipe.write_all(bytes).map_err(gone))?;
     let block = BLOCK as u64;
     let padding = usize::try_from((block - input.length % block) % block).unwrap_or_default();
     pipe.write_all([0; BLOCK].get(..padding).unwrap_or_default()).map_err(gone)?;
@@ -107,11 +139,11 @@ fn file(
 }
 
 /// The next signature.
-fn entry(host: &str, tar: &mut Tar, source: &mut Answer<'_>) -> Result<Vec<u8>, Error> {
+fn entry(host: &str, tar: &mut Tar, source: &mut Taking<'_, '_>) -> Result<Vec<u8>, Error> {
     match tar.next(source) {
         Ok(true) if tar.size() <= MAX_SIGNATURE => {}
         Ok(true) => return Err(Error::Answer(host.to_owned(), "a signature is too long".to_owned())),
-        Ok(false) => return Err(Error::Answer(host.to_owned(), "fewer signatures than files".to_owned())),
+        Ok(false) => return Err(Error::Short(host.to_owned())),
         Err(fault) => return Err(broken(host, fault)),
     }
     let mut bytes = Vec::new();
@@ -132,70 +164,73 @@ fn broken(host: &str, fault: Fault) -> Error {
 }
 
 /// The answer, as the reader of tars wants it.
-struct Answer<'a> {
-    answer: &'a mut dyn BufRead,
-    taken: u64,
-}
+struct Taking<'a, 'b>(&'a mut Answer<'b>);
 
-impl Source for Answer<'_> {
+impl Source for Taking<'_, '_> {
     fn look(&mut self) -> Result<&[u8], Fault> {
-        self.answer.fill_buf().map_err(|error| match error.kind() {
-            std::io::ErrorKind::TimedOut => Fault::Idle,
+        self.0.fill_buf().map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Fault::Idle,
             _ => Fault::Read(error.raw_os_error().unwrap_or_default()),
         })
     }
 
     fn take(&mut self, bytes: usize) {
-        self.answer.consume(bytes);
-        self.taken += bytes as u64;
+        self.0.consume(bytes);
     }
 }
 
-/// Sends the state of each file's hash in its place.
+/// Sends the states of the files' hashes in their place, in a session for each key.
+///
+/// # Errors
+/// As [`files`].
 pub(crate) fn states(
     settings: &Settings,
-    key: &Key,
+    keys: &[(usize, &Key)],
     inputs: &[(usize, &Input)],
     progress: &Progress,
-    take: &mut dyn FnMut(usize, Signed) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let request = ["sign-state"].into_iter().chain(key.name.as_deref()).collect::<Vec<_>>().join(" ");
-    let mut hashed: Vec<HashState> = Vec::new();
-    for (_, input) in inputs {
-        let mut state = HashState::new(key.hash);
-        input.read(|bytes| {
-            state.update(bytes);
-            progress.bytes(bytes.len());
-            Ok(())
+) -> Result<Vec<Numbered>, Error> {
+    let algorithms = algorithms(keys);
+    let read = |(_, input): &(usize, &Input)| hash(input, &algorithms, progress, |_| Ok(()));
+    let hashed = inputs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    progress.begin();
+    let of = |key: &Key, states: &[HashState]| states.iter().find(|state| state.algorithm() == key.hash).cloned();
+    let mut all = Vec::new();
+    for (key_number, key) in keys {
+        let request = ["sign-state"].into_iter().chain(key.name.as_deref()).collect::<Vec<_>>().join(" ");
+        let mut signed = Vec::new();
+        anywhere(settings, |host| {
+            progress.restart();
+            let before = signed.len();
+            let rest = || inputs.iter().zip(&hashed).skip(before);
+            let documents = rest().filter_map(|((_, input), states)| Some(document(input, &of(key, states)?))).collect::<String>();
+            let mut got = Vec::new();
+            let send = |pipe: &mut dyn Write| pipe.write_all(documents.as_bytes()).map_err(|_| Error::Gone);
+            let receive = |answer: &mut Answer<'_>| {
+                for ((input_number, input), states) in rest() {
+                    let signature = response(host, answer)?;
+                    let checked = Signed::check(host, signature.as_bytes(), key, input, Form::Binary, of(key, states))?;
+                    got.push((*input_number, *key_number, checked));
+                    progress.signed();
+                    answer.moved();
+                }
+                match answer.fill_buf() {
+                    Ok([]) => Ok(()),
+                    Ok(_) => Err(Error::Answer(host.to_owned(), "more signatures than files".to_owned())),
+                    Err(error) => Err(Error::unread(host, &error)),
+                }
+            };
+            let outcome = session(settings, host, &request, send, receive);
+            keep(outcome, got, &mut signed, (rest().count(), 1), progress)
         })?;
-        hashed.push(state);
+        all.extend(signed);
+        progress.begin();
     }
-    let mut done = 0;
-    anywhere(settings, |host| {
-        let send = |pipe: &mut dyn Write| {
-            for ((_, input), state) in inputs.iter().zip(&hashed) {
-                pipe.write_all(document(key, input, state).as_bytes()).map_err(|_| Error::Gone)?;
-            }
-            Ok(())
-        };
-        let receive = |answer: &mut dyn BufRead| {
-            for ((number, input), state) in inputs.iter().zip(&hashed) {
-                let signature = response(host, answer)?;
-                take(*number, Signed::check(host, signature.as_bytes(), key, input, Form::Binary, [state.clone()])?)?;
-                done += 1;
-            }
-            match answer.fill_buf() {
-                Ok([]) => Ok(()),
-                _ => Err(Error::Answer(host.to_owned(), "more signatures than files".to_owned())),
-            }
-        };
-        session(settings, host, &request, send, receive).map_err(|attempt| once_begun(attempt, done))
-    })
+    Ok(all)
 }
 
 /// Signstar's request, version 1 (<https://signstar.archlinux.page/signing-api/request.html>).
-fn document(key: &Key, input: &Input, state: &HashState) -> String {
-    let kind = format!("sha2-0.11-{}-state", key.hash.name().to_uppercase());
+fn document(input: &Input, state: &HashState) -> String {
+    let kind = format!("sha2-0.11-{}-state", state.algorithm().name().to_uppercase());
     let optional = match input.name().and_then(|name| name.to_str()) {
         Some(name) => serde_json::json!({ "file-name": name }),
         None => serde_json::json!({}),
@@ -206,14 +241,14 @@ fn document(key: &Key, input: &Input, state: &HashState) -> String {
 }
 
 /// The armored signature of one line of the answer.
-fn response(host: &str, answer: &mut dyn BufRead) -> Result<String, Error> {
+fn response(host: &str, answer: &mut Answer<'_>) -> Result<String, Error> {
+    let wrong = |what: &str| Error::Answer(host.to_owned(), what.to_owned());
     let mut line = Vec::new();
     answer.take(MAX_ANSWER).read_until(b'\n', &mut line).map_err(|error| Error::unread(host, &error))?;
     if !line.ends_with(b"\n") {
-        return Err(Error::Short(host.to_owned()));
+        return Err(if line.len() as u64 == MAX_ANSWER { wrong("a line is too long") } else { Error::Short(host.to_owned()) });
     }
-    let value: serde_json::Value =
-        serde_json::from_slice(&line).map_err(|_| Error::Answer(host.to_owned(), "it is no JSON".to_owned()))?;
+    let value: serde_json::Value = serde_json::from_slice(&line).map_err(|_| wrong("it is no JSON"))?;
     let signature = value.get("signature").and_then(serde_json::Value::as_str);
-    signature.map(str::to_owned).ok_or_else(|| Error::Answer(host.to_owned(), "it has no signature".to_owned()))
+    signature.map(str::to_owned).ok_or_else(|| wrong("it has no signature"))
 }

@@ -5,6 +5,9 @@ use sigsh::openpgp::{BadSignature, OpenpgpError};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+/// EX_TEMPFAIL: try again later.
+pub(crate) const BUSY: u8 = 75;
+
 /// Why there is no signature, or no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -62,6 +65,8 @@ pub(crate) enum Reached {
     None,
     /// One was busy.
     Busy,
+    /// One was there, and this is its code, but it could not even begin.
+    Refused(u8),
 }
 
 impl Error {
@@ -82,7 +87,7 @@ impl Error {
             Error::Down(_, Reached::None) | Error::Cut(_) | Error::Silent(_) | Error::Fallback(_) => 69,
             Error::Exists(_) => 73,
             Error::File(..) | Error::Io(..) => 74,
-            Error::Down(_, Reached::Busy) => 75,
+            Error::Down(_, Reached::Busy) => BUSY,
             Error::Gone | Error::Short(_) | Error::Answer(..) | Error::Bad(..) => 76,
             Error::Config(_)
             | Error::Setting(..)
@@ -90,21 +95,21 @@ impl Error {
             | Error::NoCertificate
             | Error::NoKey(_)
             | Error::Certificate(..) => 78,
-            Error::Refused { code, .. } => *code,
+            Error::Refused { code, .. } | Error::Down(_, Reached::Refused(code)) => *code,
         }
     }
 
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
-            Error::Refused { hint, .. } => return hint.clone(),
+            Error::Refused { host, hint, .. } => return hint.as_ref().map(|hint| format!("{host}: {hint}")),
             Error::NoHost => "name it by --host, in SIGSH_HOST, or as hosts = [\"signer@…\"] in ~/.config/sigsh/client.toml",
             Error::NoCertificate => {
                 "fetch it once with 'ssh HOST certificate > key.pgp', compare its fingerprint, and name it by --certificate, in \
                  SIGSH_CERTIFICATE or in the configuration"
             }
             Error::Exists(_) => "--force replaces it",
-            Error::Down(_, Reached::None) => "'sigsh-client doctor' looks at each host",
+            Error::Down(_, Reached::None | Reached::Refused(_)) => "'sigsh-client doctor' looks at each host",
             Error::Down(_, Reached::Busy) => "sign again later, or ask the host's operator for a higher rate",
             Error::Cut(_) => "sign again: a second signature of the same file does no harm",
             Error::Changed(_) => "sign it again when nobody writes to it",
@@ -125,16 +130,19 @@ impl Error {
 
 /// A line on standard error; that nobody reads there changes nothing.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{}", clean(line));
+    // At once: others may write there, too.
+    let _ = io::stderr().write_all((clean(line) + "\n").as_bytes());
 }
 
 /// The system's own words, without the number of the error.
-fn lower(error: &io::Error) -> String {
+pub(crate) fn lower(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// Text that comes from elsewhere, for a terminal: one line, and nothing that moves the cursor.
+/// Text that comes from elsewhere, for a terminal: one line, and nothing that moves the cursor or turns the line around.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let moves =
+        |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if moves(c) { '?' } else { c }).collect()
 }

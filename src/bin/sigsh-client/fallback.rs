@@ -1,11 +1,15 @@
 //! The old gpg, for the day when no host can be reached.
 
-use crate::error::{Error, Reached, clean};
+use crate::error::{Error, Reached, lower, say};
+use crate::gpg::real;
 use crate::input::{Input, read_at_most};
+use crate::log::Log;
+use crate::progress::Progress;
 use crate::settings::{Key, Settings};
-use crate::sign::{Signed, armor_of};
+use crate::sign::{Numbered, Signed, armor_of};
 use sigsh::hash_state::Form;
 use sigsh::openpgp::verify::MAX_SIGNATURE;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Whether the old gpg is to sign in place of the hosts: none was reached, which is neither busy nor a refusal.
@@ -13,36 +17,59 @@ pub(crate) fn is_for(settings: &Settings, error: &Error) -> bool {
     !settings.local_fallback.is_empty() && matches!(error, Error::Down(_, Reached::None))
 }
 
-/// Has a command like gpg sign; its signature must stand before the same certificate.
+/// Has a command like gpg sign; its signatures must stand before the same certificates.
 ///
 /// # Errors
 /// [`Error::Fallback`], [`Error::Bad`].
-pub(crate) fn sign(settings: &Settings, down: &Error, key: &Key, input: &Input, form: Form) -> Result<Signed, Error> {
-    let failed = |what: String| Error::Fallback(what);
-    let (program, arguments) = settings.local_fallback.split_first().ok_or_else(|| failed("it is empty".to_owned()))?;
-    eprintln!("sigsh-client: warning: {}", clean(&down.to_string()));
-    eprintln!("sigsh-client: warning: no host can be reached: signing with {program} on this machine");
+pub(crate) fn sign(
+    settings: &Settings,
+    down: &Error,
+    keys: &[(usize, &Key)],
+    inputs: &[(usize, &Input)],
+    form: Form,
+    progress: &Progress,
+) -> Result<Vec<Numbered>, Error> {
+    let (program, arguments) = settings.local_fallback.split_first().ok_or_else(|| Error::Fallback("it is empty".to_owned()))?;
+    let line = format!("{down}: no host can be reached, so {program} signs on this machine");
+    say(&format!("sigsh-client: warning: {line}"));
+    Log::Syslog.error(&line);
+    let mut all = Vec::new();
+    for (input_number, input) in inputs {
+        for (key_number, key) in keys {
+            let signature = run(program, arguments, input, form)?;
+            all.push((*input_number, *key_number, Signed::check(program, &signature, key, input, form, None)?));
+            progress.signed();
+        }
+    }
+    Ok(all)
+}
+
+fn run(program: &str, arguments: &[String], input: &Input, form: Form) -> Result<Vec<u8>, Error> {
+    let failed = |what: String| Error::Fallback(format!("{program}: {what}"));
+    // The first gpg in PATH may be ourselves.
+    let path = if program.contains('/') { Some(PathBuf::from(program)) } else { real::in_path(program.as_ref()) };
+    let path = path.filter(|path| !real::is_this(path)).ok_or_else(|| failed("there is no such program".to_owned()))?;
     let how: &[&str] = match form {
         Form::Binary => &["--no-armor", "--detach-sign"],
         Form::Text => &["--no-armor", "--textmode", "--detach-sign"],
         Form::Cleartext => &["--clearsign"],
     };
-    let mut child = Command::new(program)
+    let mut child = Command::new(path)
         .args(arguments)
         .args(how)
         .args(["--output", "-"])
         .stdin(input.again()?)
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| failed(format!("{program}: {error}")))?;
+        .map_err(|error| failed(lower(&error)))?;
     let limit = MAX_SIGNATURE + if form == Form::Cleartext { input.length.saturating_mul(3) } else { 0 };
     let bytes = child.stdout.take().map(|mut stdout| read_at_most(&mut stdout, limit));
-    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    let status = child.wait().map_err(|error| failed(lower(&error)))?;
     match bytes {
-        Some(Ok(bytes)) if status.success() => {
-            let signature = if form == Form::Cleartext { armor_of(&bytes) } else { &bytes };
-            Signed::check(program, signature, key, input, form, None)
-        }
-        _ => Err(failed(format!("{program} has failed"))),
+        Some(Ok(bytes)) if !status.success() || bytes.is_empty() => Err(failed("it has failed".to_owned())),
+        Some(Ok(bytes)) if form == Form::Cleartext => Ok(armor_of(&bytes).to_vec()),
+        Some(Ok(bytes)) => Ok(bytes),
+        Some(Err(error)) => Err(failed(lower(&error))),
+        None => Err(failed("it has no output".to_owned())),
     }
 }

@@ -21,7 +21,7 @@ use crate::log::Log;
 use crate::output::Target;
 use crate::settings::{Key, Options, Settings};
 use crate::sign::{self, Signed};
-use call::{Call, CallError, Export, List, Sign, Stream};
+use call::{Call, CallError, Export, Half, List, Sign, Stream};
 use listing::Certificate;
 use openpgp::policy::StandardPolicy;
 use sequoia_openpgp as openpgp;
@@ -128,7 +128,7 @@ impl Front<'_> {
             Call::Other => self.pass_on(None),
             Call::Inline(users) => self.inline(&users),
             Call::Sign(call) => self.sign(&call),
-            Call::ListSecretKeys(call) => self.list(&call),
+            Call::List(call) => self.list(&call),
             Call::Export(call) => self.export(&call),
         }
     }
@@ -243,10 +243,14 @@ impl Front<'_> {
             self.streams.status(&Status::NoneListed)?;
             return outcome;
         }
+        // All that are there: those of a keyring, too, if there is one. A build server needs none.
+        if call.half != Half::Secret && call.specs.is_empty() && real::has_keyring() {
+            return self.pass_on(None);
+        }
         let asked = |ours: &&Ours<'_>| call.specs.is_empty() || call.specs.iter().any(|spec| ours.names.matches(spec));
         let now = facts::seconds(SystemTime::now());
         let show = |ours: &Ours<'_>| {
-            if call.colons { ours.certificate.colons(now) } else { ours.certificate.people(call.keyid, now) }
+            if call.colons { ours.certificate.colons(call.half, now) } else { ours.certificate.people(call.half, call.keyid, now) }
         };
         let text = keys.iter().filter(asked).map(show).collect::<String>();
         self.streams.write(&Stream::Standard, text.as_bytes())

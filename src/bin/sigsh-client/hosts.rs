@@ -1,6 +1,6 @@
 //! Which host signs: the first that takes the request.
 
-use crate::error::{Error, Reached, clean};
+use crate::error::{BUSY, Error, Reached, say};
 use crate::runtime;
 use crate::settings::Settings;
 use crate::ssh::Attempt;
@@ -18,12 +18,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// That of the host that has refused, or [`Error::Down`].
 pub(crate) fn anywhere<T>(settings: &Settings, mut attempt: impl FnMut(&str) -> Result<T, Attempt>) -> Result<T, Error> {
     let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
+    let mut said = String::new();
     loop {
         let mut errors = Vec::new();
         let mut hope = false;
         for host in &settings.hosts {
-            let place = runtime::place(settings, host)?;
-            match attempt(host) {
+            let outcome = runtime::place(settings, host).and_then(|_place| attempt(host));
+            match outcome {
                 Ok(done) => return Ok(done),
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Nothing { error, lasting }) => {
@@ -31,35 +32,42 @@ pub(crate) fn anywhere<T>(settings: &Settings, mut attempt: impl FnMut(&str) -> 
                     errors.push(error);
                 }
             }
-            drop(place);
         }
-        if !hope || began.elapsed() + pause > settings.retry {
+        let left = settings.retry.saturating_sub(began.elapsed());
+        if !hope || left.is_zero() {
             return Err(sum_up(errors));
         }
-        let words = errors.iter().map(|error| clean(&error.to_string())).collect::<Vec<_>>().join("; ");
-        eprintln!("sigsh-client: {words}; trying again");
-        std::thread::sleep(pause.mul_f64(jitter()));
+        let words = words(&errors);
+        if words != said {
+            say(&format!("sigsh-client: warning: {words}; trying again"));
+            said = words;
+        }
+        std::thread::sleep(pause.mul_f64(0.5 + random() / 2.0).min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// One error for all; a single host's is its own.
+fn words(errors: &[Error]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// One error for all: busy when one of them was; down when no one could be reached; else what is to be seen to, a single host's in full.
 fn sum_up(mut errors: Vec<Error>) -> Error {
-    let code = |error: &Error| error.code();
-    let busy = errors.iter().any(|error| code(error) == 75);
-    let down = errors.iter().all(|error| code(error) == 69);
-    match errors.pop() {
-        Some(error) if errors.is_empty() && !busy && !down => error,
-        last => {
-            let words = errors.iter().chain(&last).map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            Error::Down(words, if busy || !down { Reached::Busy } else { Reached::None })
-        }
+    let words = words(&errors);
+    let codes = errors.iter().map(Error::code).collect::<Vec<_>>();
+    match codes.iter().find(|code| **code != 69) {
+        None => Error::Down(words, Reached::None),
+        Some(_) if codes.contains(&BUSY) => Error::Down(words, Reached::Busy),
+        Some(code) => match errors.pop() {
+            Some(error) if errors.is_empty() => error,
+            _ => Error::Down(words, Reached::Refused(*code)),
+        },
     }
 }
 
-/// Between a half and one: those who were turned away together do not come back together.
-fn jitter() -> f64 {
+/// From 0 to 1: those who were turned away together do not come back together.
+pub(crate) fn random() -> f64 {
     let mut byte = [0];
     let _ = getrandom::fill(&mut byte);
-    0.5 + f64::from(byte[0]) / 510.0
+    f64::from(byte[0]) / 255.0
 }

@@ -13,15 +13,29 @@ use std::path::{Path, PathBuf};
 /// How much is read at a time, in bytes.
 pub(crate) const PIECE: usize = 256 * 1024;
 
+/// What messages call it.
+const STDIN: &str = "standard input";
+
 /// An artifact.
 pub(crate) struct Input {
-    /// Where it is; nowhere when it came through a pipe.
+    /// Where it is; nowhere when it came through a descriptor.
     pub(crate) path: Option<PathBuf>,
-    file: File,
+    /// What has no path that leads to it again. All else is opened when it is read: there may be more files than descriptors.
+    held: Option<File>,
     start: u64,
     /// Its length in bytes.
     pub(crate) length: u64,
-    then: Metadata,
+    then: Identity,
+}
+
+/// What tells a file from another one, and from itself when it was written to: device, number, size, time.
+#[derive(PartialEq, Eq)]
+struct Identity(u64, u64, u64, i64, i64);
+
+impl Identity {
+    fn of(of: &Metadata) -> Identity {
+        Identity(of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec())
+    }
 }
 
 impl Input {
@@ -31,30 +45,57 @@ impl Input {
     /// [`Error::Input`].
     pub(crate) fn open(path: &Path) -> Result<Input, Error> {
         let failed = |error| Error::Input(path.to_owned(), error);
-        Input::of(File::open(path).map_err(failed)?, Some(path.to_owned())).map_err(failed)
+        let file = File::open(path).map_err(failed)?;
+        let then = file.metadata().map_err(failed)?;
+        if !then.is_file() {
+            return Input::of(file, Some(path.to_owned())).map_err(failed);
+        }
+        Ok(Input { path: Some(path.to_owned()), held: None, start: 0, length: then.len(), then: Identity::of(&then) })
     }
 
-    /// Takes what is open already: standard input, or a descriptor that was inherited.
+    /// Takes what is open already: standard input, or a descriptor that was inherited. There must be something in it.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Input`].
     pub(crate) fn take(file: File) -> Result<Input, Error> {
-        Input::of(file, None).map_err(|error| Error::Io("standard input", error))
+        Input::of(file, None).map_err(|error| Error::Input(STDIN.into(), error))
     }
 
     fn of(mut file: File, path: Option<PathBuf>) -> io::Result<Input> {
         let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
+        let start = match &metadata {
+            metadata if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            metadata if metadata.is_file() => file.stream_position()?,
+            _ => {
+                let mut spool = tempfile::tempfile()?;
+                io::copy(&mut file, &mut spool)?;
+                file = spool;
+                0
+            }
+        };
+        let then = file.metadata()?;
+        let length = then.len().saturating_sub(start);
+        if length == 0 {
+            return Err(io::Error::other("it is empty: whatever should have written it has failed"));
         }
-        if !metadata.is_file() {
-            let mut spool = tempfile::tempfile()?;
-            io::copy(&mut file, &mut spool)?;
-            let then = spool.metadata()?;
-            return Ok(Input { path, file: spool, start: 0, length: then.len(), then });
-        }
-        let start = file.stream_position()?;
-        Ok(Input { path, file, start, length: metadata.len().saturating_sub(start), then: metadata })
+        Ok(Input { path, held: Some(file), start, length, then: Identity::of(&then) })
+    }
+
+    /// Its device and number, as the system tells files apart.
+    pub(crate) fn number(&self) -> (u64, u64) {
+        (self.then.0, self.then.1)
+    }
+
+    /// The very file that was there at first.
+    fn file(&self) -> Result<File, Error> {
+        let failed = |error| Error::Input(self.display(), error);
+        let file = match (&self.held, &self.path) {
+            (Some(file), _) => file.try_clone(),
+            (None, Some(path)) => File::open(path),
+            (None, None) => Err(io::ErrorKind::NotFound.into()),
+        };
+        let file = file.map_err(failed)?;
+        if Identity::of(&file.metadata().map_err(failed)?) == self.then { Ok(file) } else { Err(Error::Changed(self.display())) }
     }
 
     /// The same without its first line: a passphrase that nobody needs.
@@ -63,8 +104,9 @@ impl Input {
     /// [`Error::Io`].
     pub(crate) fn skip_line(&mut self) -> Result<(), Error> {
         let mut byte = [0];
+        let file = self.file()?;
         while self.length > 0 && byte != *b"\n" {
-            self.file.read_exact_at(&mut byte, self.start).map_err(|error| Error::Io("standard input", error))?;
+            file.read_exact_at(&mut byte, self.start).map_err(|error| Error::Io(STDIN, error))?;
             (self.start, self.length) = (self.start + 1, self.length - 1);
         }
         Ok(())
@@ -72,7 +114,7 @@ impl Input {
 
     /// For messages.
     pub(crate) fn display(&self) -> PathBuf {
-        self.path.clone().unwrap_or_else(|| "standard input".into())
+        self.path.clone().unwrap_or_else(|| STDIN.into())
     }
 
     /// Its own name, without the directory.
@@ -85,12 +127,13 @@ impl Input {
     /// # Errors
     /// [`Error::Input`], [`Error::Changed`] when it has become shorter, and those of `give`.
     pub(crate) fn read(&self, mut give: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        let file = self.file()?;
         let mut buffer = vec![0; PIECE];
         let mut at = 0;
         while at < self.length {
             let room = usize::try_from(self.length - at).unwrap_or(PIECE).min(PIECE);
             let room = buffer.get_mut(..room).unwrap_or_default();
-            match self.file.read_at(room, self.start + at) {
+            match file.read_at(room, self.start + at) {
                 Ok(0) => return Err(Error::Changed(self.display())),
                 Ok(length) => {
                     give(room.get(..length).unwrap_or_default())?;
@@ -128,19 +171,13 @@ impl Input {
     /// # Errors
     /// [`Error::Changed`].
     pub(crate) fn is_unchanged(&self) -> Result<(), Error> {
-        let what = |of: &Metadata| (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec());
-        let same = |now: io::Result<Metadata>| now.is_ok_and(|now| what(&now) == what(&self.then));
-        let there = |path: &PathBuf| !self.then.is_file() || same(path.metadata());
-        if same(self.file.metadata()) && (self.path.as_ref().is_none_or(there) || self.is_spooled()) {
-            Ok(())
-        } else {
-            Err(Error::Changed(self.display()))
-        }
-    }
-
-    /// Whether it was copied here from a pipe.
-    fn is_spooled(&self) -> bool {
-        self.then.nlink() == 0
+        let now = match (&self.held, &self.path) {
+            (None, Some(path)) => path.metadata(),
+            (Some(file), _) => file.metadata(),
+            (None, None) => Err(io::ErrorKind::NotFound.into()),
+        };
+        let same = now.is_ok_and(|now| Identity::of(&now) == self.then);
+        if same { Ok(()) } else { Err(Error::Changed(self.display())) }
     }
 
     /// The name for the host's log: words of a request are printable.
@@ -159,7 +196,7 @@ impl Input {
     /// [`Error::Input`].
     pub(crate) fn again(&self) -> Result<File, Error> {
         let failed = |error| Error::Input(self.display(), error);
-        let mut file = self.file.try_clone().map_err(failed)?;
+        let mut file = self.file()?;
         file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
         Ok(file)
     }

@@ -15,14 +15,17 @@ mod settings;
 mod setup;
 mod sign;
 mod ssh;
+mod targets;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use error::Error;
 use input::Input;
+use nix::sys::signal::{SigSet, Signal};
 use output::Target;
 use settings::{Key, Options, Settings};
 use sigsh::hash_state::Form;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -53,6 +56,19 @@ enum Command {
     Verify(verify::Verify),
     /// Look at hosts, certificates, clocks and verifiers; sign a test in every way
     Doctor,
+    /// Print completions for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// Those that have a directory for completions.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,6 +88,9 @@ struct Sign {
     /// Replace signatures that are there already
     #[arg(short, long)]
     force: bool,
+    /// A command like gpg that signs when every host is down: 'gpg --batch -u FINGERPRINT'
+    #[arg(long, value_name = "COMMAND", value_parser = words)]
+    local_fallback: Option<Words>,
     /// What is signed; - is standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -81,6 +100,8 @@ struct Sign {
 const GPG: [&str; 4] = ["gpg", "gpg2", "gpg-sq", "sigsh-gpg"];
 
 fn main() -> ExitCode {
+    // A file that grows beyond RLIMIT_FSIZE is an error then, and no death.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     let words = std::env::args_os().collect::<Vec<_>>();
     let name = words.first().map(PathBuf::from).unwrap_or_default();
     if let Some(name) = name.file_name().filter(|name| GPG.iter().any(|gpg| name == gpg)) {
@@ -111,12 +132,27 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Gpg => Ok(gpg::run("sigsh-gpg".as_ref(), &[], &arguments.options)),
         Command::Sign(command) => {
-            sign_files(&Settings::load(&arguments.options)?, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
+            let mut settings = Settings::load(&arguments.options)?;
+            settings.local_fallback = command.local_fallback.clone().unwrap_or(settings.local_fallback);
+            sign_files(&settings, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }
         Command::Verify(command) => verify::run(&command, &arguments.options).map(|good| ExitCode::from(if good { 0 } else { 65 })),
+        Command::Completions { shell } => completions(shell).map(|()| ExitCode::SUCCESS),
         Command::Doctor => doctor::run(&arguments.options).map(|good| ExitCode::from(u8::from(!good))),
         Command::Setup(command) => setup::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// From the very description that parses.
+fn completions(shell: Shell) -> Result<(), Error> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "sigsh-client", &mut script);
+    Target::Stdout.write(&script)
 }
 
 /// Signs by the keys that were named, or the first one.
@@ -133,6 +169,10 @@ fn sign_files(settings: &Settings, options: &Options, command: &Sign) -> Result<
     if command.output.is_some() && files.len() * keys.len() > 1 {
         return Err(Error::Usage("--output names one file, and there are several signatures".to_owned()));
     }
+    let mut names = HashSet::new();
+    if let Some(name) = keys.iter().filter_map(|key| key.name.as_deref()).find(|name| !names.insert(*name)) {
+        return Err(Error::Usage(format!("key '{name}' is named twice")));
+    }
     let target = |file: &Path, key: &Key| match command.output.as_deref() {
         Some(path) if path == Path::new("-") => Target::Stdout,
         Some(path) => Target::File { path: path.to_owned(), force: command.force },
@@ -142,10 +182,18 @@ fn sign_files(settings: &Settings, options: &Options, command: &Sign) -> Result<
     let targets = files.iter().map(|file| keys.iter().map(|key| target(file, key)).collect()).collect::<Vec<Vec<Target>>>();
     targets.iter().flatten().try_for_each(Target::check)?;
     let inputs = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
+    targets::distinct(targets.iter().flatten(), &inputs)?;
     sign::sign(settings, keys, &inputs, form, |input, key, signed| {
         let target = targets.get(input).and_then(|targets| targets.get(key));
         target.map_or(Ok(()), |target| target.write(&signed.bytes(armor)?))
     })
+}
+
+/// A command, as a shell takes it apart.
+type Words = Vec<String>;
+
+fn words(text: &str) -> Result<Words, String> {
+    shlex::split(text).filter(|words| !words.is_empty()).ok_or_else(|| "this is no command".to_owned())
 }
 
 fn open(file: &Path) -> Result<Input, Error> {

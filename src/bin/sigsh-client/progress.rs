@@ -2,7 +2,7 @@
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 /// What a signature counts for beside the bytes that are sent for it: many small files take as long as their signatures do.
@@ -16,8 +16,8 @@ pub(crate) struct Progress {
     bytes: u64,
     sent: AtomicU64,
     signed: AtomicU64,
-    /// What was sent before the request that is under way.
-    before: AtomicU64,
+    /// What both were before the session that is under way.
+    before: [AtomicU64; 2],
 }
 
 impl Progress {
@@ -29,31 +29,32 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {eta} {msg}") {
             bar.set_style(style);
         }
-        let progress = Progress { bar, began: Instant::now(), files, bytes, sent: 0.into(), signed: 0.into(), before: 0.into() };
+        let progress =
+            Progress { bar, began: Instant::now(), files, bytes, sent: 0.into(), signed: 0.into(), before: Default::default() };
         progress.show();
         progress
     }
 
     /// So many bytes more were taken in.
     pub(crate) fn bytes(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.sent.fetch_add(bytes as u64, Relaxed);
         self.show();
     }
 
-    /// So many signatures are there by now.
-    pub(crate) fn signed(&self, number: u64) {
-        self.signed.store(number, Ordering::Relaxed);
+    /// One more is signed.
+    pub(crate) fn signed(&self) {
+        self.signed.fetch_add(1, Relaxed);
         self.show();
     }
 
-    /// A request begins.
+    /// A session begins, after others that went well.
     pub(crate) fn begin(&self) {
-        self.before.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.before.iter().zip([&self.sent, &self.signed]).for_each(|(before, now)| before.store(now.load(Relaxed), Relaxed));
     }
 
-    /// What it has sent is sent once more.
+    /// A new attempt at it begins.
     pub(crate) fn restart(&self) {
-        self.sent.store(self.before.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.before.iter().zip([&self.sent, &self.signed]).for_each(|(before, now)| now.store(before.load(Relaxed), Relaxed));
         self.show();
     }
 
@@ -61,7 +62,7 @@ impl Progress {
         if self.bar.is_hidden() {
             return;
         }
-        let (sent, signed) = (self.sent.load(Ordering::Relaxed), self.signed.load(Ordering::Relaxed));
+        let (sent, signed) = (self.sent.load(Relaxed), self.signed.load(Relaxed));
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let rate = sent.saturating_mul(1000).checked_div(elapsed).unwrap_or_default();
         self.bar.set_prefix(format!("{signed}/{}", self.files));

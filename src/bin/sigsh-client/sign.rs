@@ -5,12 +5,13 @@ use crate::hosts::anywhere;
 use crate::input::{Input, read_at_most};
 use crate::progress::Progress;
 use crate::settings::{Key, Settings};
-use crate::ssh::{Attempt, session};
+use crate::ssh::{Answer, Attempt, session};
 use crate::{batch, fallback};
 use sigsh::hash_state::{Form, HashState, Wanted};
 use sigsh::openpgp::verify::MAX_SIGNATURE;
 use sigsh::openpgp::{Detached, Good};
-use std::io::{BufRead, Write};
+use sigsh::request::MAX_KEYS;
+use std::io::Write;
 use std::time::SystemTime;
 
 /// A signature that was verified, over an input that has not changed meanwhile.
@@ -59,7 +60,24 @@ impl Signed {
     }
 }
 
-/// Has every input signed by every key, and hands each signature on as soon as it is verified: number of input, number of key.
+/// How inputs go to a host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Each in a session of its own.
+    Alone,
+    /// All in a tar.
+    Tar,
+    /// All as states of their hash.
+    State,
+}
+
+/// Inputs and keys, with their numbers, that go one way.
+type Lot<'a> = (Way, Vec<(usize, &'a Input)>, Vec<(usize, &'a Key)>);
+
+/// A signature, with the numbers of its input and its key.
+pub(crate) type Numbered = (usize, usize, Signed);
+
+/// Has every input signed by every key, and hands each signature on: number of input, number of key.
 ///
 /// # Errors
 /// Any [`Error`]; what was handed on before stays good.
@@ -70,51 +88,66 @@ pub(crate) fn sign(
     form: Form,
     mut take: impl FnMut(usize, usize, Signed) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let bytes = inputs.iter().map(|input| input.length).sum();
+    let lots = lots(settings, keys, inputs, form);
+    let bytes = lots.iter().flat_map(|(_, inputs, _)| inputs).map(|(_, input)| input.length).sum();
     let progress = Progress::new(bytes, (inputs.len() * keys.len()) as u64);
-    let mut done = 0;
-    let mut take = |input, key, signed| {
-        take(input, key, signed)?;
-        done += 1;
-        progress.signed(done);
-        Ok(())
-    };
-    let (mut large, mut small) = (Vec::new(), Vec::new());
-    for (number, input) in inputs.iter().enumerate() {
-        let by_state = form == Form::Binary && input.length > settings.state_above;
-        if by_state { &mut large } else { &mut small }.push((number, input));
-    }
-    let outcome = (|| {
-        for (number, key) in keys.iter().enumerate().filter(|_| !large.is_empty()) {
-            batch::states(settings, key, &large, &progress, &mut |input, signed| take(input, number, signed))?;
-        }
-        if form == Form::Cleartext || small.len() * keys.len() == 1 {
-            for (input, artifact) in small {
-                for (number, key) in keys.iter().enumerate() {
-                    take(input, number, one(settings, key, artifact, form, &progress)?)?;
-                }
-            }
-        } else if !small.is_empty() {
-            batch::files(settings, keys, &small, form, &progress, &mut take)?;
-        }
-        Ok(())
-    })();
+    let outcome = lots.iter().try_for_each(|lot| {
+        progress.begin();
+        // Nothing is handed on before the host has said that all of them went well.
+        let signed = sign_lot(settings, lot, form, &progress)?;
+        signed.into_iter().try_for_each(|(input, key, signed)| take(input, key, signed))
+    });
     progress.end();
     outcome
 }
 
-/// Has one input signed by one key.
-fn one(settings: &Settings, key: &Key, input: &Input, form: Form, progress: &Progress) -> Result<Signed, Error> {
-    let request = request(settings, key, input, form)?;
-    progress.begin();
-    let outcome = anywhere(settings, |host| {
-        progress.restart();
-        single(settings, host, &request, key, input, form, progress)
-    });
+/// Who goes with whom. A text has a session of its own, since only `sign` has a form for it; a request names only so many keys.
+fn lots<'a>(settings: &Settings, keys: &'a [Key], inputs: &'a [Input], form: Form) -> Vec<Lot<'a>> {
+    let by_state = |(_, input): &(usize, &Input)| form == Form::Binary && input.length > settings.state_above;
+    let (large, small): (Vec<_>, Vec<_>) = inputs.iter().enumerate().partition(by_state);
+    let keys = keys.iter().enumerate().collect::<Vec<_>>();
+    let mut lots = Vec::new();
+    if !large.is_empty() {
+        lots.push((Way::State, large, keys.clone()));
+    }
+    if form == Form::Cleartext || small.len() * keys.len() == 1 {
+        lots.extend(small.into_iter().flat_map(|input| keys.iter().map(move |key| (Way::Alone, vec![input], vec![*key]))));
+    } else if !small.is_empty() {
+        lots.extend(keys.chunks(MAX_KEYS).map(|keys| (Way::Tar, small.clone(), keys.to_vec())));
+    }
+    lots
+}
+
+fn sign_lot(settings: &Settings, (way, inputs, keys): &Lot<'_>, form: Form, progress: &Progress) -> Result<Vec<Numbered>, Error> {
+    let outcome = match way {
+        Way::State => batch::states(settings, keys, inputs, progress),
+        Way::Tar => batch::files(settings, keys, inputs, form, progress),
+        Way::Alone => alone(settings, keys, inputs, form, progress),
+    };
     match outcome {
-        Err(down) if fallback::is_for(settings, &down) => fallback::sign(settings, &down, key, input, form),
+        Err(down) if fallback::is_for(settings, &down) => fallback::sign(settings, &down, keys, inputs, form, progress),
         outcome => outcome,
     }
+}
+
+fn alone(
+    settings: &Settings,
+    keys: &[(usize, &Key)],
+    inputs: &[(usize, &Input)],
+    form: Form,
+    progress: &Progress,
+) -> Result<Vec<Numbered>, Error> {
+    let pairs = inputs.iter().flat_map(|input| keys.iter().map(move |key| (input, key)));
+    let one = |((input_number, input), (key_number, key)): (&(usize, &Input), &(usize, &Key))| {
+        let request = request(settings, key, input, form)?;
+        let signed = anywhere(settings, |host| {
+            progress.restart();
+            single(settings, host, &request, key, input, form, progress)
+        })?;
+        progress.signed();
+        Ok((*input_number, *key_number, signed))
+    };
+    pairs.map(one).collect()
 }
 
 /// What is asked of the host.
@@ -162,7 +195,7 @@ fn single(
     };
     // A text comes back with its dashes escaped.
     let limit = MAX_SIGNATURE + if form == Form::Cleartext { input.length.saturating_mul(3) } else { 0 };
-    let receive = |answer: &mut dyn BufRead| {
+    let receive = |answer: &mut Answer<'_>| {
         let bytes = read_at_most(answer, limit).map_err(|error| Error::unread(host, &error))?;
         if bytes.is_empty() { Err(Error::Short(host.to_owned())) } else { Ok(bytes) }
     };

@@ -1,14 +1,15 @@
 //! One request to one host, through the system's ssh.
 
-use crate::error::{Error, clean};
+use crate::error::{Error, say};
 use crate::runtime;
 use crate::settings::Settings;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// ssh's own exit code: it could not connect, or the connection broke.
@@ -23,13 +24,15 @@ const MAX_LINE: u64 = 1000;
 /// How long ssh may take to leave when its standard output is closed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What ssh says when it would say it again.
-const LASTING: [&str; 5] = [
-    "Permission denied (",
-    "Host key verification failed",
-    "REMOTE HOST IDENTIFICATION",
-    "Could not resolve hostname",
-    "Bad configuration option",
+/// What ssh says when it would say it again, and what that is: nobody there, nobody let in, or a matter of settings.
+const LASTING: [(&str, u8); 7] = [
+    ("Name or service not known", 69),
+    ("Permission denied", 77),
+    ("Too many authentication failures", 77),
+    ("Host key verification failed", 78),
+    ("Bad configuration option", 78),
+    ("Can't open user config file", 78),
+    ("Bad owner or permissions on", 78),
 ];
 
 /// Why a host did not sign.
@@ -47,61 +50,109 @@ impl From<Error> for Attempt {
     }
 }
 
-/// Bytes written to ssh, and when a byte went either way.
+/// What goes to ssh and comes from it.
 struct Traffic {
     began: Instant,
+    timeout: Duration,
     last: AtomicU64,
-    written: AtomicU64,
+    written: Mutex<u64>,
+    received: AtomicU64,
 }
 
 impl Traffic {
+    fn new(timeout: Duration) -> Traffic {
+        Traffic { began: Instant::now(), timeout, last: 0.into(), written: 0.into(), received: 0.into() }
+    }
+
     fn moved(&self) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(now, Ordering::Relaxed);
     }
 
-    fn silence(&self) -> Duration {
-        self.began.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
-}
-
-/// What is sent to the host.
-struct Sending<'a, W: Write>(W, &'a Traffic);
-
-impl<W: Write> Write for Sending<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.0.write(bytes)?;
-        self.1.written.fetch_add(written as u64, Ordering::Relaxed);
-        self.1.moved();
-        Ok(written)
+    /// How many bytes were written. Who holds it lets nobody write.
+    fn written(&self) -> MutexGuard<'_, u64> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-/// What comes from it, as long as something comes.
-struct Receiving<'a> {
-    stdout: ChildStdout,
-    traffic: &'a Traffic,
-    timeout: Duration,
-}
-
-impl Read for Receiving<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Waits until a pipe can be used: as long as the host may be silent.
+    fn wait(&self, pipe: impl AsFd, flags: PollFlags) -> io::Result<()> {
         loop {
-            let mut fds = [PollFd::new(&self.stdout, PollFlags::IN)];
-            match poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
-                Ok(0) if self.traffic.silence() > self.timeout => return Err(io::ErrorKind::TimedOut.into()),
+            let silence = self.began.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)));
+            if silence > self.timeout {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match poll(&mut [PollFd::new(&pipe, flags)], Some(&Timespec { tv_sec: 0, tv_nsec: 200_000_000 })) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => break,
+                Ok(_) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
-        let length = self.stdout.read(buffer)?;
-        self.traffic.moved();
+    }
+}
+
+/// What is sent to the host. The pipe never blocks: who does not read would hold us for ever.
+struct Sending<'a>(PipeWriter, &'a Traffic);
+
+impl Write for Sending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Sending(pipe, traffic) = self;
+        loop {
+            let mut all = traffic.written();
+            match pipe.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => drop(all),
+                Err(error) => return Err(error),
+                Ok(written) => {
+                    *all += written as u64;
+                    traffic.moved();
+                    return Ok(written);
+                }
+            }
+            traffic.wait(&*pipe, PollFlags::OUT)?;
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What comes from it.
+struct Receiving<'a>(ChildStdout, &'a Traffic);
+
+impl Read for Receiving<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Receiving(stdout, traffic) = self;
+        // A byte now and then is no answer, so it does not count.
+        traffic.wait(&*stdout, PollFlags::IN)?;
+        let length = stdout.read(buffer)?;
+        traffic.received.fetch_add(length as u64, Ordering::Relaxed);
         Ok(length)
+    }
+}
+
+/// What a host answers.
+pub(crate) struct Answer<'a>(BufReader<Receiving<'a>>);
+
+impl Answer<'_> {
+    /// Something whole has come, so the host is not silent.
+    pub(crate) fn moved(&self) {
+        self.0.get_ref().1.moved();
+    }
+}
+
+impl Read for Answer<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl BufRead for Answer<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.0.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.0.consume(bytes);
     }
 }
 
@@ -116,9 +167,14 @@ pub(crate) fn command(settings: &Settings, host: &str) -> Result<Command, Error>
     let mut set = |option: &str| {
         command.args(["-o", option]);
     };
-    for option in
-        ["ConnectTimeout=15", "ServerAliveInterval=15", "ServerAliveCountMax=4", "ClearAllForwardings=yes", "PermitLocalCommand=no"]
-    {
+    for option in [
+        "RemoteCommand=none",
+        "ConnectTimeout=15",
+        "ServerAliveInterval=15",
+        "ServerAliveCountMax=4",
+        "ClearAllForwardings=yes",
+        "PermitLocalCommand=no",
+    ] {
         set(option);
     }
     if !io::stderr().is_terminal() {
@@ -142,10 +198,11 @@ pub(crate) fn session<T>(
     host: &str,
     request: &str,
     write: impl FnOnce(&mut dyn Write) -> Result<(), Error> + Send,
-    read: impl FnOnce(&mut dyn BufRead) -> Result<T, Error>,
+    read: impl FnOnce(&mut Answer<'_>) -> Result<T, Error>,
 ) -> Result<T, Attempt> {
     let no_pipe = |error| Error::Io("a pipe", error);
     let (theirs, ours) = io::pipe().map_err(no_pipe)?;
+    rustix::io::ioctl_fionbio(&ours, true).map_err(|error| no_pipe(error.into()))?;
     let mut command = command(settings, host)?;
     command.arg(request).stdin(theirs.try_clone().map_err(no_pipe)?).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Error::Io("cannot start ssh", error))?;
@@ -154,7 +211,8 @@ pub(crate) fn session<T>(
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let stdout = stdout.ok_or_else(|| no_pipe(io::ErrorKind::BrokenPipe.into()))?;
     let lines = stderr.map(follow);
-    let (child, traffic) = (Mutex::new(child), Traffic { began: Instant::now(), last: 0.into(), written: 0.into() });
+    let traffic = Traffic::new(settings.timeout);
+    let child = Mutex::new(child);
     std::thread::scope(|scope| {
         let (child, traffic) = (&child, &traffic);
         let writer = scope.spawn(move || {
@@ -166,7 +224,7 @@ pub(crate) fn session<T>(
             }
             wrote
         });
-        let mut answer = BufReader::new(Receiving { stdout, traffic, timeout: settings.timeout });
+        let mut answer = Answer(BufReader::new(Receiving(stdout, traffic)));
         let got = read(&mut answer);
         if matches!(&got, Err(error) if !matches!(error, Error::Short(_))) {
             kill(child);
@@ -174,17 +232,25 @@ pub(crate) fn session<T>(
         drop(answer);
         let status = wait(child);
         // What is left in the pipe was never taken by ssh, so no host has it.
-        let unread = rustix::io::ioctl_fionread(&theirs).unwrap_or(0);
+        let all = traffic.written();
+        let taken = *all > rustix::io::ioctl_fionread(&theirs).unwrap_or(0);
         drop(theirs);
+        drop(all);
         let wrote = writer.join().unwrap_or_else(|_| Err(Error::Io("the sending thread", io::ErrorKind::Other.into())));
-        let accepted = traffic.written.load(Ordering::Relaxed) > unread;
-        let said = Said::of(&lines.map(|lines| collect(&lines)).unwrap_or_default());
-        match (wrote, status.and_then(|status| status.code())) {
-            (Ok(()), Some(0)) => got.map_err(Attempt::Final),
-            (Err(error), _) if !matches!(error, Error::Gone) => Err(Attempt::Final(error)),
-            (_, Some(0)) => Err(Error::Answer(host.to_owned(), "it came before the end of the input".to_owned()).into()),
-            (_, Some(code)) => Err(said.attempt(host, code, accepted)),
-            (_, None) => Err(got.err().unwrap_or_else(|| Error::Cut(host.to_owned())).into()),
+        let received = traffic.received.load(Ordering::Relaxed) > 0;
+        let accepted = received || taken;
+        let nothing = |error| Attempt::Nothing { error, lasting: false };
+        match (wrote, got, status.and_then(|status| status.code())) {
+            (Err(error), ..) if !matches!(error, Error::Gone) => Err(error.into()),
+            (_, Err(error @ Error::Silent(_)), _) if !accepted => Err(nothing(error)),
+            (_, Err(error), _) if !matches!(error, Error::Short(_)) => Err(error.into()),
+            (Ok(()), got, Some(0)) => got.map_err(Attempt::Final),
+            (.., Some(0)) => Err(Error::Answer(host.to_owned(), "it came before the end of the input".to_owned()).into()),
+            (.., Some(SSH)) | (.., None) if accepted => Err(Error::Cut(host.to_owned()).into()),
+            (.., code) => {
+                let said = Said::of(&lines.map(|lines| collect(&lines)).unwrap_or_default());
+                Err(said.attempt(host, code.unwrap_or(SSH), received))
+            }
         }
     })
 }
@@ -212,21 +278,22 @@ fn wait(child: &Mutex<Child>) -> Option<ExitStatus> {
 
 /// Takes the lines of standard error as they come. What ssh itself asks or says is for the person at the terminal, at once.
 fn follow(stderr: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, lines) = channel();
+    let (sender, lines) = sync_channel(MOST_LINES);
     std::thread::spawn(move || {
         let live = io::stderr().is_terminal();
-        let mut lines = BufReader::new(stderr);
+        let mut stderr = BufReader::new(stderr);
         loop {
             let mut line = Vec::new();
-            match lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            match stderr.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
             }
-            let line = clean(String::from_utf8_lossy(&line).trim_end());
-            if live && !line.starts_with("sigsh: ") && !is_noise(&line) {
-                eprintln!("{line}");
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            // Who says more than that is read, so that it goes on, and not heard.
+            let shown = live && !line.starts_with("sigsh: ");
+            if !is_noise(&line) && sender.try_send(line.clone()).is_ok() && shown {
+                say(&line);
             }
-            let _ = sender.send(line);
         }
     });
     lines
@@ -234,13 +301,7 @@ fn follow(stderr: impl Read + Send + 'static) -> Receiver<String> {
 
 /// All lines; but a connection that stays open may keep standard error open, too.
 fn collect(lines: &Receiver<String>) -> Vec<String> {
-    let mut all = Vec::new();
-    while let Ok(line) = lines.recv_timeout(Duration::from_millis(500)) {
-        if all.len() < MOST_LINES && !is_noise(&line) {
-            all.push(line);
-        }
-    }
-    all
+    std::iter::from_fn(|| lines.recv_timeout(Duration::from_millis(500)).ok()).collect()
 }
 
 /// What ssh says when it cannot share a connection and goes on with one of its own.
@@ -265,22 +326,19 @@ impl Said {
         Said { error: after("sigsh: error: "), hint: after("sigsh: hint: "), last }
     }
 
-    /// What an exit code other than 0 means.
-    fn attempt(self, host: &str, code: i32, accepted: bool) -> Attempt {
+    /// What an exit code other than 0 means; `received` when there was an answer, too. ssh's own only when no host has accepted anything.
+    fn attempt(self, host: &str, code: i32, received: bool) -> Attempt {
         let line = self.error.or(self.last).unwrap_or_else(|| "it gives no reason".to_owned());
-        if code == SSH {
-            if accepted {
-                return Error::Cut(host.to_owned()).into();
-            }
-            let lasting = LASTING.iter().any(|words| line.contains(words));
-            return Attempt::Nothing { error: Error::Refused { host: host.to_owned(), code: 69, line, hint: None }, lasting };
-        }
-        // 126 and 127: a shell that has found no sigsh.
-        let known = u8::try_from(code).ok().filter(|code| (64..=78).contains(code)).unwrap_or(69);
+        let (known, lasting) = match code {
+            SSH => LASTING.iter().find(|(words, _)| line.contains(words)).map_or((69, false), |(_, code)| (*code, true)),
+            // A shell that has found no sigsh.
+            126 | 127 => (69, true),
+            code => (u8::try_from(code).ok().filter(|code| (64..=78).contains(code)).unwrap_or(69), code == 78),
+        };
+        let line = line.trim_end_matches('.').to_owned();
         let error = Error::Refused { host: host.to_owned(), code: known, line, hint: self.hint };
         match code {
-            75 => Attempt::Nothing { error, lasting: false },
-            78 | 126 | 127 => Attempt::Nothing { error, lasting: true },
+            SSH | 75 | 78 | 126 | 127 if !received => Attempt::Nothing { error, lasting },
             _ => Attempt::Final(error),
         }
     }

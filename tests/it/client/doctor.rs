@@ -117,7 +117,7 @@ fn each_fault_has_its_line() {
             "",
             &[
                 &format!("error: HOST: {unpinned} 'elsewhere ssh-ed25519 AAAA…' to ~/.ssh/known_hosts"),
-                "error: HOST: Host key verification failed.; ask its operator for the host's key, and write that one to known_hosts",
+                "error: HOST: Host key verification failed; ask its operator for the host's key, and write that one to known_hosts",
             ],
         ),
         (
@@ -144,7 +144,7 @@ fn each_fault_has_its_line() {
             "IdentityFile none",
             "ssh-options = [\"-F\", \"DIR/ssh_config\"]",
             &[
-                "error: HOST: signer@127.0.0.1: Permission denied (publickey).; give the host's operator this machine's public ssh key, or \
+                "error: HOST: signer@127.0.0.1: Permission denied (publickey); give the host's operator this machine's public ssh key, or \
              name its file by ssh-options = [\"-i\", \"…\"]",
             ],
         ),

@@ -2,15 +2,14 @@
 
 use super::BuildServer;
 use crate::world::{Outcome, finish, succeed, verify};
-use std::process::Command;
+use sigsh::openpgp::Pinned;
 
 const KEY: &str = "rsa4096";
 
 /// The fingerprint of the key.
 fn fingerprint() -> String {
-    let shown = succeed(Command::new("gpg").args(["--show-keys", "--with-colons", &format!("/etc/sigsh/{KEY}.pgp")])).stdout;
-    let shown = String::from_utf8(shown).unwrap();
-    shown.lines().find_map(|line| line.strip_prefix("fpr:::::::::")).unwrap().trim_end_matches(':').to_owned()
+    let pinned = Pinned::read(&std::fs::read(format!("/etc/sigsh/{KEY}.pgp")).unwrap()).unwrap();
+    pinned.certs()[0].fingerprint().to_hex()
 }
 
 fn server() -> BuildServer {

@@ -33,6 +33,7 @@ fn published(host: &Host, archive: &str) {
     fs::remove_file(format!("{}/{archive}/dists/stable/InRelease", host.home)).unwrap();
     let text = apt(host, archive).succeeds();
     assert!(text.contains("stable Release.gpg"), "{text}");
+    host.has_no_keyring();
 }
 
 fn reprepro(host: &Host, sign_with: &str) -> Ran {
@@ -41,9 +42,6 @@ fn reprepro(host: &Host, sign_with: &str) -> Ran {
     host.write("archive/conf/distributions", text);
     run(host.signer("reprepro").args(["-b", "archive", "includedeb", "stable", "tiny_1_all.deb"]))
 }
-
-const HOOK: &str = "#!/bin/sh -e\ngpg --batch --clearsign --output \"$2\" \"$1\"\n\
-    gpg --batch --armor --detach-sign --output \"$3\" \"$1\"\n";
 
 #[test]
 fn apt_accepts_what_reprepro_signed_by_gpgme() {
@@ -55,7 +53,8 @@ fn apt_accepts_what_reprepro_signed_by_gpgme() {
 #[test]
 fn apt_accepts_what_reprepro_signed_by_a_hook() {
     let host = Host::new("ed25519");
-    host.executable("archive/conf/hook", HOOK);
+    host.write("archive/conf/.keep", "");
+    host.signs("sigsh-client", &["setup", "reprepro", "archive/conf/hook"]);
     reprepro(&host, "!hook").succeeds();
     published(&host, "archive");
 }
@@ -65,7 +64,8 @@ fn apt_accepts_what_reprepro_signed_by_a_hook() {
 fn reprepro_publishes_nothing_unsigned() {
     for (hook, code) in [(false, 251), (true, 255)] {
         let refused = Host::refused("rsa4096");
-        refused.executable("archive/conf/hook", HOOK);
+        refused.write("archive/conf/.keep", "");
+        refused.signs("sigsh-client", &["setup", "reprepro", "archive/conf/hook"]);
         let sign_with = if hook { "!hook".to_owned() } else { refused.front.fingerprint.clone() };
         reprepro(&refused, &sign_with).fails(code, "Could not finish exporting 'stable'!");
         for name in ["Release", "InRelease", "Release.gpg"] {

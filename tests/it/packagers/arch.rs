@@ -44,6 +44,8 @@ fn pacman_installs_what_makepkg_and_repo_add_signed() {
     host.gpgv(&format!("{PACKAGE}.sig"), PACKAGE);
 
     let key = host.front.fingerprint.clone();
+    // It verifies by the real gpg, to which the front end leaves that.
+    host.signs("gpg", &["--quiet", "--batch", "--import", &host.front.certificate]);
     // Twice: a second time there is a signature already, and it must be the new one.
     for _ in 0..2 {
         let text = host.signs("repo-add", &["--sign", "--verify", "--key", &key, "tiny.db.tar.gz", PACKAGE]);
@@ -70,6 +72,9 @@ fn makepkg_fails_without_a_signature() {
     let host = Host::refused("rsa4096");
     run(&mut makepkg(&host, &["--sign"])).fails(16, "Failed to sign package file");
     assert!(!host.exists(&format!("{PACKAGE}.sig")));
+    // makepkg throws away what gpg says, so the front end has a log of its own.
+    let log = String::from_utf8(host.read("log")).unwrap();
+    assert!(log.ends_with("]: signer@127.0.0.1: you are not identified\n"), "{log}");
 }
 
 /// repo-add puts the new database in place all the same, beside the signature of the old one: pacman must refuse it.

@@ -18,6 +18,8 @@ pub fn build(host: &Host, options: &[&str]) -> Ran {
     host.write("tiny/debian/source/format", "3.0 (native)\n");
     host.executable("tiny/debian/rules", RULES);
     let mut command = host.signer("dpkg-buildpackage");
+    // It signs nothing, and says so to nobody, where there is neither this directory nor ~/.gnupg. What is in it is all the same.
+    command.env("GNUPGHOME", format!("{}/signer", host.home));
     run(command.arg("--no-check-builddeps").args(options).current_dir(format!("{}/tiny", host.home)))
 }
 
@@ -45,6 +47,7 @@ fn dscverify_accepts_what_dpkg_buildpackage_signed() {
         let host = Host::new(key);
         build(&host, &[&format!("--sign-key={}", host.front.fingerprint)]).succeeds();
         all_signed(&host);
+        host.has_no_keyring();
     }
 }
 
@@ -71,8 +74,9 @@ fn dscverify_accepts_what_debsign_signed() {
     // The program is named to it, as its manual has it.
     let (gpg, key) = (format!("-p{}/gpg", host.front.directory), format!("-k{}", host.front.fingerprint));
     let arguments = [&gpg, "--re-sign", &key, &changes];
-    run(host.anyone("debsign").envs(host.front.environment.clone()).args(arguments)).succeeds();
+    run(host.configured("debsign").args(arguments)).succeeds();
     all_signed(&host);
+    host.has_no_keyring();
 }
 
 #[test]
@@ -108,6 +112,7 @@ fn debsig_verify_accepts_what_debsigs_signed() {
     let text = debsig_verify(&host, "tiny_1_all.deb").succeeds();
     assert!(text.contains("debsig: Verified package from 'Test' (Test)"), "{text}");
     host.verifies("dpkg-deb", &["--contents", "tiny_1_all.deb"]);
+    host.has_no_keyring();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A build host: an account whose `gpg` signs elsewhere, and beside it anybody, who has the certificate and nothing else.
 
-use super::front::{Front, front};
+use super::front::Front;
 use crate::world::scratch;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -35,7 +35,9 @@ impl Host {
             own(&format!("{home}/{directory}"));
         }
         fs::set_permissions(format!("{home}/anyone"), fs::Permissions::from_mode(0o700)).unwrap();
-        Host { front: front(key, true, &home), home }
+        let host = Host { front: Front::new(key, "build1", &home), home };
+        host.signs("sigsh-client", &["setup", "gpg", "bin"]);
+        host
     }
 
     /// The same host, whose every signature is refused.
@@ -45,7 +47,7 @@ impl Host {
 
     /// The same when the host has signed already.
     pub fn refusing(&self, key: &str) -> Host {
-        Host { front: front(key, false, &self.home), home: self.home.clone() }
+        Host { front: Front::new(key, "stranger", &self.home), home: self.home.clone() }
     }
 
     /// Writes a file of the account, with its directories.
@@ -75,8 +77,15 @@ impl Host {
 
     /// A program of the account that finds the front end.
     pub fn signer(&self, program: &str) -> Command {
+        let mut command = self.configured(program);
+        command.env("PATH", format!("{}:{PATH}", self.front.directory));
+        command
+    }
+
+    /// A program of the account that does not find it, but tells it where its configuration is.
+    pub fn configured(&self, program: &str) -> Command {
         let mut command = self.command(program, "signer");
-        command.env("PATH", format!("{}:{PATH}", self.front.directory)).envs(self.front.environment.clone());
+        command.env("SIGSH_CONFIG", &self.front.config).env("XDG_RUNTIME_DIR", &self.front.runtime);
         command
     }
 
@@ -103,6 +112,20 @@ impl Host {
     #[track_caller]
     pub fn verifies(&self, program: &str, arguments: &[&str]) -> String {
         run(self.anyone(program).args(arguments)).succeeds()
+    }
+
+    /// GnuPG has left nothing with the account that signs, no file and no agent.
+    #[track_caller]
+    pub fn has_no_keyring(&self) {
+        let left = ["gnupg", "signer/.gnupg", "signer/pubring.kbx", "signer/trustdb.gpg", "signer/private-keys-v1.d"];
+        assert_eq!(left.into_iter().find(|name| self.exists(name)), None);
+        let home = format!("HOME={}/signer\0", self.home);
+        let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        let agents = processes.filter(|path| fs::read(path.join("comm")).is_ok_and(|name| name == b"gpg-agent\n"));
+        let ours = |path: &std::path::PathBuf| {
+            fs::read(path.join("environ")).is_ok_and(|all| String::from_utf8_lossy(&all).contains(&home))
+        };
+        assert_eq!(agents.into_iter().find(ours), None);
     }
 
     /// gpgv's word on a detached signature, by the certificate alone.
@@ -140,7 +163,9 @@ fn account() -> (u32, u32) {
     static MADE: OnceLock<(u32, u32)> = OnceLock::new();
     *MADE.get_or_init(|| {
         crate::world::world();
-        run(Command::new("useradd").args(["--no-create-home", "--user-group", ACCOUNT])).succeeds();
+        // No password fits, but sshd lets a key in.
+        let like = ["--user-group", "--no-create-home", "--home-dir", "/", "--shell", "/bin/sh", "--password", "*"];
+        run(Command::new("useradd").args(like).arg(ACCOUNT)).succeeds();
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         let line = passwd.lines().find(|line| line.starts_with("packager:")).unwrap();
         let mut words = line.split(':').skip(2).map(|word| word.parse().unwrap());

@@ -1,16 +1,19 @@
-//! The gpg that a build host's tools find.
+//! The gpg that a build host's tools find: sigsh-client, which signs on the world's host through its sshd.
 
-use super::fixture::{own, run};
-use std::collections::HashMap;
+use super::fixture::own;
+use crate::world::{HOME, ssh_key, succeed, world};
+use sigsh::openpgp::Pinned;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
 
 pub struct Front {
     /// What goes first into PATH.
     pub directory: String,
-    pub environment: HashMap<String, String>,
+    /// The client's configuration.
+    pub config: String,
+    /// Where its connections are.
+    pub runtime: String,
     /// The key's whole fingerprint, in upper case.
     pub fingerprint: String,
     pub user_id: String,
@@ -19,55 +22,54 @@ pub struct Front {
     pub armored: String,
 }
 
-const GNUPGHOME: &str = "/srv/gnupg";
+impl Front {
+    /// That of one host, which knows this key; to sigsh it is this client.
+    pub fn new(key: &str, client: &str, home: &str) -> Front {
+        world();
+        let front = Front {
+            directory: format!("{home}/bin"),
+            config: format!("{home}/{client}.toml"),
+            runtime: format!("{home}/run"),
+            fingerprint: fingerprint(key),
+            user_id: format!("Test {key} <{key}@example.org>"),
+            certificate: format!("{home}/certificate.pgp"),
+            armored: format!("{home}/certificate.asc"),
+        };
+        fs::write(&front.config, configuration(key, client, home)).unwrap();
+        fs::copy(format!("/etc/sigsh/{key}.pgp"), &front.certificate).unwrap();
+        fs::write(&front.armored, succeed(Command::new("sigsh-admin").args(["certificate", "show", key, "--armor"])).stdout)
+            .unwrap();
+        if !fs::exists(&front.runtime).unwrap() {
+            fs::create_dir(&front.runtime).unwrap();
+            own(&front.runtime);
+            fs::set_permissions(&front.runtime, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        front
+    }
 
-/// Makes the front end's directory for one host.
-pub fn front(key: &str, willing: bool, home: &str) -> Front {
-    let fingerprint = local(key);
-    let directory = format!("{home}/{}", if willing { "bin" } else { "refusing" });
-    fs::create_dir(&directory).unwrap();
-    let refuse = if willing { "" } else { "for a; do case $a in -s*|-b*|--detach*|--clear*|--sign) exit 2; esac; done\n" };
-    let digest = "case \" $* \" in *\" --openpgp --detach-sign \"*) shift; set -- --digest-algo SHA512 \"$@\"; esac\n";
-    for (name, text) in [
-        ("gpg", format!("#!/bin/sh\n{refuse}{digest}exec /usr/bin/gpg --default-key {fingerprint} \"$@\"\n")),
-        ("gpgconf", format!("#!/bin/sh\n/usr/bin/gpgconf \"$@\" | sed 's,/usr/bin/gpg$,{directory}/gpg,'\n")),
-    ] {
-        let path = format!("{directory}/{name}");
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    /// The configuration with another text in place of one of its texts.
+    pub fn change(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(from), "{from} in {text}");
+        fs::write(&self.config, text.replace(from, to)).unwrap();
     }
-    let certificate = format!("{home}/certificate.pgp");
-    let armored = format!("{home}/certificate.asc");
-    for (path, how) in [(&certificate, "--no-armor"), (&armored, "--armor")] {
-        gpg(&["--yes", how, "-o", path, "--export", &fingerprint]);
-        own(path);
-    }
-    let environment = HashMap::from([("GNUPGHOME".to_owned(), GNUPGHOME.to_owned())]);
-    let user_id = format!("Test {key} <{key}@example.org>");
-    Front { directory, environment, fingerprint, user_id, certificate, armored }
 }
 
-fn local(key: &str) -> String {
-    static MADE: OnceLock<Mutex<HashMap<String, String>>> = OnceLock::new();
-    let mut made = MADE.get_or_init(Default::default).lock().unwrap();
-    if let Some(fingerprint) = made.get(key) {
-        return fingerprint.clone();
+/// With a private ssh key that only the account can read.
+fn configuration(key: &str, client: &str, home: &str) -> String {
+    let identity = format!("{home}/{client}_key");
+    if !fs::exists(&identity).unwrap() {
+        fs::copy(ssh_key(client), &identity).unwrap();
+        own(&identity);
+        fs::set_permissions(&identity, fs::Permissions::from_mode(0o400)).unwrap();
     }
-    if made.is_empty() {
-        fs::create_dir(GNUPGHOME).unwrap();
-        own(GNUPGHOME);
-        fs::set_permissions(GNUPGHOME, fs::Permissions::from_mode(0o700)).unwrap();
-    }
-    gpg(&["--passphrase", "", "--quick-gen-key", &format!("Test {key} <{key}@example.org>"), key, "sign", "never"]);
-    let list = gpg(&["--with-colons", "--list-keys", &format!("{key}@example.org")]);
-    let line = list.lines().find(|line| line.starts_with("fpr:")).unwrap();
-    let fingerprint = line.split(':').nth(9).unwrap().to_owned();
-    made.insert(key.to_owned(), fingerprint.clone());
-    fingerprint
+    format!(
+        "hosts = [\"signer@127.0.0.1\"]\nssh-options = [\"-F\", \"{HOME}/ssh_config\", \"-i\", \"{identity}\"]\nlog = \"{home}/log\"\n\
+         [key.{key}]\ncertificate = \"{home}/certificate.pgp\"\n"
+    )
 }
 
-fn gpg(arguments: &[&str]) -> String {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "packager", "--regid", "packager", "--init-groups", "--", "gpg", "--quiet", "--batch"]);
-    run(command.args(arguments).env("GNUPGHOME", GNUPGHOME)).succeeds()
+fn fingerprint(key: &str) -> String {
+    let pinned = Pinned::read(&fs::read(format!("/etc/sigsh/{key}.pgp")).unwrap()).unwrap();
+    pinned.certs()[0].fingerprint().to_hex()
 }

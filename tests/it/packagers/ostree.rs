@@ -32,6 +32,7 @@ fn ostree_pulls_what_ostree_signed() {
             text.contains("Found 1 signature:") && text.contains(&format!("Good signature from \"{}\"", host.front.user_id)),
             "{text}"
         );
+        host.has_no_keyring();
     }
 }
 
@@ -73,6 +74,7 @@ fn flatpak_installs_what_flatpak_signed() {
     host.verifies("dbus-run-session", &["--", "sh", "-c", INSTALL]);
     let list = host.verifies("flatpak", &["--user", "list", "--all", "--columns=application,origin"]);
     assert!(list.contains("org.example.Tiny\ttiny"), "{list}");
+    host.has_no_keyring();
 }
 
 #[test]

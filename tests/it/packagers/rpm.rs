@@ -13,14 +13,13 @@ fn build(host: &Host, names: &[&str]) {
     for name in names {
         host.write(name, host.read("RPMS/noarch/tiny-1-1.noarch.rpm"));
     }
+    host.signs("sigsh-client", &["setup", "rpm", "signer/.rpmmacros"]);
     // The key of a host that verifies.
     host.verifies("rpmkeys", &["--dbpath", &format!("{}/anyone/db", host.home), "--import", &host.front.armored]);
 }
 
 fn rpmsign(host: &Host, arguments: &[&str]) -> super::fixture::Ran {
-    let gpg = format!("__gpg {}/gpg", host.front.directory);
-    let name = format!("_gpg_name {}", host.front.fingerprint);
-    run(host.signer("rpmsign").args(["--define", &gpg, "--define", &name, "--addsign"]).args(arguments))
+    run(host.configured("rpmsign").arg("--addsign").args(arguments))
 }
 
 fn rpmkeys(host: &Host, package: &str) -> super::fixture::Ran {
@@ -41,6 +40,7 @@ fn rpmkeys_accepts_what_rpmsign_signed() {
             let text = rpmkeys(&host, package).succeeds();
             assert!(text.contains(&format!("key ID {}: OK", &id[8..])) && text.contains("Header V4 "), "{text}");
         }
+        host.has_no_keyring();
     }
 }
 
@@ -77,7 +77,7 @@ fn an_index_of_packages_is_signed() {
     // Nothing is overwritten unless it is asked for.
     let before = host.read("repo/repodata/repomd.xml.asc");
     let again = ["--batch", "--detach-sign", "--armor", "repo/repodata/repomd.xml"];
-    run(host.signer("gpg").args(again)).fails(2, "File exists");
+    run(host.signer("gpg").args(again)).fails(2, "repomd.xml.asc exists already");
     assert_eq!(host.read("repo/repodata/repomd.xml.asc"), before);
     run(host.signer("gpg").arg("--yes").args(again)).succeeds();
     host.gpgv("repo/repodata/repomd.xml.asc", "repo/repodata/repomd.xml");

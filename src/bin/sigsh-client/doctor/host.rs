@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::input::read_at_most;
 use crate::runtime;
 use crate::settings::{Key, Settings};
-use crate::ssh::{Attempt, session};
+use crate::ssh::{Answer, Attempt, session};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ pub(super) fn examine<'a>(
 /// # Errors
 /// What an attempt says.
 pub(super) fn ask(settings: &Settings, host: &str, request: &str) -> Result<Vec<u8>, Error> {
-    let read = |answer: &mut dyn std::io::BufRead| read_at_most(answer, MAX_ANSWER).map_err(|error| Error::unread(host, &error));
+    let read = |answer: &mut Answer<'_>| read_at_most(answer, MAX_ANSWER).map_err(|error| Error::unread(host, &error));
     session(settings, host, request, |_| Ok(()), read).map_err(|attempt| match attempt {
         Attempt::Nothing { error, .. } | Attempt::Final(error) => error,
     })
@@ -69,9 +69,11 @@ pub(super) fn ask(settings: &Settings, host: &str, request: &str) -> Result<Vec<
 
 /// Why a host has not answered, and what to do.
 pub(super) fn reason(error: &Error, host: &str) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix(&format!("{host}: ")).unwrap_or(&text);
-    format!("{text}; {}", error.hint().unwrap_or_else(|| remedy(text, host)))
+    let of_host = format!("{host}: ");
+    let plain = |text: String| text.strip_prefix(&of_host).map(str::to_owned).unwrap_or(text);
+    let text = plain(error.to_string());
+    let remedy = error.hint().map_or_else(|| remedy(&text, host), plain);
+    format!("{text}; {remedy}")
 }
 
 fn remedy(error: &str, host: &str) -> String {

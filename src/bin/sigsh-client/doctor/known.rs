@@ -35,7 +35,7 @@ pub(super) fn examine(findings: &mut Findings, settings: &Settings, host: &str) 
     let files = [value("userknownhostsfile"), value("globalknownhostsfile")].into_iter().flat_map(str::split_whitespace);
     match files.map(expand).find(|file| knows(file, &name)) {
         Some(file) => findings.ok(&format!("{host}: its host key is pinned in {}", file.display())),
-        None if value("knownhostscommand") != "" && value("knownhostscommand") != "none" => {
+        None if !["", "none"].contains(&value("knownhostscommand")) => {
             findings.ok(&format!("{host}: its host key is pinned by KnownHostsCommand"));
         }
         None => findings.error(&format!(

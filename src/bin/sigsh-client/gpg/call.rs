@@ -11,8 +11,8 @@ use std::path::PathBuf;
 pub(crate) enum Call {
     /// A detached or a cleartext signature.
     Sign(Sign),
-    /// Which secret keys there are.
-    ListSecretKeys(List),
+    /// Which keys there are.
+    List(List),
     /// A certificate.
     Export(Export),
     /// What gpg this is.
@@ -49,17 +49,31 @@ pub(crate) struct Sign {
     pub(crate) around: Around,
 }
 
-/// A listing of secret keys.
+/// A listing of keys.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct List {
     /// Which keys; none for all.
     pub(crate) specs: Vec<OsString>,
+    /// What is listed of them.
+    pub(crate) half: Half,
     /// For programs.
     pub(crate) colons: bool,
     /// How key ids are written where people read.
     pub(crate) keyid: Keyid,
     /// Beside all that.
     pub(crate) around: Around,
+}
+
+/// The half of a key that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// What signs.
+    Secret,
+    /// What verifies.
+    Public {
+        /// And whether the other one is there.
+        with_secret: bool,
+    },
 }
 
 /// How a listing shows key ids.
@@ -151,6 +165,9 @@ struct Asked {
     digest: Option<HashAlgorithm>,
     unmet: Vec<&'static str>,
     colons: bool,
+    with_secret: bool,
+    /// Keyrings are named.
+    elsewhere: bool,
     keyid: Keyid,
     /// Records other than certificates.
     records: bool,
@@ -166,9 +183,10 @@ impl Call {
             let (known, argument) = word?;
             match (known.command, known.name) {
                 (true, "version") => return Ok(Call::Version),
-                (true, "sign" | "detach-sign" | "clear-sign" | "encrypt" | "symmetric" | "list-secret-keys" | "export") => {
-                    asked.command(known.name)?;
-                }
+                (
+                    true,
+                    "sign" | "detach-sign" | "clear-sign" | "encrypt" | "symmetric" | "list-keys" | "list-secret-keys" | "export",
+                ) => asked.command(known.name)?,
                 // An option to most commands; alone it lists public keys.
                 (true, "fingerprint") => {}
                 (true, _) => return Ok(Call::Other),
@@ -188,7 +206,7 @@ impl Asked {
         self.commands.push(name);
         let encrypts = self.has("encrypt") || self.has("symmetric");
         let alone = |command| self.has(command) && self.commands.iter().any(|&it| it != command);
-        match alone("list-secret-keys") || alone("export") || self.has("clear-sign") && encrypts {
+        match alone("list-keys") || alone("list-secret-keys") || alone("export") || self.has("clear-sign") && encrypts {
             true => Err(CallError::Conflict),
             false => Ok(()),
         }
@@ -207,6 +225,8 @@ impl Asked {
             "yes" => self.yes = true,
             "dry-run" => self.dry_run = true,
             "with-colons" | "with-key-data" => self.colons = true,
+            "with-secret" => self.with_secret = true,
+            "homedir" | "keyring" | "primary-keyring" | "no-default-keyring" => self.elsewhere = true,
             "keyid-format" => self.keyid = keyid_format(&argument).ok_or(CallError::Argument(name))?,
             "digest-algo" => self.digest(&argument),
             "export-filter" | "print-dane-records" | "print-pka-records" => self.records = true,
@@ -245,8 +265,14 @@ impl Asked {
             return self.sign(form, armor, rest);
         }
         let specs = rest.to_vec();
-        if self.has("list-secret-keys") {
-            return Ok(Call::ListSecretKeys(List { specs, colons: self.colons, keyid: self.keyid, around: self.around }));
+        let half = match (self.has("list-secret-keys"), self.has("list-keys")) {
+            // A key that is ours signs, wherever its user's keyring is.
+            (true, _) if !self.elsewhere || !specs.is_empty() => Some(Half::Secret),
+            (false, true) if !self.elsewhere => Some(Half::Public { with_secret: self.with_secret }),
+            _ => None,
+        };
+        if let Some(half) = half {
+            return Ok(Call::List(List { specs, half, colons: self.colons, keyid: self.keyid, around: self.around }));
         }
         if self.has("export") && !self.records {
             let output = self.output.as_deref().map_or(Stream::Standard, |it| self.stream(it));

@@ -1,6 +1,6 @@
-//! Secret keys as gpg lists them, for programs and for people.
+//! Keys as gpg lists them, for programs and for people.
 
-use super::call::Keyid;
+use super::call::{Half, Keyid};
 use super::spec::{Names, keyid};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -73,7 +73,7 @@ impl Certificate {
     }
 
     /// For programs, at `now`: doc/DETAILS of GnuPG, without keygrips, hashes of user ids and compliance.
-    pub(crate) fn colons(&self, now: u32) -> String {
+    pub(crate) fn colons(&self, half: Half, now: u32) -> String {
         let usable: Vec<Usage> = self.keys().filter(|it| self.validity(it, now) == Validity::Ultimate).map(|it| it.usage).collect();
         let any = |of: fn(&Usage) -> bool| usable.iter().any(of);
         let all = Usage {
@@ -82,14 +82,15 @@ impl Certificate {
             encrypt: any(|it| it.encrypt),
             authenticate: any(|it| it.authenticate),
         };
-        let validity = self.primary.validity(now);
+        let (validity, (primary, sub)) = (self.primary.validity(now), tags(half));
         let capabilities = self.primary.usage.letters() + &all.letters().to_ascii_uppercase();
-        let mut lines = self.primary.record("sec", validity, "u", &capabilities) + ":0:\n" + &self.primary.fingerprint_record();
+        let mut lines =
+            self.primary.record(half, primary, validity, "u", &capabilities) + ":0:\n" + &self.primary.fingerprint_record();
         for Uid { name, created } in &self.uids {
             lines += &format!("uid:{}::::{created}::::{}::::::::::0:\n", validity.letter(), sanitized(name, &[':', '\\']));
         }
         for subkey in &self.subkeys {
-            lines += &(subkey.record("ssb", self.validity(subkey, now), "", &subkey.usage.letters())
+            lines += &(subkey.record(half, sub, self.validity(subkey, now), "", &subkey.usage.letters())
                 + "\n"
                 + &subkey.fingerprint_record());
         }
@@ -97,15 +98,16 @@ impl Certificate {
     }
 
     /// For people, at `now`, with an empty line at the end. Subkeys that cannot be used any more are left out.
-    pub(crate) fn people(&self, format: Keyid, now: u32) -> String {
-        let mut lines = self.primary.line("sec", format, now) + &format!("      {}\n", self.primary.fingerprint);
+    pub(crate) fn people(&self, half: Half, format: Keyid, now: u32) -> String {
+        let (primary, sub) = tags(half);
+        let mut lines = self.primary.line(half, primary, format, now) + &format!("      {}\n", self.primary.fingerprint);
         let indent = shown(format, &self.primary.fingerprint).map_or(10, |it| it.len()) + 1;
         for uid in &self.uids {
             let validity = self.primary.validity(now).word();
             lines += &format!("uid{:indent$}[{validity:>8}] {}\n", "", sanitized(&uid.name, &[]));
         }
         for subkey in self.subkeys.iter().filter(|it| self.validity(it, now) == Validity::Ultimate) {
-            lines += &subkey.line("ssb", format, now);
+            lines += &subkey.line(half, sub, format, now);
         }
         lines + "\n"
     }
@@ -158,11 +160,16 @@ impl Key {
     }
 
     /// All that a key and a subkey have in common, up to field 18.
-    fn record(&self, tag: &str, validity: Validity, trust: &str, capabilities: &str) -> String {
+    fn record(&self, half: Half, tag: &str, validity: Validity, trust: &str, capabilities: &str) -> String {
         let Key { algorithm, bits, created, .. } = self;
         let (validity, keyid) = (validity.letter(), keyid(&self.fingerprint));
         let expires = self.expires.map(|it| it.to_string()).unwrap_or_default();
-        let (secret, curve) = (if self.secret { '+' } else { '#' }, self.curve.unwrap_or_default());
+        let secret = match half {
+            Half::Public { with_secret: false } => "",
+            _ if self.secret => "+",
+            _ => "#",
+        };
+        let curve = self.curve.unwrap_or_default();
         format!("{tag}:{validity}:{bits}:{algorithm}:{keyid}:{created}:{expires}::{trust}:::{capabilities}:::{secret}::{curve}::")
     }
 
@@ -170,8 +177,8 @@ impl Key {
         format!("fpr:::::::::{}:\n", self.fingerprint)
     }
 
-    fn line(&self, tag: &str, format: Keyid, now: u32) -> String {
-        let secret = if self.secret { ' ' } else { '#' };
+    fn line(&self, half: Half, tag: &str, format: Keyid, now: u32) -> String {
+        let secret = if self.secret || half != Half::Secret { ' ' } else { '#' };
         let kind = match (self.curve, self.algorithm) {
             (Some(curve), _) => curve.to_string(),
             (None, 1..=3) => format!("rsa{}", self.bits),
@@ -187,6 +194,11 @@ impl Key {
         };
         format!("{tag}{secret}  {kind}{keyid} {} [{}]{until}\n", date(self.created), self.usage.capitals())
     }
+}
+
+/// What a line begins with: that of a primary key, that of a subkey.
+fn tags(half: Half) -> (&'static str, &'static str) {
+    if half == Half::Secret { ("sec", "ssb") } else { ("pub", "sub") }
 }
 
 impl Usage {

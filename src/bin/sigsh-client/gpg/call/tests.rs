@@ -1,6 +1,6 @@
 //! The calls that packagers' tools make, and where gpg itself would put the result.
 
-use super::{Around, Call, Export, Keyid, List, Sign, Stream};
+use super::{Around, Call, Export, Half, Keyid, List, Sign, Stream};
 use crate::gpg::home::Home;
 use sigsh::hash_state::{Form, HashAlgorithm};
 use std::ffi::OsString;
@@ -41,7 +41,7 @@ fn around(status: Option<i32>, logger: Option<i32>, batch: bool) -> Around {
 }
 
 fn secret(specs: &str) -> List {
-    List { specs: users(specs), colons: false, keyid: Keyid::None, around: Around::default() }
+    List { specs: users(specs), half: Half::Secret, colons: false, keyid: Keyid::None, around: Around::default() }
 }
 
 fn export(specs: &str, armor: bool, output: &str) -> Export {
@@ -59,8 +59,8 @@ fn every_packagers_tool_is_understood() {
     let gpgme = |logger| around(Some(4), Some(logger), true);
     let table = [
         // makepkg
-        ("--list-secret-key", Call::ListSecretKeys(secret(""))),
-        ("--list-secret-key F", Call::ListSecretKeys(secret(F))),
+        ("--list-secret-key", Call::List(secret(""))),
+        ("--list-secret-key F", Call::List(secret(F))),
         ("--detach-sign --use-agent --no-armor /b/a.pkg", Call::Sign(sign(BINARY, "", "/b/a.pkg", "/b/a.pkg.sig"))),
         ("--detach-sign --use-agent -u F --no-armor /b/a.pkg", Call::Sign(sign(BINARY, F, "/b/a.pkg", "/b/a.pkg.sig"))),
         // repo-add, repo-remove
@@ -96,7 +96,7 @@ fn every_packagers_tool_is_understood() {
         // reprepro, ostree, flatpak
         (
             "GPGME --logger-fd 13 --with-colons --list-secret-keys -- F",
-            Call::ListSecretKeys(List { colons: true, around: gpgme(13), ..secret(F) }),
+            Call::List(List { colons: true, around: gpgme(13), ..secret(F) }),
         ),
         (
             "--enable-special-filenames GPGME --logger-fd 6 --sign --detach --armor -u 2B0F1DF8E6A8D2D4 -- '-&12'",
@@ -112,7 +112,10 @@ fn every_packagers_tool_is_understood() {
         ),
         ("GPGME --logger-fd 6 --export --armor -- F", Call::Export(Export { around: gpgme(6), ..export(F, true, "-") })),
         // aptly
-        ("--list-keys --dry-run --no-auto-check-trustdb", Call::Other),
+        (
+            "--list-keys --dry-run --no-auto-check-trustdb",
+            Call::List(List { half: Half::Public { with_secret: false }, ..secret("") }),
+        ),
         (
             "-o Release.gpg --digest-algo SHA256 --armor --yes -u F --no-tty --batch --pinentry-mode loopback --detach-sign Release",
             Call::Sign(Sign {
@@ -187,8 +190,13 @@ fn what_else_gpg_takes_is_ours_another_s_or_an_error() {
         ("-se -r x -u a f", Ok(Call::Inline(users("a")))),
         ("-b --symmetric f", Ok(Call::Inline(Vec::new()))),
         ("-e -r x f", Ok(Call::Other)),
-        ("-K --keyid-format 0xLONG a b", Ok(Call::ListSecretKeys(List { keyid: Keyid::HexLong, ..secret("a|b") }))),
-        ("--fingerprint --list-secret-keys", Ok(Call::ListSecretKeys(secret("")))),
+        ("-K --keyid-format 0xLONG a b", Ok(Call::List(List { keyid: Keyid::HexLong, ..secret("a|b") }))),
+        ("--fingerprint --list-secret-keys", Ok(Call::List(secret("")))),
+        ("--homedir d -K F", Ok(Call::List(secret(F)))),
+        ("--homedir d -K", Ok(Call::Other)),
+        ("-k --with-secret a", Ok(Call::List(List { half: Half::Public { with_secret: true }, ..secret("a") }))),
+        ("--homedir d -k F", Ok(Call::Other)),
+        ("--no-default-keyring --keyring k --list-keys F", Ok(Call::Other)),
         ("--fingerprint", Ok(Call::Other)),
         ("-a --export", Ok(Call::Export(export("", true, "-")))),
         ("--export --export-options export-minimal F", Ok(Call::Export(export(F, false, "-")))),

@@ -1,7 +1,7 @@
 //! The same listings, by gpg and of the certificates that it exports.
 
 use super::Certificate;
-use crate::gpg::call::Keyid;
+use crate::gpg::call::{Half, Keyid};
 use crate::gpg::facts::seconds;
 use crate::gpg::home::Home;
 use sigsh::openpgp::Pinned;
@@ -14,13 +14,13 @@ fn exported(home: &Home, now: SystemTime, secret: impl Fn(&str) -> bool) -> Cert
 }
 
 /// gpg's listing without what ours does not have: keygrips, hashes of user ids, compliance.
-fn colons(home: &Home, line: &str) -> String {
+fn colons(home: &Home, line: &str, list: &str) -> String {
     let mut rest = String::new();
-    for line in home.gpg(&format!("{line} --with-colons -K")).lines() {
+    for line in home.gpg(&format!("{line} --with-colons {list}")).lines() {
         let mut fields: Vec<&str> = line.split(':').collect();
         match fields[0] {
-            "grp" => continue,
-            "sec" | "ssb" => fields[17] = "",
+            "grp" | "tru" => continue,
+            "sec" | "ssb" | "pub" | "sub" => fields[17] = "",
             "uid" => fields[7] = "",
             _ => {}
         }
@@ -50,7 +50,14 @@ fn listings_are_those_of_gpg() {
         let now = SystemTime::now();
         let certificate = exported(&home, now, |_| true);
         let now = seconds(now);
-        assert_eq!(certificate.colons(now), colons(&home, ""));
+        for (list, half) in [
+            ("-K", Half::Secret),
+            ("-k", Half::Public { with_secret: false }),
+            ("-k --with-secret", Half::Public { with_secret: true }),
+        ] {
+            assert_eq!(certificate.colons(half, now), colons(&home, "", list));
+            assert_eq!(certificate.people(half, Keyid::None, now), home.gpg(&format!("{list} {fingerprint}")));
+        }
         for (keyid, name) in [
             (Keyid::None, "none"),
             (Keyid::Short, "short"),
@@ -58,14 +65,15 @@ fn listings_are_those_of_gpg() {
             (Keyid::Long, "long"),
             (Keyid::HexLong, "0xlong"),
         ] {
-            assert_eq!(certificate.people(keyid, now), home.gpg(&format!("--keyid-format {name} -K {fingerprint}")));
+            assert_eq!(certificate.people(Half::Secret, keyid, now), home.gpg(&format!("--keyid-format {name} -K {fingerprint}")));
         }
         let last = certificate.primary.expires.unwrap();
-        for time in [last, last + 1] {
+        // gpg's faked clock goes on.
+        for time in [last - 60, last + 1] {
             let faked = format!("--faked-system-time {time}");
             let certificate = exported(&home, UNIX_EPOCH + Duration::from_secs(time.into()), |_| true);
-            assert_eq!(certificate.colons(time), colons(&home, &faked));
-            assert_eq!(certificate.people(Keyid::None, time), home.gpg(&format!("{faked} -K {fingerprint}")));
+            assert_eq!(certificate.colons(Half::Secret, time), colons(&home, &faked, "-K"));
+            assert_eq!(certificate.people(Half::Secret, Keyid::None, time), home.gpg(&format!("{faked} -K {fingerprint}")));
         }
     }
 }
@@ -84,9 +92,9 @@ fn what_a_token_does_not_hold_is_marked() {
     let now = SystemTime::now();
     let certificate = exported(&home, now, |it| it != primary);
     let now = seconds(now);
-    let listing = certificate.colons(now);
-    assert_eq!(listing, colons(&other, ""));
-    assert_eq!(certificate.people(Keyid::None, now), other.gpg(&format!("-K {primary}")));
+    let listing = certificate.colons(Half::Secret, now);
+    assert_eq!(listing, colons(&other, "", "-K"));
+    assert_eq!(certificate.people(Half::Secret, Keyid::None, now), other.gpg(&format!("-K {primary}")));
     assert!(listing.contains(":#::ed25519") && listing.contains(":+::ed25519"));
 }
 
