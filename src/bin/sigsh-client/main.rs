@@ -152,7 +152,9 @@ fn completions(shell: Shell) -> Result<(), Error> {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "sigsh-client", &mut script);
-    Target::Stdout.write(&script)
+    // In bash's, a hyphen is written in two ways that never meet (<https://github.com/clap-rs/clap/issues/6421>).
+    let script = String::from_utf8_lossy(&script).replace("sigsh__subcmd__client", "sigsh__client");
+    Target::Stdout.write(script.as_bytes())
 }
 
 /// Signs by the keys that were named, or the first one.
