@@ -1,12 +1,12 @@
 //! Many signatures over one connection: files as a tar, or hash states.
 
-use crate::error::Error;
+use crate::error::{BUSY, Error};
 use crate::hosts::anywhere;
 use crate::input::Input;
 use crate::progress::Progress;
 use crate::settings::{Key, Settings};
 use crate::sign::{Numbered, Signed};
-use crate::ssh::{Answer, session};
+use crate::ssh::{Answer, Attempt, session};
 use sigsh::hash_state::{Form, HashAlgorithm, HashState};
 use sigsh::hasher::tar::Tar;
 use sigsh::hasher::{Fault, Source};
@@ -35,39 +35,66 @@ pub(crate) fn files(
     let names = keys.iter().filter_map(|(_, key)| key.name.as_deref());
     let text = (form == Form::Text).then_some("--type=text");
     let request = ["sign-tar"].into_iter().chain(names).chain(text).collect::<Vec<_>>().join(" ");
+    let mut all = Vec::new();
     anywhere(settings, |host| {
         progress.restart();
+        let rest = inputs.get(all.len() / keys.len()..).unwrap_or_default();
         let (hashed, states) = channel();
         let send = |pipe: &mut dyn Write| {
             // It ends with this thread, and so whoever waits for what it hashes.
             let hashed = hashed;
-            for (_, input) in inputs {
+            for (_, input) in rest {
                 let _ = hashed.send(file(pipe, input, &algorithms, progress)?);
             }
             pipe.write_all(&[0; 2 * BLOCK]).map_err(|_| Error::Gone)
         };
+        let mut got = Vec::new();
         let receive = |answer: &mut Answer<'_>| {
             let (mut tar, mut source) = (Tar::new(), Taking(answer));
-            let mut all = Vec::new();
-            for (input_number, input) in inputs {
+            for (input_number, input) in rest {
                 let mut of: Option<Vec<HashState>> = None;
                 for (key_number, key) in keys {
                     let signature = entry(host, &mut tar, &mut source)?;
                     let of = of.get_or_insert_with(|| states.recv().unwrap_or_default());
                     let signed = Signed::check(host, &signature, key, input, form, of.iter().cloned())?;
-                    all.push((*input_number, *key_number, signed));
+                    got.push((*input_number, *key_number, signed));
                     progress.signed();
                     source.0.moved();
                 }
             }
             match tar.next(&mut source) {
-                Ok(false) => Ok(all),
+                Ok(false) => Ok(()),
                 Ok(true) => Err(Error::Answer(host.to_owned(), "more signatures than files".to_owned())),
                 Err(fault) => Err(broken(host, fault)),
             }
         };
-        session(settings, host, &request, send, receive)
-    })
+        let outcome = session(settings, host, &request, send, receive);
+        keep(outcome, got, &mut all, (rest.len(), keys.len()), progress)
+    })?;
+    Ok(all)
+}
+
+/// Keeps what a session has signed, when it went well, and when the host has enough of us for now: then the rest is for another session.
+fn keep(
+    outcome: Result<(), Attempt>,
+    mut got: Vec<Numbered>,
+    all: &mut Vec<Numbered>,
+    (files, keys): (usize, usize),
+    progress: &Progress,
+) -> Result<(), Attempt> {
+    // A file that only some of the keys have signed goes again.
+    got.truncate(got.len() - got.len() % keys);
+    let enough = matches!(&outcome, Err(Attempt::Final(error)) if error.code() == BUSY && (1..files * keys).contains(&got.len()));
+    if outcome.is_ok() || enough {
+        all.append(&mut got);
+    }
+    match outcome {
+        Err(Attempt::Final(error)) if enough => {
+            progress.begin();
+            Err(Attempt::Nothing { error, lasting: false })
+        }
+        outcome => outcome,
+    }
 }
 
 /// Each of them once.
@@ -165,32 +192,38 @@ pub(crate) fn states(
     let algorithms = algorithms(keys);
     let read = |(_, input): &(usize, &Input)| hash(input, &algorithms, progress, |_| Ok(()));
     let hashed = inputs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    progress.begin();
     let of = |key: &Key, states: &[HashState]| states.iter().find(|state| state.algorithm() == key.hash).cloned();
     let mut all = Vec::new();
     for (key_number, key) in keys {
-        let documents = inputs.iter().zip(&hashed).filter_map(|((_, input), states)| Some(document(input, &of(key, states)?)));
-        let documents = documents.collect::<String>();
         let request = ["sign-state"].into_iter().chain(key.name.as_deref()).collect::<Vec<_>>().join(" ");
-        let signed = anywhere(settings, |host| {
+        let mut signed = Vec::new();
+        anywhere(settings, |host| {
+            progress.restart();
+            let before = signed.len();
+            let rest = || inputs.iter().zip(&hashed).skip(before);
+            let documents = rest().filter_map(|((_, input), states)| Some(document(input, &of(key, states)?))).collect::<String>();
+            let mut got = Vec::new();
             let send = |pipe: &mut dyn Write| pipe.write_all(documents.as_bytes()).map_err(|_| Error::Gone);
             let receive = |answer: &mut Answer<'_>| {
-                let mut signed = Vec::new();
-                for ((input_number, input), states) in inputs.iter().zip(&hashed) {
+                for ((input_number, input), states) in rest() {
                     let signature = response(host, answer)?;
                     let checked = Signed::check(host, signature.as_bytes(), key, input, Form::Binary, of(key, states))?;
-                    signed.push((*input_number, *key_number, checked));
+                    got.push((*input_number, *key_number, checked));
                     progress.signed();
                     answer.moved();
                 }
                 match answer.fill_buf() {
-                    Ok([]) => Ok(signed),
+                    Ok([]) => Ok(()),
                     Ok(_) => Err(Error::Answer(host.to_owned(), "more signatures than files".to_owned())),
                     Err(error) => Err(Error::unread(host, &error)),
                 }
             };
-            session(settings, host, &request, send, receive)
+            let outcome = session(settings, host, &request, send, receive);
+            keep(outcome, got, &mut signed, (rest().count(), 1), progress)
         })?;
         all.extend(signed);
+        progress.begin();
     }
     Ok(all)
 }

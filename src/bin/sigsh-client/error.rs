@@ -5,6 +5,9 @@ use sigsh::openpgp::{BadSignature, OpenpgpError};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+/// EX_TEMPFAIL: try again later.
+pub(crate) const BUSY: u8 = 75;
+
 /// Why there is no signature, or no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -84,7 +87,7 @@ impl Error {
             Error::Down(_, Reached::None) | Error::Cut(_) | Error::Silent(_) | Error::Fallback(_) => 69,
             Error::Exists(_) => 73,
             Error::File(..) | Error::Io(..) => 74,
-            Error::Down(_, Reached::Busy) => 75,
+            Error::Down(_, Reached::Busy) => BUSY,
             Error::Gone | Error::Short(_) | Error::Answer(..) | Error::Bad(..) => 76,
             Error::Config(_)
             | Error::Setting(..)

@@ -1,6 +1,6 @@
 //! Which host signs: the first that takes the request.
 
-use crate::error::{Error, Reached, say};
+use crate::error::{BUSY, Error, Reached, say};
 use crate::runtime;
 use crate::settings::Settings;
 use crate::ssh::Attempt;
@@ -57,7 +57,7 @@ fn sum_up(mut errors: Vec<Error>) -> Error {
     let codes = errors.iter().map(Error::code).collect::<Vec<_>>();
     match codes.iter().find(|code| **code != 69) {
         None => Error::Down(words, Reached::None),
-        Some(_) if codes.contains(&75) => Error::Down(words, Reached::Busy),
+        Some(_) if codes.contains(&BUSY) => Error::Down(words, Reached::Busy),
         Some(code) => match errors.pop() {
             Some(error) if errors.is_empty() => error,
             _ => Error::Down(words, Reached::Refused(*code)),

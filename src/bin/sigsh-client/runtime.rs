@@ -1,6 +1,6 @@
 //! What the client's processes of one user share: sockets of connections, places on a host.
 
-use crate::error::Error;
+use crate::error::{BUSY, Error};
 use crate::hosts::random;
 use crate::settings::Settings;
 use crate::ssh::Attempt;
@@ -83,7 +83,7 @@ pub(crate) fn place(settings: &Settings, host: &str) -> Result<Slots, Attempt> {
     while !slots.take().map_err(|error| failed(io::Error::other(error)))? {
         if began.elapsed() > settings.timeout {
             let line = format!("all {} connections at once are in use here", settings.parallel);
-            let error = Error::Refused { host: host.to_owned(), code: 75, line, hint: None };
+            let error = Error::Refused { host: host.to_owned(), code: BUSY, line, hint: None };
             return Err(Attempt::Nothing { error, lasting: false });
         }
         // Nobody hands a place on: whoever waits looks again, and at each look all of them have the same chance.

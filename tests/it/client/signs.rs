@@ -94,3 +94,20 @@ fn texts_in_both_forms() {
     server.write("Release", text.replace('\n', "\r\n"));
     verify_file("ed25519", &format!("{file}.sig"), &file);
 }
+
+/// What a host has signed before it had enough is not signed twice: the rest comes as the rate allows.
+#[test]
+fn more_files_than_a_host_takes_at_once() {
+    let table = "keys = [\"ed25519\"]\ninputs = [\"artifact\", \"tar\", \"state\"]\nrate = \"8/s\"\nburst = 8";
+    for (client, more) in [("patient", ""), ("patient-state", "state-above = \"1\"")] {
+        let server = BuildServer::admitted(client, table, &["ed25519"], more);
+        let names = (10..40).map(|number| number.to_string()).collect::<Vec<_>>();
+        names.iter().for_each(|name| drop(server.write(name, name)));
+        let outcome = server.run(&["sign"].into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>(), b"");
+        assert_eq!((outcome.code, outcome.out.len()), (Some(0), 0), "{outcome:?}");
+        assert!(outcome.err.contains("too many signatures; trying again\n"), "{outcome:?}");
+        for name in names {
+            verify("ed25519", &server.read(&format!("{name}.sig")), name.as_bytes());
+        }
+    }
+}
