@@ -163,6 +163,8 @@ impl BufRead for Answer<'_> {
 /// [`Error::Io`] when there is no place for the sockets of shared connections.
 pub(crate) fn command(settings: &Settings, host: &str) -> Result<Command, Error> {
     let mut command = Command::new("ssh");
+    // A connection that is kept would keep a file system busy.
+    command.current_dir("/");
     // ssh takes the first value that it reads, so these come before ours.
     command.args(&settings.ssh_options).args(["-T", "-a", "-x"]);
     let mut set = |option: &str| {

@@ -4,9 +4,10 @@ use super::BuildServer;
 use crate::batch::{END, entry};
 use crate::world::{Outcome, verify, world};
 use sigsh::openpgp::verify::Detached;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// How files are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,13 +83,15 @@ impl Fake {
             ("doubled", &answer([&doubled[0], &doubled[1]])),
             ("more", &more),
             ("short", short),
-            ("ssh", format!("#!/bin/sh\nD={}\n{script}\n", server.path(".fake")).as_bytes()),
+            ("ssh", format!("#!/bin/sh\nD={}\ncd $D/..\n{script}\n", server.path(".fake")).as_bytes()),
         ] {
             server.write(&format!(".fake/{name}"), bytes);
         }
         fs::set_permissions(server.path(".fake/ssh"), Permissions::from_mode(0o755)).unwrap();
         for number in 1..=own {
-            server.write(&format!("f{number}"), content(number));
+            let path = server.write(&format!("f{number}"), content(number));
+            // What is written at once bears the same date.
+            File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         }
         Fake { server, way }
     }

@@ -399,6 +399,7 @@ fn a_shared_connection_holds_nothing_of_the_caller() {
         "out=$(sigsh-client sign -f f 2>&1); test -z \"$out\"",
         "out=$(sigsh-client sign -f f 9>&1 >/dev/null 2>&1); test -z \"$out\"",
         "exec 9>lock; flock -n 9 || exit 1; sigsh-client sign -f f; exec 9>&-; flock -n lock true",
+        "mkdir m && mount -t tmpfs tmpfs m && (cd m && echo x >x && sigsh-client sign x) && umount m",
         "mkfifo p 2>/dev/null; (sigsh-client sign -f f <p; echo >done) & exec 3>p; exec 3>&-; wait",
     ] {
         for master in masters(&server) {
