@@ -36,7 +36,7 @@ ln -sf sigsh-client "$root$prefix/bin/sigsh-gpg"
 put_text sshd/sigsh.toml "$prefix/share/doc/sigsh/sigsh.toml"
 put_text sshd/sysusers.d/sigsh.conf "$prefix/lib/sysusers.d/sigsh.conf"
 put_text sshd/tmpfiles.d/sigsh.conf "$prefix/lib/tmpfiles.d/sigsh.conf"
-for page in "$target"/man/*.[58]; do
+for page in "$target"/man/*.[158]; do
     [ ! -f "$page" ] || put 0644 "$page" "$prefix/share/man/man${page##*.}/${page##*/}"
 done
 

@@ -1,6 +1,9 @@
 //! sigsh-client, as a build server has it: through the system's ssh and a real sshd.
 
 mod build_server;
+mod completions;
+mod config;
+mod doctor;
 mod faults;
 mod files;
 mod gpg;

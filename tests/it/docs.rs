@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PAGES: [&str; 3] = ["sigsh.8", "sigsh.toml.5", "sigsh-admin.8"];
+const PAGES: [&str; 5] = ["sigsh.8", "sigsh.toml.5", "sigsh-admin.8", "sigsh-client.1", "sigsh-client.toml.5"];
 
 #[test]
 fn man_pages_build_and_render_without_a_warning() {
@@ -113,12 +113,102 @@ fn every_exit_code_is_explained() {
     assert_eq!(terms.collect::<BTreeSet<u8>>(), codes, "sigsh(8)");
 }
 
+/// The client's fields, by what a misspelt one is told, in the manual and in its example.
+#[test]
+fn every_field_of_the_clients_configuration_is_explained() {
+    let page = read("docs/man/sigsh-client.toml.5.md");
+    let (top, key) = page.split_once("\n# \\[key.NAME").unwrap();
+    let explained = |text: &str| {
+        let fields =
+            text.lines().filter_map(|line| line.strip_prefix("**")?.split_once("** = ").map(|(field, _)| field.to_owned()));
+        fields.collect::<BTreeSet<_>>()
+    };
+    let directory = scratch();
+    let understood = |text: &str| {
+        fs::write(format!("{directory}/client.toml"), text).unwrap();
+        let mut client = Command::new(env!("CARGO_BIN_EXE_sigsh-client"));
+        let output = client.args(["--config", &format!("{directory}/client.toml"), "verify", "f"]).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        let fields = error.split_once("expected ").unwrap_or_else(|| panic!("{error}")).1.split('`').skip(1).step_by(2);
+        fields.filter(|field| *field != "key").map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let example = page.split_once("```toml\n").unwrap().1.split_once("```\n").unwrap().0;
+    let example: toml::Table = toml::from_str(example).unwrap();
+    let shown = |table: &toml::Table| table.keys().filter(|field| *field != "key").cloned().collect::<BTreeSet<_>>();
+    let keys = example["key"].as_table().unwrap()["release"].as_table().unwrap();
+    for (text, source, table) in [(top, "misspelt = 1\n", &example), (key, "[key.x]\nmisspelt = 1\n", keys)] {
+        assert_eq!((explained(text), shown(table)), (understood(source), understood(source)), "{source}");
+    }
+    // As it stands, but for files that are not there.
+    fs::write(format!("{directory}/client.toml"), toml_of(&page)).unwrap();
+    let mut client = Command::new(env!("CARGO_BIN_EXE_sigsh-client"));
+    let output = client.args(["--config", &format!("{directory}/client.toml"), "verify", "f"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("sigsh-client: error: cannot open /etc/sigsh/"), "{error}");
+}
+
+fn toml_of(page: &str) -> &str {
+    page.split_once("```toml\n").unwrap().1.split_once("```\n").unwrap().0
+}
+
+/// Its own, and those that a host hands on.
+#[test]
+fn every_exit_code_of_the_client_is_explained() {
+    let codes = |text: &str| {
+        let words = text.split(|c: char| !c.is_ascii_digit());
+        words
+            .filter(|word| word.len() == 2)
+            .filter_map(|word| word.parse().ok())
+            .filter(|code| (64..=78).contains(code))
+            .collect::<BTreeSet<u8>>()
+    };
+    let errors = read("src/bin/sigsh-client/error.rs");
+    let own = codes(errors.split_once("fn code(").unwrap().1.split_once("\n    }").unwrap().0);
+    assert!(own.len() > 7, "{own:?}");
+    let hosts = read("src/failure.rs");
+    let hosts = codes(hosts.split_once("pub enum Exit {").unwrap().1.split_once('}').unwrap().0);
+    let page = read("docs/man/sigsh-client.1.md");
+    let section = page.split_once("# EXIT STATUS").unwrap().1.split_once("\n# ").unwrap().0;
+    let terms = section.lines().filter_map(|line| line.strip_prefix("**")?.strip_suffix("**")?.parse().ok());
+    let expected = own.into_iter().chain(hosts).chain([0, 1, 2, 75]).collect::<BTreeSet<u8>>();
+    assert_eq!(terms.collect::<BTreeSet<u8>>(), expected);
+}
+
+#[test]
+fn every_option_of_the_client_is_explained() {
+    let page = read("docs/man/sigsh-client.1.md").replace("\\-", "-");
+    let mut commands = vec![vec![]];
+    while let Some(command) = commands.pop() {
+        let output = succeed(Command::new(env!("CARGO_BIN_EXE_sigsh-client")).args(&command).arg("--help"));
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(page.contains(&command.join(" ")), "{command:?}");
+        let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        let words = lines.flat_map(|line| line.split("  ").next().unwrap().split([' ', ',']));
+        for option in words.filter(|word| word.starts_with("--")) {
+            assert!(page.contains(&format!("**{option}**")), "{command:?}: {option}");
+        }
+        let below = help.split_once("Commands:\n").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap());
+        let names = below.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned));
+        // What follows gpg is gpg's.
+        commands.extend(
+            names
+                .filter(|name| command.is_empty() && name != "gpg" || !command.is_empty())
+                .map(|name| [command.clone(), vec![name]].concat()),
+        );
+    }
+}
+
 #[test]
 fn every_field_of_a_record_is_explained() {
     let page = read("docs/man/sigsh.8.md");
-    let recorded: BTreeSet<String> = sources("src").iter().flat_map(|path| words(&fs::read_to_string(path).unwrap())).collect();
+    // The client's are variables of the environment.
+    let (clients, hosts): (Vec<_>, Vec<_>) =
+        sources("src").into_iter().partition(|path| path.starts_with(checkout("src/bin/sigsh-client")));
+    let all = |paths: &[PathBuf]| paths.iter().flat_map(|path| words(&fs::read_to_string(path).unwrap())).collect::<BTreeSet<_>>();
+    let recorded = all(&hosts);
     assert!(recorded.len() > 15, "{recorded:?}");
     assert_eq!(words(&page), recorded);
+    assert_eq!(words(&read("docs/man/sigsh-client.1.md")), all(&clients));
     let audit = read("src/audit.rs");
     let ids = audit.split('"').filter(|text| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).collect::<Vec<_>>();
     assert_eq!(ids.len(), 4);
@@ -195,7 +285,7 @@ fn every_test_that_a_threat_names_exists() {
 
 #[test]
 fn links_lead_somewhere() {
-    for page in ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/THREATS.md", "docs/TRUST.md"] {
+    for page in ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/THREATS.md", "docs/TRUST.md", "docs/PACKAGERS.md"] {
         let from = checkout(page);
         for target in read(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             assert!(target.starts_with("https://") || from.parent().unwrap().join(target).exists(), "{page}: {target}");

@@ -1,6 +1,7 @@
 //! sigsh-client: on the build server. Has files signed by a sigsh host over the system's ssh, and lets nothing out that does not verify.
 
 mod batch;
+mod doctor;
 mod error;
 mod fallback;
 mod gpg;
@@ -17,7 +18,7 @@ mod ssh;
 mod targets;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use error::Error;
 use input::Input;
 use nix::sys::signal::{SigSet, Signal};
@@ -53,6 +54,21 @@ enum Command {
     Setup(setup::Command),
     /// Verify files that are signed: FILE.sig, FILE.asc, or cleartext-signed ones
     Verify(verify::Verify),
+    /// Look at hosts, certificates, clocks and verifiers; sign a test in every way
+    Doctor,
+    /// Print completions for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// Those that have a directory for completions.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, clap::Args)]
@@ -121,8 +137,24 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             sign_files(&settings, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }
         Command::Verify(command) => verify::run(&command, &arguments.options).map(|good| ExitCode::from(if good { 0 } else { 65 })),
+        Command::Completions { shell } => completions(shell).map(|()| ExitCode::SUCCESS),
+        Command::Doctor => doctor::run(&arguments.options).map(|good| ExitCode::from(u8::from(!good))),
         Command::Setup(command) => setup::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// From the very description that parses.
+fn completions(shell: Shell) -> Result<(), Error> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "sigsh-client", &mut script);
+    // In bash's, a hyphen is written in two ways that never meet (<https://github.com/clap-rs/clap/issues/6421>).
+    let script = String::from_utf8_lossy(&script).replace("sigsh__subcmd__client", "sigsh__client");
+    Target::Stdout.write(script.as_bytes())
 }
 
 /// Signs by the keys that were named, or the first one.

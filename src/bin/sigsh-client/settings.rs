@@ -121,6 +121,7 @@ pub(crate) fn gpg(options: &Options) -> Option<PathBuf> {
 }
 
 /// All that is set.
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// Hosts, in the order in which they are tried.
     pub(crate) hosts: Vec<String>,
@@ -277,7 +278,10 @@ fn written(options: &Options) -> Result<(Written, Option<Name>), Error> {
 }
 
 /// Where the file is, if anywhere.
-fn path(options: &Options) -> Result<Option<PathBuf>, Error> {
+///
+/// # Errors
+/// [`Error::Setting`], [`Error::File`].
+pub(crate) fn path(options: &Options) -> Result<Option<PathBuf>, Error> {
     let named = options.config.clone().or_else(|| env::var_os("SIGSH_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
     if let Some(path) = named {
         return std::path::absolute(&path).map(Some).map_err(|error| Error::File(path, error));

@@ -3,7 +3,7 @@
 mod message;
 
 use crate::beside;
-use crate::error::{Error, clean};
+use crate::error::{Error, clean, say};
 use crate::input::{Input, read_at_most};
 use crate::output::Target;
 use crate::settings::{Key, Options, Settings};
@@ -53,7 +53,7 @@ pub(crate) fn run(command: &Verify, options: &Options) -> Result<bool, Error> {
                 Ok(line) => Target::Stdout.write(format!("{}\n", clean(&line)).as_bytes())?,
                 Err(error) => {
                     good = false;
-                    eprintln!("sigsh-client: error: {}", clean(&error.to_string()));
+                    say(&format!("sigsh-client: error: {error}"));
                 }
             }
         }

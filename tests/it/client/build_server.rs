@@ -2,7 +2,6 @@
 
 use crate::world::{CLIENTS, HOME, Outcome, admit, finish, scratch, ssh_key, world};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 pub struct BuildServer {
@@ -25,9 +24,6 @@ impl BuildServer {
             text += &format!("[key.{key}]\ncertificate = \"/etc/sigsh/{key}.pgp\"\n");
         }
         fs::create_dir_all(server.path(".config/sigsh")).unwrap();
-        // /tmp is the machine's: another run of these tests may have its connections there.
-        fs::create_dir(server.path(".run")).unwrap();
-        fs::set_permissions(server.path(".run"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(server.path(".config/sigsh/client.toml"), text).unwrap();
         server
     }

@@ -158,10 +158,8 @@ fn what_gpg_signed() {
         gpg.run(&[arguments, &["--output", name, "f"]].concat());
         bad(&verify(name), &format!("{name}: the signature is not good: {why}"));
     }
-    for (name, time, why) in [("future", "20380101T000000!", "it was made in the future: one of the two clocks is wrong")] {
-        gpg.run(&["--faked-system-time", time, "--output", name, "--detach-sign", "f"]);
-        bad(&verify(name), &format!("{name}: the signature is not good: {why}"));
-    }
+    gpg.run(&["--faked-system-time", "20380101T000000!", "--output", "future", "--detach-sign", "f"]);
+    bad(&verify("future"), "future: the signature is not good: it was made in the future: one of the two clocks is wrong");
 }
 
 /// Cut, empty, doubled, exchanged: of each form.
