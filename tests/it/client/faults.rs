@@ -60,7 +60,7 @@ pub struct Fake {
 
 impl Fake {
     pub fn new(way: Way, script: &str) -> Fake {
-        Fake::with(way, script, "retry = \"1s\"\ntimeout = \"1s\"")
+        Fake::with(way, script, "retry = \"1s\"")
     }
 
     pub fn with(way: Way, script: &str, more: &str) -> Fake {
@@ -198,7 +198,8 @@ const FAULTS: &[(&str, i32, [&str; 3])] = &[
 
 /// Without an old signature, and with one that is to be replaced.
 fn changes_nothing(way: Way, script: &str, code: i32, text: &str) {
-    let fake = Fake::new(way, script);
+    let timeout = if text.contains("it does not answer") { "1s" } else { "60s" };
+    let fake = Fake::with(way, script, &format!("retry = \"1s\"\ntimeout = \"{timeout}\""));
     let before = fake.listing();
     fails(&fake.run(&[]), code, text);
     assert_eq!(fake.listing(), before, "{way:?} {script}");

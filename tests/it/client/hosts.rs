@@ -103,6 +103,8 @@ fn a_host_that_has_accepted_nothing_is_passed_over() {
         assert_eq!(outcome.err, "", "{host}");
         assert_eq!(server.files(), ["f", "f.sig"]);
     }
+    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&unknown.host()], "")).with_ssh(&strict);
+    fails(&server.run(&["sign"], b"content"), 78, "Host key verification failed");
 }
 
 /// It may have signed, or does not want to: to ask another one would be a second signature, or a way around.
