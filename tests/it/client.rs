@@ -6,6 +6,7 @@ mod config;
 mod doctor;
 mod faults;
 mod gpg;
+mod recipes;
 mod setup;
 mod signs;
 mod verifies;
