@@ -22,7 +22,7 @@ const CARELESS: &str = "AcceptEnv LD_* LANG LC_*\nAllowTcpForwarding yes\nAllowS
 const HINT: &str = "sigsh: hint: 'ssh signer@host help' shows what can be asked\n";
 
 /// An sshd of its own on this port of the loopback.
-fn host(name: &str, port: u16, settings: &str) -> (Child, u16) {
+pub fn host(name: &str, port: u16, settings: &str) -> (Child, u16) {
     world();
     let (key, config) = (format!("{HOME}/{name}_host"), format!("{HOME}/{name}_config"));
     succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &key]));

@@ -48,7 +48,7 @@ impl Input {
         let file = File::open(path).map_err(failed)?;
         let then = file.metadata().map_err(failed)?;
         if !then.is_file() {
-            return Input::of(file, Some(path.to_owned())).map_err(failed);
+            return Input::of(file, Some(path.to_owned()));
         }
         Ok(Input { path: Some(path.to_owned()), held: None, start: 0, length: then.len(), then: Identity::of(&then) })
     }
@@ -58,25 +58,24 @@ impl Input {
     /// # Errors
     /// [`Error::Input`].
     pub(crate) fn take(file: File) -> Result<Input, Error> {
-        Input::of(file, None).map_err(|error| Error::Input(STDIN.into(), error))
+        Input::of(file, None)
     }
 
-    fn of(mut file: File, path: Option<PathBuf>) -> io::Result<Input> {
-        let metadata = file.metadata()?;
+    fn of(mut file: File, path: Option<PathBuf>) -> Result<Input, Error> {
+        let failed = |error| Error::Input(path.clone().unwrap_or_else(|| STDIN.into()), error);
+        let metadata = file.metadata().map_err(failed)?;
         let start = match &metadata {
-            metadata if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            metadata if metadata.is_file() => file.stream_position()?,
+            metadata if metadata.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
+            metadata if metadata.is_file() => file.stream_position().map_err(failed)?,
             _ => {
-                let mut spool = tempfile::tempfile()?;
-                io::copy(&mut file, &mut spool)?;
-                file = spool;
+                file = spooled(file).map_err(|error| Error::File(std::env::temp_dir(), error))?;
                 0
             }
         };
-        let then = file.metadata()?;
+        let then = file.metadata().map_err(failed)?;
         let length = then.len().saturating_sub(start);
         if length == 0 {
-            return Err(io::Error::other("it is empty: whatever should have written it has failed"));
+            return Err(failed(io::Error::other("it is empty: whatever should have written it has failed")));
         }
         Ok(Input { path, held: Some(file), start, length, then: Identity::of(&then) })
     }
@@ -200,6 +199,13 @@ impl Input {
         file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
         Ok(file)
     }
+}
+
+/// All that comes through a pipe, in a file without a name.
+fn spooled(mut pipe: File) -> io::Result<File> {
+    let mut spool = tempfile::tempfile()?;
+    io::copy(&mut pipe, &mut spool)?;
+    Ok(spool)
 }
 
 /// Reads to the end, but no more than this.

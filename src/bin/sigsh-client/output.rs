@@ -43,6 +43,7 @@ impl Target {
         match kind(path) {
             _ if path.is_dir() => Err(failed(io::ErrorKind::IsADirectory.into())),
             Kind::File if !force && path.symlink_metadata().is_ok() => Err(Error::Exists(path.clone())),
+            Kind::File if parent(path).is_file() => Err(failed(io::ErrorKind::NotADirectory.into())),
             Kind::File => {
                 rustix::fs::access(parent(path), Access::WRITE_OK | Access::EXEC_OK).map_err(|error| failed(error.into()))
             }
@@ -117,7 +118,11 @@ fn file(path: &Path, force: bool, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
     let link = |path: &Path| rustix::fs::linkat(CWD, itself.as_str(), CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from);
-    if force { replace(path, link) } else { link(path) }?;
+    match if force { replace(path, link) } else { link(path) } {
+        // Without /proc there is no other way to the file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return named(directory, path, force, bytes),
+        linked => linked?,
+    }
     sync(directory);
     Ok(())
 }

@@ -25,7 +25,7 @@ const MAX_LINE: u64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What ssh says when it would say it again, and what that is: nobody there, nobody let in, or a matter of settings.
-const LASTING: [(&str, u8); 7] = [
+const LASTING: [(&str, u8); 8] = [
     ("Name or service not known", 69),
     ("Permission denied", 77),
     ("Too many authentication failures", 77),
@@ -33,6 +33,7 @@ const LASTING: [(&str, u8); 7] = [
     ("Bad configuration option", 78),
     ("Can't open user config file", 78),
     ("Bad owner or permissions on", 78),
+    ("No user exists for uid", 78),
 ];
 
 /// Why a host did not sign.

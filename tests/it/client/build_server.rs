@@ -2,12 +2,13 @@
 
 use crate::world::{CLIENTS, HOME, Outcome, admit, finish, scratch, ssh_key, world};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 pub struct BuildServer {
     /// Where it works: its home, too.
     pub directory: String,
+    /// Its XDG_RUNTIME_DIR.
+    pub runtime: String,
 }
 
 impl BuildServer {
@@ -15,7 +16,7 @@ impl BuildServer {
     pub fn new(client: &str, keys: &[&str], more: &str) -> BuildServer {
         world();
         let directory = scratch();
-        let server = BuildServer { directory };
+        let server = BuildServer { runtime: format!("{directory}/.run"), directory };
         let options = format!("[\"-F\", \"{HOME}/ssh_config\", \"-i\", \"{}\"]", ssh_key(client));
         let hosts = if more.contains("hosts =") { "" } else { "hosts = [\"signer@127.0.0.1\"]\n" };
         let mut text = format!("{hosts}{more}\nssh-options = {options}\ndefault-key = \"{}\"\n", keys[0]);
@@ -23,9 +24,6 @@ impl BuildServer {
             text += &format!("[key.{key}]\ncertificate = \"/etc/sigsh/{key}.pgp\"\n");
         }
         fs::create_dir_all(server.path(".config/sigsh")).unwrap();
-        // /tmp is the machine's: another run of these tests may have its connections there.
-        fs::create_dir(server.path(".run")).unwrap();
-        fs::set_permissions(server.path(".run"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(server.path(".config/sigsh/client.toml"), text).unwrap();
         server
     }
@@ -36,6 +34,21 @@ impl BuildServer {
         assert!(!CLIENTS.contains(&client));
         admit(client, table);
         BuildServer::new(client, keys, more)
+    }
+
+    /// Adds options of ssh to its configuration, before the others.
+    pub fn with_ssh(self, options: &[&str]) -> BuildServer {
+        let (path, options) =
+            (".config/sigsh/client.toml", options.iter().map(|option| format!("\"{option}\", ")).collect::<String>());
+        let text = String::from_utf8(self.read(path)).unwrap().replace("ssh-options = [", &format!("ssh-options = [{options}"));
+        self.write(path, text);
+        self
+    }
+
+    /// The same user as on another one.
+    pub fn together_with(mut self, other: &BuildServer) -> BuildServer {
+        self.runtime.clone_from(&other.runtime);
+        self
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -65,7 +78,7 @@ impl BuildServer {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&self.directory).env_clear();
         command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", &self.directory);
-        command.env("XDG_RUNTIME_DIR", self.path(".run"));
+        command.env("XDG_RUNTIME_DIR", &self.runtime);
         command
     }
 

@@ -1,7 +1,7 @@
 //! Another sshd beside the world's, with settings of its own.
 
 use super::fixture::Host;
-use crate::world::{HOME, patient, ssh_key, succeed};
+use crate::world::{HOME, patient, ssh_key, succeed, world};
 use std::fs::{self, File};
 use std::process::{Child, Command};
 
@@ -14,6 +14,7 @@ pub struct Door {
 impl Door {
     /// One that has the shipped settings with these in place of those of the same name, and nothing that would hide them.
     pub fn shipped(port: u16, changes: &[&str]) -> Door {
+        world();
         let shipped = fs::read_to_string("/etc/ssh/sshd_config.d/50-sigsh.conf").unwrap();
         let name = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
         let kept = shipped.lines().filter(|line| !changes.iter().any(|change| name(change) == name(line)));

@@ -1,0 +1,588 @@
+//! Which host signs, how many connections there are, and what happens when none can be reached.
+
+use super::BuildServer;
+use super::faults::{fails, listing};
+use super::relay::{CLOSE, PASS, Relay, SILENT};
+use crate::world::{HOME, Outcome, PORT, finish, patient, scratch, ssh_key, succeed, verify, verify_file, world};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const GOOD: &str = "signer@127.0.0.1";
+
+/// What an odd host does, by its port.
+const ODD: [(u16, &str); 10] = [
+    (2240, ""),
+    (2241, "echo 'sigsh: error: too many sessions' >&2; exit 75"),
+    (2242, "echo 'sigsh: error: configuration' >&2; exit 78"),
+    (2243, "head -c 100000 >/dev/null; kill -9 $PPID"),
+    (2244, "cat >/dev/null; kill -9 $PPID"),
+    (2245, "exit 77"),
+    (2246, "cat >/dev/null; exit 69"),
+    (2247, "echo garbage"),
+    // Turns away, in the middle of what it has read, whoever comes first.
+    (2248, "if mkdir /run/once; then head -c 100000 >/dev/null; exit 75; fi; exec sh /run/through"),
+    (2249, "echo >>/run/count; exit 75"),
+];
+
+/// An sshd that runs something else than sigsh, as root; anything at all on the first port.
+fn odd() {
+    static HOST: OnceLock<Child> = OnceLock::new();
+    HOST.get_or_init(|| {
+        world();
+        let (key, config) = (format!("{HOME}/odd_host"), format!("{HOME}/odd_config"));
+        succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &key]));
+        let mut text =
+            format!("HostKey {key}\nPidFile none\nUsePAM no\nPermitRootLogin yes\nAuthorizedKeysFile /etc/sigsh/authorized_keys\n");
+        text += &ODD.map(|(port, _)| format!("ListenAddress 127.0.0.1:{port}\n")).concat();
+        for (port, does) in &ODD[1..] {
+            let script = format!("/run/odd{port}");
+            fs::write(&script, does).unwrap();
+            text += &format!("Match LocalPort {port}\nForceCommand sh {script}\n");
+        }
+        fs::write(&config, text).unwrap();
+        let (ssh_config, key) = (format!("{HOME}/ssh_config"), ssh_key("build1"));
+        let through = format!("exec ssh -F {ssh_config} -i {key} {GOOD} \"$SSH_ORIGINAL_COMMAND\"");
+        fs::write("/run/through", through).unwrap();
+        let sshd = Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f", &config]).stderr(Stdio::null()).spawn().unwrap();
+        patient(|| std::net::TcpStream::connect(("127.0.0.1", ODD[0].0)).is_ok());
+        sshd
+    });
+}
+
+fn odd_host(port: u16) -> String {
+    odd();
+    format!("ssh://root@127.0.0.1:{port}")
+}
+
+fn hosts(hosts: &[&str], more: &str) -> String {
+    format!("hosts = {hosts:?}\n{more}\n")
+}
+
+/// More than all pipes and windows on the way hold.
+fn large() -> Vec<u8> {
+    vec![7; 5_000_000]
+}
+
+#[track_caller]
+fn signs(server: &BuildServer, file: &[u8]) -> Outcome {
+    let file = server.write("f", file);
+    let outcome = server.run(&["sign", "--force", "f"], b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    verify_file("ed25519", &format!("{file}.sig"), &file);
+    outcome
+}
+
+#[test]
+fn a_host_that_has_accepted_nothing_is_passed_over() {
+    let (close, silent) = (Relay::new(PORT, CLOSE), Relay::new(PORT, SILENT));
+    let unknown = Relay::new(PORT, PASS);
+    let known = format!("{}/known", scratch());
+    let key = fs::read_to_string({
+        world();
+        format!("{HOME}/sshd_host.pub")
+    });
+    fs::write(&known, format!("[127.0.0.1]:{PORT} {}", key.unwrap())).unwrap();
+    let strict = [&format!("-oUserKnownHostsFile={known}")[..], "-oStrictHostKeyChecking=yes"];
+    for (host, options) in [
+        ("ssh://signer@127.0.0.1:1".to_owned(), &[][..]),
+        ("signer@nowhere.invalid".to_owned(), &[]),
+        ("ssh://nobody@127.0.0.1:2222".to_owned(), &[]),
+        (close.host(), &[]),
+        (silent.host(), &[]),
+        (unknown.host(), &strict),
+        (odd_host(2240), &[]),
+        (odd_host(2241), &[]),
+        (odd_host(2242), &[]),
+    ] {
+        let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&host, GOOD], "timeout = \"2s\"")).with_ssh(options);
+        let outcome = signs(&server, &large());
+        assert_eq!(outcome.err, "", "{host}");
+        assert_eq!(server.files(), ["f", "f.sig"]);
+    }
+}
+
+/// It may have signed, or does not want to: to ask another one would be a second signature, or a way around.
+#[test]
+fn a_host_that_has_begun_or_refused_is_the_last() {
+    let frozen = Relay::new(PORT, 1_000_000);
+    let begun = "the connection broke after the host had begun: it may have signed";
+    for (host, code, text) in [
+        (odd_host(2243), 69, begun),
+        (odd_host(2244), 69, begun),
+        (odd_host(2245), 77, "it gives no reason"),
+        (odd_host(2246), 69, "it gives no reason"),
+        (odd_host(2247), 76, "the answer is not what was asked for: it came before the end of the input"),
+        (frozen.host(), 69, "it does not answer"),
+    ] {
+        let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&host, GOOD], "timeout = \"3s\""));
+        server.write("f", large());
+        fails(&server.run(&["sign", "f"], b""), code, &format!("{host}: {text}"));
+        assert_eq!(server.files(), ["f"]);
+    }
+}
+
+/// The real one's refusals and ends.
+#[test]
+fn what_sigsh_itself_refuses() {
+    let server = BuildServer::new("limited", &["rsa2048"], "");
+    server.write("f", "content");
+    fails(&server.run(&["sign", "f"], b""), 77, "signer@127.0.0.1: key not permitted");
+    // Another key's certificate is pinned here than signs there.
+    let path = ".config/sigsh/client.toml";
+    let text = String::from_utf8(server.read(path)).unwrap().replace("rsa2048]", "ed25519]").replace("\"rsa2048\"", "\"ed25519\"");
+    server.write(path, text);
+    fails(&server.run(&["sign", "f"], b""), 76, "it is not by a key of the pinned certificate");
+    let small = BuildServer::new("small", &["ed25519"], "");
+    small.write("f", [0; 2000]);
+    fails(&small.run(&["sign", "f"], b""), 77, "signer@127.0.0.1: ");
+    assert_eq!([server.files(), small.files()], [["f"], ["f"]]);
+}
+
+/// A session that ends in the middle: which of the host's processes it was, makes no difference.
+#[test]
+fn a_signer_that_is_killed() {
+    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[GOOD, "ssh://signer@127.0.0.1:1"], ""));
+    for (number, name) in ["sigsh", "sigsh-hasher", "sigsh-token"].into_iter().enumerate() {
+        let file = format!("killed{number}");
+        File::create(server.path(&file)).unwrap().set_len(10_000_000_000).unwrap();
+        let mut command = server.command(&["sign", &file]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let request = format!("--name={file}");
+        let mut found = None;
+        patient(|| {
+            let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+            let is = |path: &PathBuf| {
+                fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+                    && fs::read(path.join("environ")).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&request))
+            };
+            found = all.into_iter().find(is);
+            found.is_some()
+        });
+        succeed(Command::new("kill").args(["-9", found.unwrap().file_name().unwrap().to_str().unwrap()]));
+        let outcome = child.wait_with_output().unwrap();
+        let err = String::from_utf8(outcome.stderr).unwrap();
+        // Its monitor, while it lives, says that this must not be.
+        let code = if name == "sigsh-hasher" { 70 } else { 69 };
+        assert_eq!((outcome.status.code(), outcome.stdout.len()), (Some(code), 0), "{name}: {err}");
+        assert!(!server.files().contains(&format!("{file}.sig")));
+        fs::remove_file(server.path(&file)).unwrap();
+    }
+}
+
+#[test]
+fn nobody_is_there() {
+    for (list, code, text) in [
+        (vec!["ssh://signer@127.0.0.1:1".to_owned()], 69, "Connection refused"),
+        (vec!["ssh://signer@127.0.0.1:1".to_owned(), odd_host(2241)], 75, "2241: too many sessions"),
+        (vec![odd_host(2240), odd_host(2242)], 78, "2242: configuration"),
+        (vec!["ssh://nobody@127.0.0.1:2222".to_owned()], 77, "Permission denied"),
+    ] {
+        let list = list.iter().map(String::as_str).collect::<Vec<_>>();
+        let server = BuildServer::new("build1", &["ed25519"], &hosts(&list, "retry = \"4s\""));
+        server.write("f", "content");
+        let outcome = server.run(&["sign", "f"], b"");
+        fails(&outcome, code, text);
+        // Where it would be the same again, nobody waits.
+        let again = [69, 75].contains(&code);
+        assert_eq!((outcome.took >= Duration::from_secs(4), outcome.err.contains("; trying again")), (again, again), "{outcome:?}");
+        assert!(outcome.took < Duration::from_secs(10), "{outcome:?}");
+    }
+    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&odd_host(2249)], "retry = \"5s\""));
+    fails(&server.run(&["sign"], b"content"), 75, "it gives no reason");
+    let attempts = fs::read_to_string("/run/count").unwrap().lines().count();
+    // After half a second, one, two, at the end; each at most twice as early.
+    assert!((4..=7).contains(&attempts), "{attempts}");
+}
+
+#[test]
+fn a_host_that_comes_back_is_used() {
+    let relay = Relay::new(PORT, CLOSE);
+    let server = BuildServer::new("build1", &["ed25519"], &relay.hosts());
+    let input = large();
+    let outcome = thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_secs(2));
+            relay.set(PASS);
+        });
+        server.run(&["sign"], &input)
+    });
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(relay.total() > 2 && outcome.err.lines().all(|line| line.ends_with("; trying again")), "{outcome:?}");
+    verify("ed25519", &outcome.out, &input);
+    // Standard input goes whole once more to a host that has read of it before it said "later".
+    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&odd_host(2248)], ""));
+    let outcome = server.run(&["sign"], &input);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    verify("ed25519", &outcome.out, &input);
+}
+
+/// A host with few places for those who log in, and few sessions on one connection.
+fn narrow() -> u16 {
+    static HOST: OnceLock<(Child, u16)> = OnceLock::new();
+    let host = HOST.get_or_init(|| {
+        world();
+        let shipped = fs::read_to_string("/etc/ssh/sshd_config.d/50-sigsh.conf").unwrap();
+        let settings = shipped.replace("MaxStartups 128:30:256", "MaxStartups 4:100:4").replace("MaxSessions 64", "MaxSessions 10");
+        assert!(settings.contains("MaxStartups 4:100:4") && settings.contains("MaxSessions 10"));
+        crate::sshd::host("narrow", 2250, &settings)
+    });
+    host.1
+}
+
+fn at_once(server: &BuildServer, number: usize) -> Vec<Duration> {
+    let one = |file: usize| {
+        let name = format!("f{file}");
+        server.write(&name, format!("content of {file}"));
+        let outcome = server.run(&["sign", &name], b"");
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:?}");
+        outcome.took
+    };
+    let took = thread::scope(|scope| {
+        let all = (0..number).map(|file| scope.spawn(move || one(file))).collect::<Vec<_>>();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for file in 0..number {
+        let file = server.path(&format!("f{file}"));
+        succeed(Command::new("gpgv").args(["--keyring", "/etc/sigsh/ed25519.pgp", &format!("{file}.sig"), &file]));
+    }
+    took
+}
+
+#[test]
+fn no_more_connections_at_once_than_are_allowed() {
+    for reuse in ["\"30s\"", "false"] {
+        let relay = Relay::new(narrow(), PASS);
+        let server = BuildServer::new("build1", &["ed25519"], &format!("{}parallel = 3\nreuse = {reuse}", relay.hosts()));
+        at_once(&server, 64);
+        assert!(relay.most() <= 3, "{}", relay.most());
+        // Shared ones are those of the first moment, at most.
+        assert!(if reuse == "false" { relay.total() == 64 } else { relay.total() <= 3 }, "{reuse} {}", relay.total());
+    }
+}
+
+#[test]
+fn two_hundred_at_once() {
+    let server = BuildServer::new("build1", &["ed25519"], "");
+    let took = at_once(&server, 200);
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("200 at once: the last after {:?}\n", took.iter().max()).as_bytes(),
+    );
+}
+
+/// A client that holds the only place of a host.
+fn holder(server: &BuildServer) -> Child {
+    fs::create_dir_all(server.path(".fake")).unwrap();
+    let ssh = server.write(".fake/ssh", "#!/bin/sh\nexec sleep 1000\n");
+    succeed(Command::new("chmod").args(["+x", &ssh]));
+    let mut command = server.command(&["sign"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", server.path(".fake")));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"x").unwrap();
+    let sleeps = || {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+        children.split_whitespace().any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n"))
+    };
+    patient(sleeps);
+    child
+}
+
+#[test]
+fn a_place_is_not_waited_for_for_ever_and_freed_by_a_kill() {
+    let relay = Relay::new(PORT, PASS);
+    let more = format!("{}parallel = 1\nretry = \"1s\"\ntimeout = \"1s\"\n", relay.hosts());
+    let first = BuildServer::new("build1", &["ed25519"], &more.replace("timeout = \"1s\"\n", ""));
+    let second = BuildServer::new("build1", &["ed25519"], &more).together_with(&first);
+    let mut holding = holder(&first);
+    fails(&second.run(&["sign"], b"content"), 75, "all 1 connections at once are in use here");
+    assert_eq!(relay.total(), 0);
+    let patient = BuildServer::new("build1", &["ed25519"], &more.replace("timeout = \"1s\"\n", "")).together_with(&first);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| signs(&patient, b"content"));
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(relay.total(), 0);
+        let began = Instant::now();
+        // Its ssh lives on, and holds nothing.
+        holding.kill().unwrap();
+        holding.wait().unwrap();
+        waiting.join().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn connections_are_shared_by_those_who_are_the_same() {
+    let relay = Relay::new(PORT, PASS);
+    let user = BuildServer::new("build1", &["ed25519"], "");
+    let new = |more: &str| BuildServer::new("build1", &["ed25519"], &format!("{}{more}", relay.hosts())).together_with(&user);
+    let connections = |server: &BuildServer| {
+        let before = relay.total();
+        signs(server, b"content");
+        signs(server, b"more content");
+        relay.total() - before
+    };
+    assert_eq!(connections(&new("")), 1);
+    assert_eq!(connections(&new("")), 0);
+    assert_eq!(connections(&new("reuse = false")), 2);
+    assert_eq!(connections(&new("").with_ssh(&["-oLogLevel=QUIET"])), 1);
+    assert_eq!(connections(&new("").with_ssh(&["-i", &ssh_key("limited")])), 1);
+    let before = relay.total();
+    let server = new("");
+    server.write("f", "x");
+    let mut command = server.command(&["sign", "f"]);
+    assert_eq!(
+        finish(
+            {
+                command.env("SSH_AUTH_SOCK", "/run/agent");
+                command
+            },
+            b""
+        )
+        .code,
+        Some(0)
+    );
+    assert_eq!(relay.total() - before, 1);
+    let short = new("reuse = \"1s\"").with_ssh(&["-oLogLevel=FATAL"]);
+    signs(&short, b"content");
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(connections(&short), 1);
+}
+
+/// Its processes that keep connections, by their titles.
+fn masters(server: &BuildServer) -> Vec<String> {
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let title = format!("ssh: {}/", server.runtime);
+    let is = |pid: &String| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(title.as_bytes()));
+    all.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).filter(is).collect()
+}
+
+#[test]
+fn a_shared_connection_that_has_died_is_survived() {
+    let relay = Relay::new(PORT, PASS);
+    let server = BuildServer::new("build1", &["ed25519"], &relay.hosts());
+    signs(&server, b"content");
+    // Its socket stays, and nobody is there.
+    for master in masters(&server) {
+        succeed(Command::new("kill").args(["-9", &master]));
+    }
+    patient(|| masters(&server).is_empty());
+    assert_eq!(signs(&server, b"content").err, "");
+    assert_eq!(relay.total(), 2);
+    // In the middle of an upload: that it may have been signed is said, and the next one goes well.
+    let mut child = server.command(&["sign", "large"]);
+    File::create(server.path("large")).unwrap().set_len(10_000_000_000).unwrap();
+    let child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    for master in masters(&server) {
+        succeed(Command::new("kill").args(["-9", &master]));
+    }
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(69), 0), "{err}");
+    assert!(err.contains("the connection broke after the host had begun"), "{err}");
+    assert_eq!(signs(&server, b"content").err, "");
+    assert_eq!(server.files(), ["f", "f.sig", "large"]);
+}
+
+/// What stays in the background keeps nothing open that somebody waits for.
+#[test]
+fn a_shared_connection_holds_nothing_of_the_caller() {
+    let server = BuildServer::new("build1", &["ed25519"], "parallel = 1");
+    server.write("f", "content");
+    for script in [
+        "out=$(sigsh-client sign -o - f | wc -c); test \"$out\" -gt 50",
+        "out=$(sigsh-client sign -f f 2>&1); test -z \"$out\"",
+        "out=$(sigsh-client sign -f f 9>&1 >/dev/null 2>&1); test -z \"$out\"",
+        "exec 9>lock; flock -n 9 || exit 1; sigsh-client sign -f f; exec 9>&-; flock -n lock true",
+        "mkfifo p 2>/dev/null; (sigsh-client sign -f f <p; echo >done) & exec 3>p; exec 3>&-; wait",
+    ] {
+        for master in masters(&server) {
+            succeed(Command::new("kill").args(["-9", &master]));
+        }
+        let outcome = finish(server.program("sh", &["-c", script]), b"");
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{script}: {outcome:?}");
+        assert!(outcome.took < Duration::from_secs(10) && masters(&server).len() == 1, "{script}: {outcome:?}");
+    }
+}
+
+/// A gpg with a key of its own, whose certificate is pinned beside the host's. Its command line.
+fn old_gpg(server: &BuildServer, pinned: bool) -> String {
+    let home = server.path(".old");
+    fs::create_dir(&home).unwrap();
+    fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
+    let gpg =
+        |arguments: &[&str]| succeed(Command::new("/usr/bin/gpg").args(["--homedir", &home, "--batch"]).args(arguments)).stdout;
+    gpg(&["--passphrase", "", "--quick-generate-key", "Old <old@example.org>", "ed25519", "sign", "never"]);
+    let own = gpg(&["--export"]);
+    server.write(".old.pgp", &own);
+    for key in ["ed25519", "rsa2048"].iter().filter(|_| pinned) {
+        let path = format!("/etc/sigsh/{}-{key}.pgp", server.directory.rsplit('/').next().unwrap());
+        fs::write(&path, [fs::read(format!("/etc/sigsh/{key}.pgp")).unwrap(), own.clone()].concat()).unwrap();
+        let text = String::from_utf8(server.read(".config/sigsh/client.toml")).unwrap();
+        server.write(".config/sigsh/client.toml", text.replace(&format!("/etc/sigsh/{key}.pgp"), &path));
+    }
+    format!("gpg --homedir {home} --batch --quiet")
+}
+
+const DOWN: &str = "hosts = [\"ssh://signer@127.0.0.1:1\", \"ssh://signer@127.0.0.1:2\"]\nretry = \"1s\"\nstate-above = \"1MiB\"";
+
+#[test]
+fn the_old_gpg_signs_when_every_host_is_down() {
+    let server = BuildServer::new("build1", &["ed25519", "rsa2048"], DOWN);
+    let fallback = old_gpg(&server, true);
+    for (name, bytes) in [("a", &b"text\n- dash\n"[..]), ("b", b"content"), ("large", &large())] {
+        server.write(name, bytes);
+    }
+    let gpgv = |arguments: &[&str]| {
+        let keyring = server.path(".old.pgp");
+        succeed(server.program("gpgv", &[&["--keyring", &keyring], arguments].concat()).env("GNUPGHOME", HOME))
+    };
+    let made = |options: &[&str], signatures: &[[&str; 2]]| {
+        let outcome = server.run(&[&["sign", "--local-fallback", &fallback], options].concat(), b"");
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        let said =
+            "sigsh-client: warning: ssh://signer@127.0.0.1:1: ssh: connect to host 127.0.0.1 port 1: Connection refused; ssh://";
+        assert!(outcome.err.lines().all(|line| line.starts_with(said)), "{outcome:?}");
+        assert!(
+            outcome.err.lines().nth(1).unwrap().ends_with("no host can be reached, so gpg signs on this machine"),
+            "{outcome:?}"
+        );
+        for [signature, file] in signatures {
+            gpgv(&[signature, file]);
+        }
+    };
+    made(&["a"], &[["a.sig", "a"]]);
+    made(&["--force", "--armor", "a"], &[["a.asc", "a"]]);
+    made(&["--force", "a", "b"], &[["a.sig", "a"], ["b.sig", "b"]]);
+    made(&["large"], &[["large.sig", "large"]]);
+    made(&["-k", "rsa2048", "-k", "ed25519", "a", "large"], &[["a.rsa2048.sig", "a"], ["large.ed25519.sig", "large"]]);
+    made(&["--force", "--text", "a"], &[["a.sig", "a"]]);
+    made(&["--force", "--cleartext", "a"], &[]);
+    assert!(String::from_utf8(gpgv(&["--output", "-", "a.asc"]).stdout).unwrap().starts_with("text\n- dash"));
+    let outcome = server.run(&["sign", "--local-fallback", &fallback], b"through a pipe");
+    server.write("piped.sig", &outcome.out);
+    server.write("piped", "through a pipe");
+    gpgv(&["piped.sig", "piped"]);
+    // To the system's log, too.
+    let trace = format!("{}/trace", server.directory);
+    let strace = [
+        "-f",
+        "-qq",
+        "-s",
+        "400",
+        "-e",
+        "trace=sendto",
+        "-o",
+        &trace,
+        "sigsh-client",
+        "sign",
+        "-f",
+        "--local-fallback",
+        &fallback,
+        "a",
+    ];
+    succeed(&mut server.program("strace", &strace));
+    let trace = fs::read_to_string(trace).unwrap();
+    assert!(
+        trace.contains("\"<11>sigsh-client[") && trace.contains("so gpg signs on this machine") && trace.contains("/dev/log"),
+        "{trace}"
+    );
+}
+
+/// By the configuration, and where gpg itself is sigsh-client.
+#[test]
+fn the_front_end_falls_back_to_the_real_gpg() {
+    let server = BuildServer::new("build1", &["ed25519", "rsa2048"], DOWN);
+    let fallback = old_gpg(&server, true).split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let text = String::from_utf8(server.read(".config/sigsh/client.toml")).unwrap();
+    server.write(".config/sigsh/client.toml", format!("local-fallback = {fallback:?}\n{text}"));
+    server.write("f", "content");
+    let outcome = finish(server.gpg("--detach-sign f"), b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    succeed(server.program("gpgv", &["--keyring", &server.path(".old.pgp"), "f.sig", "f"]).env("GNUPGHOME", HOME));
+    // Never itself.
+    let ourselves = format!("{}/.front/gpg", server.directory);
+    let outcome = server.run(&["sign", "-f", "--local-fallback", &ourselves, "f"], b"");
+    fails(&outcome, 69, "the local fallback: ");
+}
+
+#[test]
+fn the_old_gpg_does_not_sign_what_a_host_refuses_nor_what_does_not_verify() {
+    let not = |hosts: &[&str], code: i32, text: &str| {
+        let more = format!("hosts = {hosts:?}\nretry = \"1s\"");
+        let server = BuildServer::new("build1", &["ed25519"], &more);
+        server.write("f", "content");
+        let outcome = server.run(&["sign", "--local-fallback", "touch called", "f"], b"");
+        fails(&outcome, code, text);
+        assert_eq!(server.files(), ["f"], "{outcome:?}");
+    };
+    let down = "ssh://signer@127.0.0.1:1";
+    not(&[down, &odd_host(2245)], 77, "it gives no reason");
+    not(&[down, &odd_host(2241)], 75, "too many sessions");
+    not(&[&odd_host(2242), down], 78, "configuration");
+    not(&["ssh://nobody@127.0.0.1:2222", down], 77, "Permission denied");
+    let server = BuildServer::new("build1", &["ed25519"], DOWN);
+    let strange = old_gpg(&server, false);
+    server.write("f", "content");
+    for (command, code, text) in [
+        (strange.as_str(), 76, "gpg: the signature is not good: it is not by a key of the pinned certificate"),
+        ("false", 69, "the local fallback: false: it has failed"),
+        ("true", 69, "the local fallback: true: it has failed"),
+        ("echo", 76, "echo: the signature is not good"),
+        ("sh -c yes", 69, "the local fallback: sh: it is too long"),
+        ("no-such-program -u x", 69, "the local fallback: no-such-program: there is no such program"),
+        ("'", 64, "this is no command"),
+        ("", 64, "this is no command"),
+    ] {
+        let outcome = server.run(&["sign", "--local-fallback", command, "f"], b"");
+        if code == 64 {
+            assert_eq!(outcome.code, Some(64), "{outcome:?}");
+        } else {
+            fails(&outcome, code, text);
+        }
+        assert_eq!(server.files(), ["f"], "{command}");
+    }
+    // Where it is the same at the next attempt, nobody waits for it.
+    let more = format!("hosts = [\"{}\"]\nretry = \"60s\"", odd_host(2240));
+    let server = BuildServer::new("build1", &["ed25519", "rsa2048"], &more);
+    let fallback = old_gpg(&server, true);
+    server.write("f", "content");
+    let outcome = server.run(&["sign", "--local-fallback", &fallback, "f"], b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.took < Duration::from_secs(20), "{outcome:?}");
+}
+
+/// Somebody else was quicker to make the directory in /tmp.
+#[test]
+fn a_directory_of_somebody_else_is_not_used() {
+    let server = BuildServer::new("build1", &["ed25519"], "");
+    server.write("f", "content");
+    fs::create_dir_all(format!("{}/sigsh", server.runtime)).unwrap();
+    fs::create_dir_all(server.path(".cache")).unwrap();
+    for make in ["chmod 0777", "chown 65534"] {
+        let directory = format!("{}/sigsh", server.runtime);
+        succeed(Command::new("sh").args(["-c", &format!("{make} {directory}")]));
+        let before = listing(&directory);
+        let mut command = server.command(&["sign", "-f", "f"]);
+        // Mounted over, as /tmp is the machine's.
+        command = wrapped(command, "mount -t tmpfs -o mode=1777 tmpfs /tmp && mkdir /tmp/sigsh-0 && chown 65534 /tmp/sigsh-0");
+        let outcome = finish(command, b"");
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:?}");
+        assert_eq!(listing(&directory), before);
+        assert!(!listing(&server.path(".cache/sigsh")).is_empty());
+    }
+}
+
+/// The same command in a mount namespace of its own, after others.
+fn wrapped(command: Command, before: &str) -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", &format!("{before} && exec \"$@\""), "sh"]);
+    unshare.arg(command.get_program()).args(command.get_args()).current_dir(command.get_current_dir().unwrap()).env_clear();
+    unshare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    unshare
+}
