@@ -4,6 +4,7 @@ mod build_server;
 mod completions;
 mod config;
 mod doctor;
+mod fallback;
 mod faults;
 mod files;
 mod gpg;

@@ -17,13 +17,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// # Errors
 /// That of the host that has refused, or [`Error::Down`].
 pub(crate) fn anywhere<T>(settings: &Settings, mut attempt: impl FnMut(&str) -> Result<T, Attempt>) -> Result<T, Error> {
-    let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
+    let (mut began, mut pause) = (None, FIRST_PAUSE);
     let mut said = String::new();
     loop {
         let mut errors = Vec::new();
         let mut hope = false;
         for host in &settings.hosts {
-            let outcome = runtime::place(settings, host).and_then(|_place| attempt(host));
+            let outcome = runtime::place(settings, host).and_then(|_place| {
+                // To wait for others of our own is no attempt.
+                began.get_or_insert_with(Instant::now);
+                attempt(host)
+            });
             match outcome {
                 Ok(done) => return Ok(done),
                 Err(Attempt::Final(error)) => return Err(error),
@@ -33,7 +37,7 @@ pub(crate) fn anywhere<T>(settings: &Settings, mut attempt: impl FnMut(&str) -> 
                 }
             }
         }
-        let left = settings.retry.saturating_sub(began.elapsed());
+        let left = began.map_or(Duration::ZERO, |began| settings.retry.saturating_sub(began.elapsed()));
         if !hope || left.is_zero() {
             return Err(sum_up(errors));
         }

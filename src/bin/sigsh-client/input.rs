@@ -1,13 +1,14 @@
 //! What is signed: files that can be read again and again, whatever they came from.
 
 use crate::error::Error;
+use rustix::fs::OFlags;
 use sigsh::hash_state::{Form, HashState, Wanted};
 use sigsh::hasher::text::{Lines, Text};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// How much is read at a time, in bytes.
@@ -90,7 +91,8 @@ impl Input {
         let failed = |error| Error::Input(self.display(), error);
         let file = match (&self.held, &self.path) {
             (Some(file), _) => file.try_clone(),
-            (None, Some(path)) => File::open(path),
+            // Not to wait for anybody, should it be a pipe by now.
+            (None, Some(path)) => File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path),
             (None, None) => Err(io::ErrorKind::NotFound.into()),
         };
         let file = file.map_err(failed)?;

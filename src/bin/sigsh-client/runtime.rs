@@ -25,7 +25,7 @@ fn directory() -> Result<PathBuf, Error> {
     let places = [below("XDG_RUNTIME_DIR", "sigsh"), Some(temporary), below("HOME", ".cache/sigsh")];
     let mut failed = None;
     for path in places.into_iter().flatten().filter(|path| fits(path)) {
-        match DirBuilder::new().mode(0o700).create(&path) {
+        match DirBuilder::new().mode(0o700).recursive(path.ends_with(".cache/sigsh")).create(&path) {
             _ if is_ours(&path) => return Ok(path),
             made => failed = Some((path, made.err().unwrap_or_else(|| io::Error::other("it is not a directory of ours alone")))),
         }

@@ -24,6 +24,8 @@ impl BuildServer {
             text += &format!("[key.{key}]\ncertificate = \"/etc/sigsh/{key}.pgp\"\n");
         }
         fs::create_dir_all(server.path(".config/sigsh")).unwrap();
+        // /tmp is the machine's: another run of these tests may have its connections there.
+        fs::create_dir(&server.runtime).unwrap();
         fs::write(server.path(".config/sigsh/client.toml"), text).unwrap();
         server
     }

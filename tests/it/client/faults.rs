@@ -4,9 +4,10 @@ use super::BuildServer;
 use crate::batch::{END, entry};
 use crate::world::{Outcome, verify, world};
 use sigsh::openpgp::verify::Detached;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// How files are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +60,7 @@ pub struct Fake {
 
 impl Fake {
     pub fn new(way: Way, script: &str) -> Fake {
-        Fake::with(way, script, "retry = \"1s\"\ntimeout = \"1s\"")
+        Fake::with(way, script, "retry = \"1s\"")
     }
 
     pub fn with(way: Way, script: &str, more: &str) -> Fake {
@@ -82,13 +83,15 @@ impl Fake {
             ("doubled", &answer([&doubled[0], &doubled[1]])),
             ("more", &more),
             ("short", short),
-            ("ssh", format!("#!/bin/sh\nD={}\n{script}\n", server.path(".fake")).as_bytes()),
+            ("ssh", format!("#!/bin/sh\nD={}\ncd $D/..\n{script}\n", server.path(".fake")).as_bytes()),
         ] {
             server.write(&format!(".fake/{name}"), bytes);
         }
         fs::set_permissions(server.path(".fake/ssh"), Permissions::from_mode(0o755)).unwrap();
         for number in 1..=own {
-            server.write(&format!("f{number}"), content(number));
+            let path = server.write(&format!("f{number}"), content(number));
+            // What is written at once bears the same date.
+            File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         }
         Fake { server, way }
     }
@@ -195,7 +198,8 @@ const FAULTS: &[(&str, i32, [&str; 3])] = &[
 
 /// Without an old signature, and with one that is to be replaced.
 fn changes_nothing(way: Way, script: &str, code: i32, text: &str) {
-    let fake = Fake::new(way, script);
+    let timeout = if text.contains("it does not answer") { "1s" } else { "60s" };
+    let fake = Fake::with(way, script, &format!("retry = \"1s\"\ntimeout = \"{timeout}\""));
     let before = fake.listing();
     fails(&fake.run(&[]), code, text);
     assert_eq!(fake.listing(), before, "{way:?} {script}");

@@ -241,6 +241,9 @@ fn a_file_that_changes_gets_no_signature() {
             assert!(!fake.listing().contains(&"f1.sig".to_owned()), "{way:?} {change}");
             let _ = fs::remove_dir_all(&fake.server.directory);
         }
+        // Before it is sent once more.
+        let again = Fake::with(way, "cat >/dev/null; rm -f f1; mkfifo f1; exit 75", "retry = \"1s\"");
+        fails(&again.run(&[]), if way == Way::State { 75 } else { 65 }, if way == Way::State { "" } else { "f1 changed" });
     }
 }
 
