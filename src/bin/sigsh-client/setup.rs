@@ -56,7 +56,7 @@ impl File {
 pub(crate) fn run(command: &Command, options: &Options) -> Result<(), Error> {
     match command {
         Command::Gpg { .. } if options.is_some() => {
-            Err(Error::Usage("links carry no options; write them into client.toml, or into SIGSH_ variables".to_owned()))
+            Err(Error::Usage("links carry no options; write them into client.toml, or set SIGSH_CONFIG".to_owned()))
         }
         Command::Gpg { directory, force } => gpg(directory, *force),
         Command::Rpm(file) => file.write(&rpm(&front_end()?, &fingerprint(options)?)?, 0o644),

@@ -3,6 +3,9 @@ set -euo pipefail
 umask 022
 cd
 mkdir -p ~/.ssh
+# /tmp is the machine's, and so are connections there.
+mkdir -m 0700 ~/.run
+export XDG_RUNTIME_DIR=~/.run
 printf '%s\n' "$KEY_TEXT" | install -m 0600 /dev/stdin ~/.ssh/id_ed25519
 # What it asks by another port than ssh's.
 ssh-keyscan() { echo "signing.example.org $HOST_KEY"; }
