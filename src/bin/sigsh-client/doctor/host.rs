@@ -63,7 +63,7 @@ pub(super) fn examine<'a>(
 pub(super) fn ask(settings: &Settings, host: &str, request: &str) -> Result<Vec<u8>, Error> {
     let read = |answer: &mut Answer<'_>| read_at_most(answer, MAX_ANSWER).map_err(|error| Error::unread(host, &error));
     session(settings, host, request, |_| Ok(()), read).map_err(|attempt| match attempt {
-        Attempt::Nothing { error, .. } | Attempt::Final(error) => error,
+        Attempt::Nothing { error, .. } | Attempt::Part(error) | Attempt::Final(error) => error,
     })
 }
 
