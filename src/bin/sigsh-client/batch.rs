@@ -14,11 +14,14 @@ use sigsh::openpgp::verify::MAX_SIGNATURE;
 use sigsh::tar::{BLOCK, head};
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::mpsc::channel;
-use std::time::SystemTime;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, SystemTime};
 
 /// The longest line of an answer to a state, in bytes: an armored signature in JSON.
 const MAX_ANSWER: u64 = 2 * MAX_SIGNATURE;
+
+/// How long the thread that sends a file may need to say so.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Sends files as a tar.
 ///
@@ -43,8 +46,8 @@ pub(crate) fn files(
         let send = |pipe: &mut dyn Write| {
             // It ends with this thread, and so whoever waits for what it hashes.
             let hashed = hashed;
-            for (_, input) in rest {
-                let _ = hashed.send(file(pipe, input, &algorithms, progress)?);
+            for (number, input) in rest {
+                let _ = hashed.send((*number, file(pipe, input, &algorithms, progress)?));
             }
             pipe.write_all(&[0; 2 * BLOCK]).map_err(Error::unsent)
         };
@@ -55,7 +58,7 @@ pub(crate) fn files(
                 let mut of: Option<Vec<HashState>> = None;
                 for (key_number, key) in keys {
                     let signature = entry(host, &mut tar, &mut source)?;
-                    let of = of.get_or_insert_with(|| states.recv().unwrap_or_default());
+                    let of = of.get_or_insert_with(|| states_of(&states, *input_number));
                     let signed = Signed::check(host, &signature, key, input, form, of.iter().cloned())?;
                     got.push((*input_number, *key_number, signed));
                     progress.signed();
@@ -97,6 +100,16 @@ fn keep(
         Err(Attempt::Final(error)) if enough => Err(Attempt::Nothing { error, lasting: false }),
         outcome => outcome,
     }
+}
+
+/// What was hashed of an input while it was sent. Who answers before it has gone finds nobody waiting: then it is read once more.
+fn states_of(hashed: &Receiver<(usize, Vec<HashState>)>, number: usize) -> Vec<HashState> {
+    while let Ok((of, states)) = hashed.recv_timeout(SOON) {
+        if of == number {
+            return states;
+        }
+    }
+    Vec::new()
 }
 
 /// Each of them once.
