@@ -49,3 +49,7 @@ man:
 # put what was built in place, e.g. `just PREFIX=/usr/local DESTDIR=/tmp/package install`
 install:
     sh sshd/install.sh
+
+# on a build server, sigsh-client alone
+install-client:
+    sh sshd/install.sh client

@@ -4,6 +4,8 @@
 # PREFIX (default /usr) and DESTDIR (default none) mean what they mean to make. Without DESTDIR it also
 # makes the account and its directories, which a package does after it was unpacked. BUILT names another
 # directory of binaries.
+#
+# sh sshd/install.sh client: on a build server, sigsh-client alone.
 set -eu
 umask 022
 cd -- "$(dirname -- "$0")/.."
@@ -12,10 +14,14 @@ root=${DESTDIR:-}
 target=${CARGO_TARGET_DIR:-target}
 built=${BUILT:-$target/release}
 
-if [ ! -x "$built/sigsh" ] || [ ! -x "$built/sigsh-admin" ] || [ ! -x "$built/sigsh-client" ]; then
-    echo "install.sh: no sigsh, sigsh-admin and sigsh-client in $built: cargo build --release --locked" >&2
-    exit 1
-fi
+programs='sigsh sigsh-admin sigsh-client'
+[ "${1-}" != client ] || programs=sigsh-client
+for program in $programs; do
+    if [ ! -x "$built/$program" ]; then
+        echo "install.sh: no $program in $built: cargo build --release --locked" >&2
+        exit 1
+    fi
+done
 
 # put MODE FILE DESTINATION
 put() {
@@ -29,17 +35,26 @@ put_text() {
     echo "installed $root$2"
 }
 
-put 0755 "$built/sigsh" "$prefix/bin/sigsh"
-put 0755 "$built/sigsh-admin" "$prefix/bin/sigsh-admin"
-put 0755 "$built/sigsh-client" "$prefix/bin/sigsh-client"
+for program in $programs; do
+    put 0755 "$built/$program" "$prefix/bin/$program"
+done
 ln -sf sigsh-client "$root$prefix/bin/sigsh-gpg"
-echo "installed $root$prefix/bin/sigsh-gpg"
+# put_completion SHELL DESTINATION
+put_completion() {
+    "$built/sigsh-client" completions "$1" | install -D -m 0644 /dev/stdin "$root$prefix/share/$2"
+    echo "installed $root$prefix/share/$2"
+}
+put_completion bash bash-completion/completions/sigsh-client
+put_completion zsh zsh/vendor-completions/_sigsh-client
+put_completion fish fish/vendor_completions.d/sigsh-client.fish
+for page in "$target"/man/*.[158]; do
+    [ "$programs" != sigsh-client ] || [ "${page##*/sigsh-client}" != "$page" ] || continue
+    [ ! -f "$page" ] || put 0644 "$page" "$prefix/share/man/man${page##*.}/${page##*/}"
+done
+[ "$programs" != sigsh-client ] || exit 0
 put_text sshd/sigsh.toml "$prefix/share/doc/sigsh/sigsh.toml"
 put_text sshd/sysusers.d/sigsh.conf "$prefix/lib/sysusers.d/sigsh.conf"
 put_text sshd/tmpfiles.d/sigsh.conf "$prefix/lib/tmpfiles.d/sigsh.conf"
-for page in "$target"/man/*.[158]; do
-    [ ! -f "$page" ] || put 0644 "$page" "$prefix/share/man/man${page##*.}/${page##*/}"
-done
 
 # sshd reads *.conf only, so a new version beside an edited one waits for whoever edited it.
 settings=/etc/ssh/sshd_config.d/50-sigsh.conf

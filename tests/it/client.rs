@@ -9,6 +9,7 @@ mod faults;
 mod files;
 mod gpg;
 mod hosts;
+mod install;
 mod killed;
 mod recipes;
 mod relay;
