@@ -295,10 +295,10 @@ pub(crate) fn path(options: &Options) -> Result<Option<PathBuf>, Error> {
     }
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    // One that we may not read is there, and an error later.
+    // A user's that cannot be read is an error later. The system's directory is closed to others where there is a signing host, too.
     let none = |error: std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
-    let there = |path: &PathBuf| !path.symlink_metadata().is_err_and(none);
-    Ok(home.map(|home| home.join("sigsh/client.toml")).into_iter().chain([SYSTEM.into()]).find(there))
+    let of_user = home.map(|home| home.join("sigsh/client.toml")).filter(|path| !path.symlink_metadata().is_err_and(none));
+    Ok(of_user.or_else(|| Some(PathBuf::from(SYSTEM)).filter(|path| path.exists())))
 }
 
 /// What ssh takes for a host and not for an option; names that a terminal shows as they are.

@@ -266,7 +266,7 @@ here=${0%/*}
 case " $* " in *' -G '*) exec /usr/bin/ssh "$@" ;; *' -O '*) exit 0 ;; esac
 for request; do :; done
 sign() { gpg --homedir "$here/gnupg" --quiet --batch --passphrase '' --faked-system-time "$(cat "$here/time")" --output - "$@"; }
-case "$*" in *ControlPath=none*) [ ! -e "$here/crowded" ] || { cat "$here/crowded" >&2; exit 255; } ;; esac
+case "$*" in *ControlMaster=no*) [ ! -e "$here/crowded" ] || { cat "$here/crowded" >&2; exit 255; } ;; esac
 case $request in
 version) cat "$here/version" ;;
 certificate*) cat "$here/certificate" ;;

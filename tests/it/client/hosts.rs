@@ -197,7 +197,7 @@ fn nobody_is_there() {
     fails(&server.run(&["sign"], b"content"), 75, "it gives no reason");
     let attempts = fs::read_to_string("/run/count").unwrap().lines().count();
     // After half a second, one, two, at the end; each at most twice as early.
-    assert!((4..=7).contains(&attempts), "{attempts}");
+    assert!((2..=7).contains(&attempts), "{attempts}");
 }
 
 #[test]
