@@ -19,10 +19,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub(crate) fn anywhere<T>(settings: &Settings, mut attempt: impl FnMut(&str) -> Result<T, Attempt>) -> Result<T, Error> {
     let (mut began, mut pause) = (None, FIRST_PAUSE);
     let mut said = String::new();
+    // One that was not there a moment ago is asked last, so that not every call waits for it.
+    let (mut hosts, mut down) = settings.hosts.iter().partition::<Vec<_>, _>(|host| !runtime::is_down(host));
+    // Where all are so and another way is open, it is taken at once.
+    let patient = !hosts.is_empty() || settings.local_fallback.is_empty();
+    hosts.append(&mut down);
     loop {
         let mut errors = Vec::new();
         let mut hope = false;
-        for host in &settings.hosts {
+        for host in &hosts {
             let outcome = runtime::place(settings, host).and_then(|_place| {
                 // To wait for others of our own is no attempt.
                 began.get_or_insert_with(Instant::now);
@@ -37,7 +42,10 @@ pub(crate) fn anywhere<T>(settings: &Settings, mut attempt: impl FnMut(&str) -> 
                     errors.push(error);
                 }
                 Err(Attempt::Nothing { error, lasting }) => {
-                    hope |= !lasting;
+                    hope |= !lasting && patient;
+                    if error.code() == 69 {
+                        runtime::note_down(host);
+                    }
                     errors.push(error);
                 }
             }

@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// ssh appends 17 bytes and `%C` has 40; a socket's path has at most 107.
 const MAX_DIRECTORY: usize = 40;
@@ -68,6 +68,24 @@ pub(crate) fn control_path(ssh_options: &[String]) -> Result<PathBuf, Error> {
     let agent = env::var_os("SSH_AUTH_SOCK").unwrap_or_default();
     let tag = tag(ssh_options.iter().map(String::as_bytes).chain([agent.as_bytes()]), 8);
     Ok(directory()?.join(format!("{tag}-%C")))
+}
+
+/// How long a host that was not there is asked last.
+const DOWN: Duration = Duration::from_secs(60);
+
+/// Notes that a host is not there; what cannot be noted only costs time.
+pub(crate) fn note_down(host: &str) {
+    let _ = down(host).and_then(|path| File::create(&path).and_then(|file| file.set_modified(SystemTime::now())).ok());
+}
+
+/// Whether one of this user's processes has found out just now that it is not.
+pub(crate) fn is_down(host: &str) -> bool {
+    let noted = down(host).and_then(|path| path.metadata().ok()?.modified().ok());
+    noted.is_some_and(|noted| noted.elapsed().is_ok_and(|ago| ago < DOWN))
+}
+
+fn down(host: &str) -> Option<PathBuf> {
+    directory().ok().map(|directory| directory.join(format!("{}-down", tag([host.as_bytes()], 8))))
 }
 
 /// A place among the connections to a host, until it is dropped: of all processes of this user together there are so many.

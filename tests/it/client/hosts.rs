@@ -200,6 +200,17 @@ fn nobody_is_there() {
     assert!((2..=7).contains(&attempts), "{attempts}");
 }
 
+/// A host that does not answer costs its time once, and not each call.
+#[test]
+fn a_host_that_was_down_is_asked_last() {
+    let relay = Relay::new(PORT, SILENT);
+    let [down, up] = [relay.host(), "signer@127.0.0.1".to_owned()];
+    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&down, &up], "")).with_ssh(&["-oConnectTimeout=2"]);
+    let [first, second] = [(); 2].map(|()| server.run(&["sign"], b"content"));
+    assert_eq!([first.code, second.code], [Some(0); 2], "{first:?} {second:?}");
+    assert!(first.took > Duration::from_secs(2) && relay.total() == 1, "{first:?} {second:?}");
+}
+
 #[test]
 fn a_host_that_comes_back_is_used() {
     let relay = Relay::new(PORT, CLOSE);
