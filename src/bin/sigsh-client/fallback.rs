@@ -57,6 +57,7 @@ fn run(program: &str, arguments: &[String], input: &Input, form: Form) -> Result
         .args(arguments)
         .args(how)
         .args(["--output", "-"])
+        .env(real::PASSED_ON, "1")
         .stdin(input.again()?)
         .stdout(Stdio::piped())
         .spawn()

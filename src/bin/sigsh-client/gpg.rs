@@ -5,6 +5,7 @@
 //! descriptors that the caller has opened.
 
 pub(crate) mod call;
+mod error;
 mod facts;
 #[cfg(test)]
 mod home;
@@ -16,18 +17,19 @@ pub(crate) mod status;
 mod streams;
 mod words;
 
-use crate::error::{Error, lower, say};
+use crate::error::{Error, say};
 use crate::log::Log;
 use crate::output::Target;
 use crate::settings::{self, Key, Options, Settings};
 use crate::sign::{self, Signed};
-use call::{Call, CallError, Export, Half, List, Sign, Stream};
+use call::{Call, Export, Half, List, Sign, Stream};
+use error::GpgError;
 use listing::Certificate;
 use openpgp::policy::StandardPolicy;
 use sequoia_openpgp as openpgp;
 use sigsh::hash_state::Form;
 use spec::Names;
-use status::{Cause, Created, Status};
+use status::{Created, Status};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
@@ -38,62 +40,6 @@ const POLICY: &StandardPolicy<'static> = &StandardPolicy::new();
 
 /// gpg's exit code for whatever went wrong.
 const FAILED: u8 = 2;
-
-/// Why gpg, as which we stand here, fails.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum GpgError {
-    /// It would not have begun.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// There is no signature.
-    #[error(transparent)]
-    Sign(#[from] Error),
-    #[error("the file descriptor {0} is not open")]
-    Stream(i32),
-    #[error("{0}: {why}", why = lower(.1))]
-    Write(String, io::Error),
-    #[error("several keys here are called '{0}'")]
-    Ambiguous(String),
-    #[error("no key here is called '{0}', and there is no other gpg to ask")]
-    NoKey(String),
-    #[error("sigsh makes detached and cleartext signatures only, not signed or encrypted messages")]
-    Inline,
-    #[error("a signature by sigsh cannot have what --{0} asks for")]
-    Unmet(&'static str),
-    #[error("several keys are to sign at once, and an output takes one signature")]
-    SeveralKeys,
-    #[error("{0} was to sign, and {1} has signed")]
-    OtherKey(String, String),
-    #[error("several files are to be signed as one")]
-    SeveralFiles,
-    #[error("cannot run {0}: {why}", why = lower(.1))]
-    Real(String, io::Error),
-    #[error("gpg leads back to sigsh-client")]
-    Loop,
-    #[error("there is no other gpg for this")]
-    NoReal,
-}
-
-impl GpgError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            GpgError::Sign(Error::Exists(_)) => Some("--yes replaces it".to_owned()),
-            GpgError::Sign(error) => error.hint(),
-            GpgError::Ambiguous(_) => Some("name one by its fingerprint".to_owned()),
-            GpgError::NoReal | GpgError::NoKey(_) => Some("install gnupg, or name it by gpg = \"…\" in client.toml".to_owned()),
-            GpgError::Loop => Some("name the real one by gpg = \"…\" in client.toml".to_owned()),
-            _ => None,
-        }
-    }
-
-    fn cause(&self) -> Cause {
-        match self {
-            GpgError::Sign(Error::Exists(_)) => Cause::FileExists,
-            GpgError::NoKey(_) => Cause::NoSecretKey,
-            _ => Cause::General,
-        }
-    }
-}
 
 /// Does what gpg would do when it is called `name` with these arguments; the options are those that are not gpg's.
 pub(crate) fn run(name: &OsStr, arguments: &[OsString], options: &Options) -> ExitCode {

@@ -63,6 +63,19 @@ fn what_leads_back_is_refused() {
     }
 }
 
+/// Nor does the local fallback sign by a copy of ourselves, whose fallback it would be again.
+#[test]
+fn the_local_fallback_is_not_ourselves() {
+    let server = server("hosts = [\"ssh://signer@127.0.0.1:1\"]\nretry = \"1s\"");
+    fs::copy(OURS, server.path("b/gpg")).unwrap();
+    let text = String::from_utf8(server.read(".config/sigsh/client.toml")).unwrap();
+    server.write(".config/sigsh/client.toml", format!("local-fallback = [\"{}\"]\n{text}", server.path("b/gpg")));
+    symlink(OURS, server.path("a/gpg")).unwrap();
+    let (code, said) = printed(&run(&server, "a/gpg", &["a", "/usr/bin"], "--batch -b"));
+    let end = format!("{LOOP}sigsh-gpg: error: the local fallback: {}: it has failed\n", server.path("b/gpg"));
+    assert!(code == Some(2) && said.ends_with(&end) && said.matches("error").count() == 2, "{said}");
+}
+
 /// Links of both kinds are ourselves, and looked over.
 #[test]
 fn the_first_that_is_not_ourselves() {

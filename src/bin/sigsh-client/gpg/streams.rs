@@ -1,7 +1,7 @@
 //! The descriptors that the caller has opened for us: its status, its log, what is signed, where the signature goes.
 
-use super::GpgError;
 use super::call::{Around, Stream};
+use super::error::GpgError;
 use super::status::Status;
 use crate::error::say_to;
 use crate::input::Input;
