@@ -14,6 +14,7 @@ mod front_streams;
 mod gpg;
 mod hosts;
 mod killed;
+mod recipes;
 mod relay;
 mod setup;
 mod signs;

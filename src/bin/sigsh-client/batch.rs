@@ -14,11 +14,14 @@ use sigsh::openpgp::verify::MAX_SIGNATURE;
 use sigsh::tar::{BLOCK, head};
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::mpsc::channel;
-use std::time::SystemTime;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, SystemTime};
 
 /// The longest line of an answer to a state, in bytes: an armored signature in JSON.
 const MAX_ANSWER: u64 = 2 * MAX_SIGNATURE;
+
+/// How long the thread that sends a file may need to say so.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Sends files as a tar.
 ///
@@ -43,10 +46,10 @@ pub(crate) fn files(
         let send = |pipe: &mut dyn Write| {
             // It ends with this thread, and so whoever waits for what it hashes.
             let hashed = hashed;
-            for (_, input) in rest {
-                let _ = hashed.send(file(pipe, input, &algorithms, progress)?);
+            for (number, input) in rest {
+                let _ = hashed.send((*number, file(pipe, input, &algorithms, progress)?));
             }
-            pipe.write_all(&[0; 2 * BLOCK]).map_err(|_| Error::Gone)
+            pipe.write_all(&[0; 2 * BLOCK]).map_err(Error::unsent)
         };
         let mut got = Vec::new();
         let receive = |answer: &mut Answer<'_>| {
@@ -55,11 +58,11 @@ pub(crate) fn files(
                 let mut of: Option<Vec<HashState>> = None;
                 for (key_number, key) in keys {
                     let signature = entry(host, &mut tar, &mut source)?;
-                    let of = of.get_or_insert_with(|| states.recv().unwrap_or_default());
+                    let of = of.get_or_insert_with(|| states_of(&states, *input_number));
                     let signed = Signed::check(host, &signature, key, input, form, of.iter().cloned())?;
                     got.push((*input_number, *key_number, signed));
                     progress.signed();
-                    source.0.moved();
+                    source.0.signed();
                 }
             }
             match tar.next(&mut source) {
@@ -84,17 +87,29 @@ fn keep(
 ) -> Result<(), Attempt> {
     // A file that only some of the keys have signed goes again.
     got.truncate(got.len() - got.len() % keys);
-    let enough = matches!(&outcome, Err(Attempt::Final(error)) if error.code() == BUSY && (1..files * keys).contains(&got.len()));
+    let enough = matches!(&outcome, Err(Attempt::Final(error)) if error.code() == BUSY && got.len() < files * keys);
+    let more = !got.is_empty();
     if outcome.is_ok() || enough {
         all.append(&mut got);
     }
     match outcome {
-        Err(Attempt::Final(error)) if enough => {
+        Err(Attempt::Final(error)) if enough && more => {
             progress.begin();
-            Err(Attempt::Nothing { error, lasting: false })
+            Err(Attempt::Part(error))
         }
+        Err(Attempt::Final(error)) if enough => Err(Attempt::Nothing { error, lasting: false }),
         outcome => outcome,
     }
+}
+
+/// What was hashed of an input while it was sent. Who answers before it has gone finds nobody waiting: then it is read once more.
+fn states_of(hashed: &Receiver<(usize, Vec<HashState>)>, number: usize) -> Vec<HashState> {
+    while let Ok((of, states)) = hashed.recv_timeout(SOON) {
+        if of == number {
+            return states;
+        }
+    }
+    Vec::new()
 }
 
 /// Each of them once.
@@ -129,12 +144,11 @@ fn hash(
 fn file(pipe: &mut dyn Write, input: &Input, algorithms: &[HashAlgorithm], progress: &Progress) -> Result<Vec<HashState>, Error> {
     // "./" keeps a name from looking like the begin of another kind of archive.
     let name = [&b"./"[..], input.name().map_or(b"stdin", OsStrExt::as_bytes)].concat();
-    let gone = |_| Error::Gone;
-    pipe.write_all(&head(&name, input.length, SystemTime::UNIX_EPOCH)).map_err(gone)?;
-    let states = hash(input, algorithms, progress, |bytes| pipe.write_all(bytes).map_err(gone))?;
+    pipe.write_all(&head(&name, input.length, SystemTime::UNIX_EPOCH)).map_err(Error::unsent)?;
+    let states = hash(input, algorithms, progress, |bytes| pipe.write_all(bytes).map_err(Error::unsent))?;
     let block = BLOCK as u64;
     let padding = usize::try_from((block - input.length % block) % block).unwrap_or_default();
-    pipe.write_all([0; BLOCK].get(..padding).unwrap_or_default()).map_err(gone)?;
+    pipe.write_all([0; BLOCK].get(..padding).unwrap_or_default()).map_err(Error::unsent)?;
     Ok(states)
 }
 
@@ -204,14 +218,14 @@ pub(crate) fn states(
             let rest = || inputs.iter().zip(&hashed).skip(before);
             let documents = rest().filter_map(|((_, input), states)| Some(document(input, &of(key, states)?))).collect::<String>();
             let mut got = Vec::new();
-            let send = |pipe: &mut dyn Write| pipe.write_all(documents.as_bytes()).map_err(|_| Error::Gone);
+            let send = |pipe: &mut dyn Write| pipe.write_all(documents.as_bytes()).map_err(Error::unsent);
             let receive = |answer: &mut Answer<'_>| {
                 for ((input_number, input), states) in rest() {
                     let signature = response(host, answer)?;
                     let checked = Signed::check(host, signature.as_bytes(), key, input, Form::Binary, of(key, states))?;
                     got.push((*input_number, *key_number, checked));
                     progress.signed();
-                    answer.moved();
+                    answer.signed();
                 }
                 match answer.fill_buf() {
                     Ok([]) => Ok(()),

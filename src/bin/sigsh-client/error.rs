@@ -40,11 +40,14 @@ pub(crate) enum Error {
     /// The host has answered: its exit code, its line, its hint.
     #[error("{host}: {line}")]
     Refused { host: String, code: u8, line: String, hint: Option<String> },
-    /// No host has accepted anything. `reachable` when one of them has answered.
+    /// No host has accepted anything.
     #[error("{0}")]
     Down(String, Reached),
-    #[error("{0}: the connection broke after the host had begun: it may have signed")]
+    #[error("{0} after the host had begun: it may have signed")]
     Cut(String),
+    /// ssh has failed, and nobody says why: it may be down, and it may be something else.
+    #[error("{0}: it gives no reason")]
+    Unexplained(String),
     #[error("{0}: it does not answer")]
     Silent(String),
     /// The host reads no more; why, it says itself.
@@ -80,13 +83,21 @@ impl Error {
         }
     }
 
+    /// Why nothing more can be sent: who does not read at all is silent, the others say why.
+    pub(crate) fn unsent(error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Error::Silent("the host".to_owned()),
+            _ => Error::Gone,
+        }
+    }
+
     /// The code to exit with.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Error::Usage(_) => 64,
             Error::Changed(_) => 65,
             Error::Input(..) => 66,
-            Error::Down(_, Reached::None) | Error::Cut(_) | Error::Silent(_) | Error::Fallback(_) => 69,
+            Error::Down(_, Reached::None) | Error::Unexplained(_) | Error::Cut(_) | Error::Silent(_) | Error::Fallback(_) => 69,
             Error::Exists(_) => 73,
             Error::File(..) | Error::Io(..) => 74,
             Error::Down(_, Reached::Busy) => BUSY,

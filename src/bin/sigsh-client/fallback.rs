@@ -5,13 +5,15 @@ use crate::gpg::real;
 use crate::input::{Input, read_at_most};
 use crate::progress::Progress;
 use crate::settings::{Key, Settings};
-use crate::sign::{Numbered, Signed, armor_of};
+use crate::sign::{Numbered, Signed, armor_of, longest_answer};
 use sigsh::hash_state::Form;
-use sigsh::openpgp::verify::MAX_SIGNATURE;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Whether the old gpg is to sign in place of the hosts: none was reached, which is neither busy nor a refusal.
+/// Set for the old gpg, which may be a script that comes back to us.
+const WITHIN: &str = "WITHIN_SIGSH_FALLBACK";
+
+/// Whether the old gpg is to sign in place of the hosts: none of them has a sigsh that answers, be it busy or refusing.
 pub(crate) fn is_for(settings: &Settings, error: &Error) -> bool {
     !settings.local_fallback.is_empty() && matches!(error, Error::Down(_, Reached::None))
 }
@@ -28,6 +30,9 @@ pub(crate) fn sign(
     form: Form,
     progress: &Progress,
 ) -> Result<Vec<Numbered>, Error> {
+    if std::env::var_os(WITHIN).is_some() {
+        return Err(Error::Fallback("it leads back to sigsh-client".to_owned()));
+    }
     let (program, arguments) = settings.local_fallback.split_first().ok_or_else(|| Error::Fallback("it is empty".to_owned()))?;
     let line = format!("{down}: no host can be reached, so {program} signs on this machine");
     say(&format!("sigsh-client: warning: {line}"));
@@ -57,12 +62,12 @@ fn run(program: &str, arguments: &[String], input: &Input, form: Form) -> Result
         .args(arguments)
         .args(how)
         .args(["--output", "-"])
-        .env(real::PASSED_ON, "1")
+        .env(WITHIN, "1")
         .stdin(input.again()?)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(lower(&error)))?;
-    let limit = MAX_SIGNATURE + if form == Form::Cleartext { input.length.saturating_mul(3) } else { 0 };
+    let limit = longest_answer(input, form);
     let bytes = child.stdout.take().map(|mut stdout| read_at_most(&mut stdout, limit));
     let status = child.wait().map_err(|error| failed(lower(&error)))?;
     match bytes {

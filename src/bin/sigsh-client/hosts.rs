@@ -31,6 +31,11 @@ pub(crate) fn anywhere<T>(settings: &Settings, mut attempt: impl FnMut(&str) -> 
             match outcome {
                 Ok(done) => return Ok(done),
                 Err(Attempt::Final(error)) => return Err(error),
+                Err(Attempt::Part(error)) => {
+                    // As long as it goes on, it is worth the time.
+                    (began, pause, hope) = (Some(Instant::now()), FIRST_PAUSE, true);
+                    errors.push(error);
+                }
                 Err(Attempt::Nothing { error, lasting }) => {
                     hope |= !lasting;
                     errors.push(error);
@@ -52,13 +57,20 @@ pub(crate) fn anywhere<T>(settings: &Settings, mut attempt: impl FnMut(&str) -> 
 }
 
 fn words(errors: &[Error]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    let words = |error: &Error| match error {
+        Error::Refused { hint: Some(hint), code: BUSY, .. } => format!("{error} ({hint})"),
+        error => error.to_string(),
+    };
+    errors.iter().map(words).collect::<Vec<_>>().join("; ")
 }
 
 /// One error for all: busy when one of them was; down when no one could be reached; else what is to be seen to, a single host's in full.
 fn sum_up(mut errors: Vec<Error>) -> Error {
     let words = words(&errors);
     let codes = errors.iter().map(Error::code).collect::<Vec<_>>();
+    if errors.iter().any(|error| matches!(error, Error::Unexplained(_))) && codes.iter().all(|code| *code == 69) {
+        return Error::Down(words, Reached::Refused(69));
+    }
     match codes.iter().find(|code| **code != 69) {
         None => Error::Down(words, Reached::None),
         Some(_) if codes.contains(&BUSY) => Error::Down(words, Reached::Busy),

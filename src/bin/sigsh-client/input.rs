@@ -10,6 +10,7 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// How much is read at a time, in bytes.
 pub(crate) const PIECE: usize = 256 * 1024;
@@ -27,6 +28,8 @@ pub(crate) struct Input {
     /// Its length in bytes.
     pub(crate) length: u64,
     then: Identity,
+    /// When we came to it.
+    pub(crate) opened: SystemTime,
 }
 
 /// What tells a file from another one, and from itself when it was written to: device, number, size, time.
@@ -51,7 +54,14 @@ impl Input {
         if !then.is_file() {
             return Input::of(file, Some(path.to_owned()));
         }
-        Ok(Input { path: Some(path.to_owned()), held: None, start: 0, length: then.len(), then: Identity::of(&then) })
+        Ok(Input {
+            path: Some(path.to_owned()),
+            held: None,
+            start: 0,
+            length: then.len(),
+            then: Identity::of(&then),
+            opened: SystemTime::now(),
+        })
     }
 
     /// Takes what is open already: standard input, or a descriptor that was inherited. There must be something in it.
@@ -78,7 +88,7 @@ impl Input {
         if length == 0 {
             return Err(failed(empty()));
         }
-        Ok(Input { path, held: Some(file), start, length, then: Identity::of(&then) })
+        Ok(Input { path, held: Some(file), start, length, then: Identity::of(&then), opened: SystemTime::now() })
     }
 
     /// Its device and number, as the system tells files apart.
@@ -129,7 +139,7 @@ impl Input {
     /// [`Error::Input`], [`Error::Changed`] when it has become shorter, and those of `give`.
     pub(crate) fn read(&self, mut give: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         let file = self.file()?;
-        let mut buffer = vec![0; PIECE];
+        let mut buffer = vec![0; usize::try_from(self.length).unwrap_or(PIECE).min(PIECE)];
         let mut at = 0;
         while at < self.length {
             let room = usize::try_from(self.length - at).unwrap_or(PIECE).min(PIECE);

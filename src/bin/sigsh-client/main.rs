@@ -108,12 +108,10 @@ fn main() -> ExitCode {
         return gpg::run(name, words.get(1..).unwrap_or_default(), &Options::default());
     }
     // What follows `gpg` is gpg's alone.
-    let (ours, gpgs) = words.iter().position(|word| word == "gpg").map_or((&words[..], None), |at| {
-        let (ours, gpgs) = words.split_at(at + 1);
-        (ours, Some(gpgs))
-    });
-    if let (Some(gpgs), Ok(Arguments { options, command: Command::Gpg })) = (gpgs, Arguments::try_parse_from(ours)) {
-        return gpg::run("sigsh-gpg".as_ref(), gpgs, &options);
+    for (ours, gpgs) in (1..=words.len()).map(|at| words.split_at(at)).filter(|(ours, _)| ours.ends_with(&["gpg".into()])) {
+        if let Ok(Arguments { options, command: Command::Gpg }) = Arguments::try_parse_from(ours) {
+            return gpg::run("sigsh-gpg".as_ref(), gpgs, &options);
+        }
     }
     let outcome = Arguments::try_parse_from(&words).map_err(|error| {
         let _ = error.print();

@@ -47,7 +47,9 @@ impl Target {
             Kind::File => {
                 rustix::fs::access(parent(path), Access::WRITE_OK | Access::EXEC_OK).map_err(|error| failed(error.into()))
             }
-            Kind::Descriptor(_) | Kind::Special => Ok(()),
+            // What is not open now may be a file of our own later.
+            Kind::Descriptor(fd) => sigsh::sys::inherited(fd).map(drop).map_err(failed),
+            Kind::Special => Ok(()),
         }
     }
 
@@ -62,7 +64,7 @@ impl Target {
         };
         let written = match kind(path) {
             Kind::File => file(path, *force, bytes),
-            Kind::Special => File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)),
+            Kind::Special => special(path).and_then(|mut file| file.write_all(bytes)),
             Kind::Descriptor(fd) => sigsh::sys::inherited(fd).and_then(|fd| File::from(fd).write_all(bytes)),
         };
         written.map_err(|error| match error.kind() {
@@ -85,6 +87,12 @@ fn kind(path: &Path) -> Kind {
         Ok(it) if it.is_fifo() || it.is_char_device() || it.is_block_device() || it.is_socket() => Kind::Special,
         _ => Kind::File,
     }
+}
+
+/// Opens what is not replaced, if it is still that.
+fn special(path: &Path) -> io::Result<File> {
+    let file = File::options().write(true).open(path)?;
+    if file.metadata()?.is_file() { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(file) }
 }
 
 /// The directory that it is in.
@@ -119,8 +127,10 @@ fn file(path: &Path, force: bool, bytes: &[u8]) -> io::Result<()> {
     let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
     let link = |path: &Path| rustix::fs::linkat(CWD, itself.as_str(), CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from);
     match if force { replace(path, link) } else { link(path) } {
-        // Without /proc there is no other way to the file.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return named(directory, path, force, bytes),
+        // Without /proc, or where the file system has no links, there is no other way to the file.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EPERM | libc::EXDEV | libc::EMLINK)) => {
+            return named(directory, path, force, bytes);
+        }
         linked => linked?,
     }
     sync(directory);
@@ -131,7 +141,7 @@ fn file(path: &Path, force: bool, bytes: &[u8]) -> io::Result<()> {
 /// the next one takes it away.
 fn replace(path: &Path, link: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default();
-    let new = path.with_file_name(format!(".sigsh-{}", tag([name.as_bytes()])));
+    let new = path.with_file_name(format!(".sigsh-{}", tag([name.as_bytes()], 32)));
     match link(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         done => return done,
@@ -144,7 +154,8 @@ fn replace(path: &Path, link: impl Fn(&Path) -> io::Result<()>) -> io::Result<()
                 // Another process did as we did, and has taken it away.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return fs::remove_file(&new).or_else(gone).and(Err(error)),
-                Ok(()) => return Ok(()),
+                // Where both are names of one file, nothing was moved.
+                Ok(()) => return fs::remove_file(&new).or_else(gone),
             },
         }
     }

@@ -50,14 +50,14 @@ fn fits(path: &Path) -> bool {
     path.is_absolute() && bytes.len() <= MAX_DIRECTORY && bytes.iter().all(plain)
 }
 
-/// A short name for something: equal for equal things.
-pub(crate) fn tag<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+/// A name of so many hexadecimal digits: equal for equal things.
+pub(crate) fn tag<'a>(parts: impl IntoIterator<Item = &'a [u8]>, digits: usize) -> String {
     let mut state = HashState::new(HashAlgorithm::Sha256);
     for part in parts {
         state.update(part);
         state.update(&[0]);
     }
-    hex::encode(state.finish()).chars().take(8).collect()
+    hex::encode(state.finish()).chars().take(digits).collect()
 }
 
 /// ssh's ControlPath: who connects with other options, with another key or another agent perhaps, shares nothing.
@@ -66,7 +66,7 @@ pub(crate) fn tag<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 /// [`Error::File`].
 pub(crate) fn control_path(ssh_options: &[String]) -> Result<PathBuf, Error> {
     let agent = env::var_os("SSH_AUTH_SOCK").unwrap_or_default();
-    let tag = tag(ssh_options.iter().map(String::as_bytes).chain([agent.as_bytes()]));
+    let tag = tag(ssh_options.iter().map(String::as_bytes).chain([agent.as_bytes()]), 8);
     Ok(directory()?.join(format!("{tag}-%C")))
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn control_path(ssh_options: &[String]) -> Result<PathBuf, Error> {
 /// # Errors
 /// [`Error::File`]; [`Attempt::Nothing`] when there is none for as long as a host may be silent.
 pub(crate) fn place(settings: &Settings, host: &str) -> Result<Slots, Attempt> {
-    let path = directory()?.join(format!("{}-places", tag([host.as_bytes()])));
+    let path = directory()?.join(format!("{}-places", tag([host.as_bytes()], 8)));
     let failed = |error| Error::File(path.clone(), error);
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     let slots = Slots::of(file, "places", settings.parallel);

@@ -11,7 +11,7 @@ use sigsh::openpgp::Pinned;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
@@ -37,6 +37,13 @@ pub(crate) struct Options {
     /// The OpenPGP certificate that signatures must be verified by
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) certificate: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether there is any.
+    pub(crate) fn is_some(&self) -> bool {
+        self.config.is_some() || self.certificate.is_some() || !self.hosts.is_empty() || !self.keys.is_empty()
+    }
 }
 
 /// The file as it is written.
@@ -319,7 +326,10 @@ pub(crate) fn path(options: &Options) -> Result<Option<PathBuf>, Error> {
     }
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    Ok(home.map(|home| home.join("sigsh/client.toml")).into_iter().chain([SYSTEM.into()]).find(|path| path.exists()))
+    // One that we may not read is there, and an error later.
+    let none = |error: std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let there = |path: &PathBuf| !path.symlink_metadata().is_err_and(none);
+    Ok(home.map(|home| home.join("sigsh/client.toml")).into_iter().chain([SYSTEM.into()]).find(there))
 }
 
 /// What ssh takes for a host and not for an option; names that a terminal shows as they are.

@@ -9,10 +9,13 @@ use crate::ssh::{Answer, Attempt, session};
 use crate::{batch, fallback};
 use sigsh::hash_state::{Form, HashState, Wanted};
 use sigsh::openpgp::verify::MAX_SIGNATURE;
-use sigsh::openpgp::{Detached, Good};
+use sigsh::openpgp::{BadSignature, Detached, Good};
 use sigsh::request::MAX_KEYS;
 use std::io::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How far behind ours a host's clock may be.
+const MOST_BEHIND: Duration = Duration::from_secs(300);
 
 /// A signature that was verified, over an input that has not changed meanwhile.
 pub(crate) struct Signed {
@@ -42,6 +45,13 @@ impl Signed {
         let known = states.into_iter().find(|state| wanted == Wanted::plain(state.algorithm()));
         let (state, body) = known.map_or_else(|| input.hash(&wanted), |state| Ok((state, Vec::new())))?;
         let good = detached.verify(&key.pinned, state, SystemTime::now()).map_err(bad)?;
+        // One that was made long ago, by a key that may be dead by now, or that will be worth nothing soon, is not what was asked for.
+        if good.created + MOST_BEHIND < input.opened {
+            return Err(bad(BadSignature(format!("it is an old one, of {}", humantime::format_rfc3339_seconds(good.created)))));
+        }
+        if detached.packet().signature_validity_period().is_some() {
+            return Err(bad(BadSignature("it expires".to_owned())));
+        }
         input.is_unchanged()?;
         Ok(Signed { detached, good, text: (form == Form::Cleartext).then_some(body) })
     }
@@ -91,17 +101,17 @@ pub(crate) fn sign(
     let lots = lots(settings, keys, inputs, form);
     let bytes = lots.iter().flat_map(|(_, inputs, _)| inputs).map(|(_, input)| input.length).sum();
     let progress = Progress::new(bytes, (inputs.len() * keys.len()) as u64);
-    let outcome = lots.iter().try_for_each(|lot| {
+    let signed = lots.iter().map(|lot| {
         progress.begin();
-        // Nothing is handed on before the host has said that all of them went well.
-        let signed = sign_lot(settings, lot, form, &progress)?;
-        signed.into_iter().try_for_each(|(input, key, signed)| take(input, key, signed))
+        sign_lot(settings, lot, form, &progress)
     });
+    // Nothing is handed on before all of them went well.
+    let signed = signed.collect::<Result<Vec<_>, _>>();
     progress.end();
-    outcome
+    signed?.into_iter().flatten().try_for_each(|(input, key, signed)| take(input, key, signed))
 }
 
-/// Who goes with whom. A text has a session of its own, since only `sign` has a form for it; a request names only so many keys.
+/// Who goes with whom; a request names only so many keys.
 fn lots<'a>(settings: &Settings, keys: &'a [Key], inputs: &'a [Input], form: Form) -> Vec<Lot<'a>> {
     let by_state = |(_, input): &(usize, &Input)| form == Form::Binary && input.length > settings.state_above;
     let (large, small): (Vec<_>, Vec<_>) = inputs.iter().enumerate().partition(by_state);
@@ -110,7 +120,8 @@ fn lots<'a>(settings: &Settings, keys: &'a [Key], inputs: &'a [Input], form: For
     if !large.is_empty() {
         lots.push((Way::State, large, keys.clone()));
     }
-    if form == Form::Cleartext || small.len() * keys.len() == 1 {
+    // Only `sign` has a form for a cleartext, and takes a digest.
+    if form == Form::Cleartext || settings.digest || small.len() * keys.len() == 1 {
         lots.extend(small.into_iter().flat_map(|input| keys.iter().map(move |key| (Way::Alone, vec![input], vec![*key]))));
     } else if !small.is_empty() {
         lots.extend(keys.chunks(MAX_KEYS).map(|keys| (Way::Tar, small.clone(), keys.to_vec())));
@@ -182,7 +193,7 @@ fn single(
     let send = |pipe: &mut dyn Write| {
         let mut state = HashState::new(key.hash);
         input.read(|bytes| {
-            pipe.write_all(bytes).map_err(|_| Error::Gone)?;
+            pipe.write_all(bytes).map_err(Error::unsent)?;
             // A text is read again: it is not these bytes that count.
             if form == Form::Binary {
                 state.update(bytes);
@@ -193,15 +204,23 @@ fn single(
         hashed = (form == Form::Binary).then_some(state);
         Ok(())
     };
-    // A text comes back with its dashes escaped.
-    let limit = MAX_SIGNATURE + if form == Form::Cleartext { input.length.saturating_mul(3) } else { 0 };
+    let limit = longest_answer(input, form);
     let receive = |answer: &mut Answer<'_>| {
         let bytes = read_at_most(answer, limit).map_err(|error| Error::unread(host, &error))?;
-        if bytes.is_empty() { Err(Error::Short(host.to_owned())) } else { Ok(bytes) }
+        if bytes.is_empty() {
+            return Err(Error::Short(host.to_owned()));
+        }
+        answer.signed();
+        Ok(bytes)
     };
     let bytes = session(settings, host, request, send, receive)?;
     let signature = if form == Form::Cleartext { armor_of(&bytes) } else { &bytes };
     Ok(Signed::check(host, signature, key, input, form, hashed)?)
+}
+
+/// How long an answer may be, in bytes: a text comes back with its dashes escaped.
+pub(crate) fn longest_answer(input: &Input, form: Form) -> u64 {
+    MAX_SIGNATURE + if form == Form::Cleartext { input.length.saturating_mul(3) } else { 0 }
 }
 
 /// The signature at the end of a cleartext-signed message. The text before it is ours already.

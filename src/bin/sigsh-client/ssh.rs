@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Attempt {
     /// It has accepted nothing; another host may. `lasting` when it would say the same again.
     Nothing { error: Error, lasting: bool },
+    /// It has signed a part, which is kept, and has had enough for now.
+    Part(Error),
     /// It may have signed, or has refused to.
     Final(Error),
 }
@@ -49,7 +51,14 @@ pub(crate) fn command(settings: &Settings, host: &str) -> Result<Command, Error>
         command.args(["-o", option]);
     };
     for option in [
+        // Some are of OpenSSH 8.7.
+        "IgnoreUnknown=ForkAfterAuthentication,SessionType,StdinNull",
+        "ForkAfterAuthentication=no",
+        "SessionType=default",
+        "StdinNull=no",
         "RemoteCommand=none",
+        // What it says tells why it has failed.
+        "LogLevel=ERROR",
         "ConnectTimeout=15",
         "ServerAliveInterval=15",
         "ServerAliveCountMax=4",
@@ -61,10 +70,13 @@ pub(crate) fn command(settings: &Settings, host: &str) -> Result<Command, Error>
     if !io::stderr().is_terminal() {
         set("BatchMode=yes");
     }
-    if let Some(time) = settings.reuse {
-        set("ControlMaster=auto");
-        set(&format!("ControlPersist={}", time.as_secs()));
-        set(&format!("ControlPath={}", runtime::control_path(&settings.ssh_options)?.display()));
+    match settings.reuse {
+        Some(time) => {
+            set("ControlMaster=auto");
+            set(&format!("ControlPersist={}", time.as_secs()));
+            set(&format!("ControlPath={}", runtime::control_path(&settings.ssh_options)?.display()));
+        }
+        None => set("ControlPath=none"),
     }
     command.args(["--", host]);
     Ok(command)
@@ -91,20 +103,22 @@ pub(crate) fn session<T>(
     drop(command);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let stdout = stdout.ok_or_else(|| no_pipe(io::ErrorKind::BrokenPipe.into()))?;
-    let lines = stderr.map(follow);
+    let lines = stderr.map(follow).transpose().map_err(|error| start_failed(&mut child, error))?;
     let traffic = Traffic::new(settings.timeout);
     let child = Mutex::new(child);
     std::thread::scope(|scope| {
         let (child, traffic) = (&child, &traffic);
-        let writer = scope.spawn(move || {
+        let writer = std::thread::Builder::new().spawn_scoped(scope, move || {
             let mut pipe = Sending(ours, traffic);
             let wrote = write(&mut pipe);
             if matches!(&wrote, Err(error) if !matches!(error, Error::Gone)) {
-                // What stops too early must not look like the end of the input: ssh goes before the pipe does.
+                // What stops too early should not look like the end of the input. Where it does all the same, because another ssh shares
+                // the connection, the declared size and the end of a tar tell the host.
                 kill(child);
             }
             wrote
         });
+        let writer = writer.map_err(|error| child.lock().map_or(Error::Gone, |mut child| start_failed(&mut child, error)))?;
         let mut answer = Answer(BufReader::new(Receiving(stdout, traffic)));
         let got = read(&mut answer);
         if matches!(&got, Err(error) if !matches!(error, Error::Short(_))) {
@@ -118,22 +132,30 @@ pub(crate) fn session<T>(
         drop(theirs);
         drop(all);
         let wrote = writer.join().unwrap_or_else(|_| Err(Error::Io("the sending thread", io::ErrorKind::Other.into())));
-        let received = traffic.has_answer();
-        let accepted = received || taken;
+        let signed = traffic.has_signed();
+        let accepted = traffic.has_answer() || taken;
+        let said = Said::of(lines.map(|lines| collect(&lines)).unwrap_or_default());
         let nothing = |error| Attempt::Nothing { error, lasting: false };
         match (wrote, got, status.and_then(|status| status.code())) {
+            (Err(Error::Silent(_)), ..) | (_, Err(Error::Silent(_)), _) if !accepted => {
+                Err(nothing(Error::Silent(host.to_owned())))
+            }
+            (Err(Error::Silent(_)), ..) => Err(Error::Silent(host.to_owned()).into()),
             (Err(error), ..) if !matches!(error, Error::Gone) => Err(error.into()),
-            (_, Err(error @ Error::Silent(_)), _) if !accepted => Err(nothing(error)),
             (_, Err(error), _) if !matches!(error, Error::Short(_)) => Err(error.into()),
             (Ok(()), got, Some(0)) => got.map_err(Attempt::Final),
             (.., Some(0)) => Err(Error::Answer(host.to_owned(), "it came before the end of the input".to_owned()).into()),
-            (.., Some(SSH)) | (.., None) if accepted => Err(Error::Cut(host.to_owned()).into()),
-            (.., code) => {
-                let said = Said::of(&lines.map(|lines| collect(&lines)).unwrap_or_default());
-                Err(said.attempt(host, code.unwrap_or(SSH), received))
-            }
+            (.., Some(SSH)) | (.., None) if accepted => Err(said.cut(host).into()),
+            (.., code) => Err(said.attempt(host, code.unwrap_or(SSH), signed)),
         }
     })
+}
+
+/// ssh alone is of no use.
+fn start_failed(child: &mut Child, error: io::Error) -> Error {
+    let _ = child.kill();
+    let _ = child.wait();
+    Error::Io("cannot start a thread", error)
 }
 
 fn kill(child: &Mutex<Child>) {

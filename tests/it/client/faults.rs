@@ -7,7 +7,7 @@ use sigsh::openpgp::verify::Detached;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// How files are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -207,7 +207,9 @@ fn changes_nothing(way: Way, script: &str, code: i32, text: &str) {
         fake.server.write(&format!("{name}.sig"), "old");
     }
     let before = fake.listing();
-    fails(&fake.run(&["--force"]), code, text);
+    let outcome = fake.run(&["--force"]);
+    fails(&outcome, code, text);
+    assert!(outcome.took < Duration::from_secs(30), "{way:?} {script}: {outcome:?}");
     assert_eq!(fake.listing(), before, "{way:?} {script}");
     for name in fake.names() {
         assert_eq!(fake.server.read(&format!("{name}.sig")), b"old", "{way:?} {script}");

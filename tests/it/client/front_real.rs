@@ -72,7 +72,8 @@ fn the_local_fallback_is_not_ourselves() {
     server.write(".config/sigsh/client.toml", format!("local-fallback = [\"{}\"]\n{text}", server.path("b/gpg")));
     symlink(OURS, server.path("a/gpg")).unwrap();
     let (code, said) = printed(&run(&server, "a/gpg", &["a", "/usr/bin"], "--batch -b"));
-    let end = format!("{LOOP}sigsh-gpg: error: the local fallback: {}: it has failed\n", server.path("b/gpg"));
+    let back = "sigsh-gpg: error: the local fallback: it leads back to sigsh-client\n";
+    let end = format!("{back}sigsh-gpg: error: the local fallback: {}: it has failed\n", server.path("b/gpg"));
     assert!(code == Some(2) && said.ends_with(&end) && said.matches("error").count() == 2, "{said}");
 }
 

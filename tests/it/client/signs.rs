@@ -1,7 +1,8 @@
 //! What comes out stands before gpgv and sqv, and only that comes out.
 
 use super::BuildServer;
-use crate::world::{Outcome, verify, verify_file};
+use super::faults::{Fake, Way};
+use crate::world::{HOME, Outcome, succeed, verify, verify_file};
 use std::fs;
 
 #[track_caller]
@@ -98,16 +99,97 @@ fn texts_in_both_forms() {
 /// What a host has signed before it had enough is not signed twice: the rest comes as the rate allows.
 #[test]
 fn more_files_than_a_host_takes_at_once() {
-    let table = "keys = [\"ed25519\"]\ninputs = [\"artifact\", \"tar\", \"state\"]\nrate = \"8/s\"\nburst = 8";
+    let table = "keys = [\"ed25519\"]\ninputs = [\"artifact\", \"tar\", \"state\"]\nrate = \"2/s\"\nburst = 2";
     for (client, more) in [("patient", ""), ("patient-state", "state-above = \"1\"")] {
         let server = BuildServer::admitted(client, table, &["ed25519"], more);
-        let names = (10..40).map(|number| number.to_string()).collect::<Vec<_>>();
+        let names = (10..22).map(|number| number.to_string()).collect::<Vec<_>>();
         names.iter().for_each(|name| drop(server.write(name, name)));
         let outcome = server.run(&["sign"].into_iter().chain(names.iter().map(String::as_str)).collect::<Vec<_>>(), b"");
         assert_eq!((outcome.code, outcome.out.len()), (Some(0), 0), "{outcome:?}");
-        assert!(outcome.err.contains("too many signatures; trying again\n"), "{outcome:?}");
+        assert!(outcome.err.contains("too many signatures"), "{outcome:?}");
         for name in names {
             verify("ed25519", &server.read(&format!("{name}.sig")), name.as_bytes());
         }
+    }
+}
+
+/// A signature over the right bytes, but one of long ago; and one that will be worth nothing tomorrow.
+#[test]
+fn neither_an_old_signature_nor_one_that_expires() {
+    for (made, why) in [
+        ("--faked-system-time 20240101T000000", "it is an old one, of 2024-01-01T00:00:0"),
+        ("--default-sig-expire 1d", "it expires"),
+        ("", ""),
+    ] {
+        let fake = Fake::new(Way::Sign, "cat >/dev/null; cat $D/ours");
+        let gpg = |line: &str| {
+            let mut command = fake.server.program("gpg", &["--batch", "--quiet", "--homedir", ".fake", "--passphrase", ""]);
+            succeed(command.args(shlex::split(line).unwrap()))
+        };
+        gpg("--faked-system-time 20230101T000000 --quick-generate-key old@example.org ed25519 sign never");
+        gpg(&format!("{made} --output .fake/ours --detach-sign f1"));
+        gpg("--output .fake/certificate --export");
+        succeed(&mut fake.server.program("gpgconf", &["--homedir", ".fake", "--kill", "all"]));
+        let outcome = fake.run(&["--certificate", ".fake/certificate"]);
+        if why.is_empty() {
+            well(&outcome);
+            continue;
+        }
+        assert_eq!((outcome.code, fake.server.files()), (Some(76), vec!["f1".to_owned()]), "{outcome:?}");
+        assert!(outcome.err.contains(&format!("the signature is not good: {why}")), "{outcome:?}");
+    }
+}
+
+/// What a user's ssh_config makes of ssh is not what a signature needs.
+#[test]
+fn whatever_ssh_config_says() {
+    for (settings, more) in [
+        ("ForkAfterAuthentication yes\nStdinNull yes\nSessionType none\n", ""),
+        ("ForkAfterAuthentication yes\nStdinNull yes\nSessionType subsystem\n", "reuse = false"),
+        ("RemoteCommand echo\nRequestTTY force\nLogLevel DEBUG3\n", ""),
+        ("ControlMaster auto\nControlPath /nowhere/socket\nEscapeChar x\n", "reuse = false"),
+    ] {
+        let server = BuildServer::new("build1", &["ed25519"], more);
+        let include = format!("{settings}Include {HOME}/ssh_config\n");
+        let config = server.write(".config/ssh", include);
+        let toml = String::from_utf8(server.read(".config/sigsh/client.toml")).unwrap();
+        server.write(".config/sigsh/client.toml", toml.replace(&format!("{HOME}/ssh_config"), &config));
+        let outcome = server.run(&["sign"], b"content");
+        well(&outcome);
+        verify("ed25519", &outcome.out, b"content");
+    }
+    // An ssh that keeps silent about why it has failed is not taken for a host that is down.
+    let more = "retry = \"1s\"\nlocal-fallback = [\"touch\", \"fallen\"]";
+    let server = BuildServer::new("build1", &["ed25519"], more).with_ssh(&["-oLogLevel=QUIET", "-oPubkeyAuthentication=no"]);
+    let outcome = server.run(&["sign"], b"content");
+    assert_eq!((outcome.code, server.files().len()), (Some(69), 0), "{outcome:?}");
+}
+
+/// Who must declare a digest signs many files, too.
+#[test]
+fn digests_are_declared_for_many_files() {
+    let server = BuildServer::new("careful", &["ed25519"], "digest = true");
+    for name in ["a", "b"] {
+        server.write(name, name);
+    }
+    well(&server.run(&["sign", "a", "b"], b""));
+    for name in ["a", "b"] {
+        verify("ed25519", &server.read(&format!("{name}.sig")), name.as_bytes());
+    }
+    let without = BuildServer::new("careful", &["ed25519"], "");
+    without.write("a", "a");
+    assert_eq!(without.run(&["sign", "a"], b"").code, Some(77));
+}
+
+/// All of them or none, whichever way each goes: what must go on its own is not there when the next is refused.
+#[test]
+fn nothing_is_there_when_one_is_refused() {
+    let server = BuildServer::new("small", &["ed25519"], "");
+    server.write("a", "a");
+    server.write("b", [b'x'; 4000]);
+    for options in [&["--cleartext"][..], &[]] {
+        let outcome = server.run(&[&["sign", "a", "b"], options].concat(), b"");
+        assert!(outcome.code != Some(0), "{outcome:?}");
+        assert_eq!(server.files(), ["a", "b"]);
     }
 }

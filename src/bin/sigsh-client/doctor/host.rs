@@ -63,7 +63,7 @@ pub(super) fn examine<'a>(
 pub(super) fn ask(settings: &Settings, host: &str, request: &str) -> Result<Vec<u8>, Error> {
     let read = |answer: &mut Answer<'_>| read_at_most(answer, MAX_ANSWER).map_err(|error| Error::unread(host, &error));
     session(settings, host, request, |_| Ok(()), read).map_err(|attempt| match attempt {
-        Attempt::Nothing { error, .. } | Attempt::Final(error) => error,
+        Attempt::Nothing { error, .. } | Attempt::Part(error) | Attempt::Final(error) => error,
     })
 }
 
@@ -94,6 +94,7 @@ fn reuse(findings: &Findings, settings: &Settings, host: &str) {
     let began = Instant::now();
     let shared = runtime::control_path(&settings.ssh_options).is_ok_and(|path| {
         let mut check = Command::new("ssh");
+        check.current_dir("/");
         check
             .args(&settings.ssh_options)
             .arg("-o")
@@ -116,7 +117,15 @@ fn reuse(findings: &Findings, settings: &Settings, host: &str) {
 fn parallel(findings: &mut Findings, settings: &Settings, host: &str) {
     let connect = || {
         let mut command = Command::new("ssh");
-        command.args(&settings.ssh_options).args(["-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]);
+        command.current_dir("/").args(&settings.ssh_options).args([
+            "-T",
+            "-a",
+            "-x",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=15",
+        ]);
         command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none", "--", host, "version"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
     };

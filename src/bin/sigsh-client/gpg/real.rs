@@ -10,8 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Set for a gpg that is to be the real one: who finds it set is not. Another copy of this program cannot be told by its file.
-pub(crate) const PASSED_ON: &str = "SIGSHCLIENT_PASSED_ON";
+/// Set for the real gpg: who finds it set is not the real one. Another copy of this program cannot be told by its file.
+const PASSED_ON: &str = "SIGSHCLIENT_PASSED_ON";
 
 /// The gpg of the configuration, or the first in PATH that is not this program: under the name that we were called by, or `gpg`.
 pub(crate) fn find(name: &OsStr, options: &Options) -> Option<PathBuf> {

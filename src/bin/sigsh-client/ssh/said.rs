@@ -15,7 +15,7 @@ const MAX_LINE: u64 = 1000;
 /// What ssh says when it would say it again, and what that is: nobody there, nobody let in, or a matter of settings.
 const LASTING: [(&str, u8); 8] = [
     ("Name or service not known", 69),
-    ("Permission denied", 77),
+    ("Permission denied (", 77),
     ("Too many authentication failures", 77),
     ("Host key verification failed", 78),
     ("Bad configuration option", 78),
@@ -25,9 +25,12 @@ const LASTING: [(&str, u8); 8] = [
 ];
 
 /// Takes the lines of standard error as they come. What ssh itself asks or says is for the person at the terminal, at once.
-pub(super) fn follow(stderr: impl Read + Send + 'static) -> Receiver<String> {
+///
+/// # Errors
+/// When there is no thread for it.
+pub(super) fn follow(stderr: impl Read + Send + 'static) -> io::Result<Receiver<String>> {
     let (sender, lines) = sync_channel(MOST_LINES);
-    std::thread::spawn(move || {
+    let read = move || {
         let live = io::stderr().is_terminal();
         let mut stderr = BufReader::new(stderr);
         loop {
@@ -43,13 +46,13 @@ pub(super) fn follow(stderr: impl Read + Send + 'static) -> Receiver<String> {
                 say(&line);
             }
         }
-    });
-    lines
+    };
+    std::thread::Builder::new().spawn(read).map(|_| lines)
 }
 
 /// All lines; but a connection that stays open may keep standard error open, too.
 pub(super) fn collect(lines: &Receiver<String>) -> Vec<String> {
-    std::iter::from_fn(|| lines.recv_timeout(Duration::from_millis(500)).ok()).collect()
+    std::iter::from_fn(|| lines.recv_timeout(Duration::from_millis(500)).ok()).take(MOST_LINES).collect()
 }
 
 /// What ssh says when it cannot share a connection and goes on with one of its own.
@@ -69,16 +72,25 @@ pub(super) struct Said {
 
 impl Said {
     /// Of these lines.
-    pub(super) fn of(lines: &[String]) -> Said {
+    pub(super) fn of(lines: Vec<String>) -> Said {
         let after = |prefix: &str| lines.iter().find_map(|line| line.strip_prefix(prefix)).map(str::to_owned);
-        let last = lines.iter().rfind(|line| !line.starts_with("sigsh: ")).cloned();
-        Said { error: after("sigsh: error: "), hint: after("sigsh: hint: "), last }
+        let (error, hint) = (after("sigsh: error: "), after("sigsh: hint: "));
+        let last = lines.into_iter().rfind(|line| !line.starts_with("sigsh: "));
+        Said { error, hint, last }
     }
 
-    /// What an exit code other than 0 means; `received` when there was an answer, too. ssh's own only when no host has accepted anything.
-    pub(super) fn attempt(self, host: &str, code: i32, received: bool) -> Attempt {
+    /// The connection broke in the middle.
+    pub(super) fn cut(self, host: &str) -> Error {
+        let last = self.error.or(self.last).map(|line| format!(" ({})", line.trim_end_matches('.'))).unwrap_or_default();
+        Error::Cut(format!("{host}: the connection broke{last}"))
+    }
+
+    /// What an exit code other than 0 means; `signed` when a signature has come before. ssh's own only when no host has accepted anything.
+    pub(super) fn attempt(self, host: &str, code: i32, signed: bool) -> Attempt {
+        let silent = self.error.is_none() && self.last.is_none();
         let line = self.error.or(self.last).unwrap_or_else(|| "it gives no reason".to_owned());
         let (known, lasting) = match code {
+            SSH if silent => return Attempt::Nothing { error: Error::Unexplained(host.to_owned()), lasting: false },
             SSH => LASTING.iter().find(|(words, _)| line.contains(words)).map_or((69, false), |(_, code)| (*code, true)),
             // A shell that has found no sigsh.
             126 | 127 => (69, true),
@@ -87,7 +99,7 @@ impl Said {
         let line = line.trim_end_matches('.').to_owned();
         let error = Error::Refused { host: host.to_owned(), code: known, line, hint: self.hint };
         match code {
-            SSH | 75 | 78 | 126 | 127 if !received => Attempt::Nothing { error, lasting },
+            SSH | 75 | 78 | 126 | 127 if !signed => Attempt::Nothing { error, lasting },
             _ => Attempt::Final(error),
         }
     }

@@ -4,7 +4,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ChildStdout;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,14 @@ pub(super) struct Traffic {
     timeout: Duration,
     last: AtomicU64,
     written: Mutex<u64>,
-    received: AtomicU64,
+    received: AtomicBool,
+    signed: AtomicBool,
 }
 
 impl Traffic {
     /// Nothing yet.
     pub(super) fn new(timeout: Duration) -> Traffic {
-        Traffic { began: Instant::now(), timeout, last: 0.into(), written: 0.into(), received: 0.into() }
+        Traffic { began: Instant::now(), timeout, last: 0.into(), written: 0.into(), received: false.into(), signed: false.into() }
     }
 
     fn moved(&self) {
@@ -30,7 +31,12 @@ impl Traffic {
 
     /// Whether any answer has come.
     pub(super) fn has_answer(&self) -> bool {
-        self.received.load(Ordering::Relaxed) > 0
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Whether a signature has come, whole.
+    pub(super) fn has_signed(&self) -> bool {
+        self.signed.load(Ordering::Relaxed)
     }
 
     /// How many bytes were written. Who holds it lets nobody write.
@@ -89,7 +95,7 @@ impl Read for Receiving<'_> {
         // A byte now and then is no answer, so it does not count.
         traffic.wait(&*stdout, PollFlags::IN)?;
         let length = stdout.read(buffer)?;
-        traffic.received.fetch_add(length as u64, Ordering::Relaxed);
+        traffic.received.fetch_or(length > 0, Ordering::Relaxed);
         Ok(length)
     }
 }
@@ -98,9 +104,11 @@ impl Read for Receiving<'_> {
 pub(crate) struct Answer<'a>(pub(super) BufReader<Receiving<'a>>);
 
 impl Answer<'_> {
-    /// Something whole has come, so the host is not silent.
-    pub(crate) fn moved(&self) {
-        self.0.get_ref().1.moved();
+    /// A signature has come, so the host is not silent, and has begun.
+    pub(crate) fn signed(&self) {
+        let traffic = self.0.get_ref().1;
+        traffic.signed.store(true, Ordering::Relaxed);
+        traffic.moved();
     }
 }
 
