@@ -2,8 +2,10 @@
 
 use sigsh::config::ConfigError;
 use sigsh::openpgp::{BadSignature, OpenpgpError};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// EX_TEMPFAIL: try again later.
 pub(crate) const BUSY: u8 = 75;
@@ -139,10 +141,22 @@ impl Error {
     }
 }
 
+/// What the caller of gpg has named for messages.
+static INSTEAD: OnceLock<File> = OnceLock::new();
+
+/// Has all further lines written there, and not to standard error.
+pub(crate) fn say_to(file: File) {
+    let _ = INSTEAD.set(file);
+}
+
 /// A line on standard error; that nobody reads there changes nothing.
 pub(crate) fn say(line: &str) {
+    let line = clean(line) + "\n";
     // At once: others may write there, too.
-    let _ = io::stderr().write_all((clean(line) + "\n").as_bytes());
+    let _ = match INSTEAD.get() {
+        Some(mut file) => file.write_all(line.as_bytes()),
+        None => io::stderr().write_all(line.as_bytes()),
+    };
 }
 
 /// The system's own words, without the number of the error.

@@ -3,7 +3,6 @@
 use crate::error::{Error, Reached, lower, say};
 use crate::gpg::real;
 use crate::input::{Input, read_at_most};
-use crate::log::Log;
 use crate::progress::Progress;
 use crate::settings::{Key, Settings};
 use crate::sign::{Numbered, Signed, armor_of, longest_answer};
@@ -37,7 +36,7 @@ pub(crate) fn sign(
     let (program, arguments) = settings.local_fallback.split_first().ok_or_else(|| Error::Fallback("it is empty".to_owned()))?;
     let line = format!("{down}: no host can be reached, so {program} signs on this machine");
     say(&format!("sigsh-client: warning: {line}"));
-    Log::Syslog.error(&line);
+    settings.log.error(&line);
     let mut all = Vec::new();
     for (input_number, input) in inputs {
         for (key_number, key) in keys {

@@ -5,6 +5,7 @@
 //! descriptors that the caller has opened.
 
 pub(crate) mod call;
+mod error;
 mod facts;
 #[cfg(test)]
 mod home;
@@ -16,18 +17,19 @@ pub(crate) mod status;
 mod streams;
 mod words;
 
-use crate::error::Error;
+use crate::error::{Error, say};
 use crate::log::Log;
 use crate::output::Target;
-use crate::settings::{Key, Options, Settings};
+use crate::settings::{self, Key, Options, Settings};
 use crate::sign::{self, Signed};
-use call::{Call, CallError, Export, Half, List, Sign, Stream};
+use call::{Call, Export, Half, List, Sign, Stream};
+use error::GpgError;
 use listing::Certificate;
 use openpgp::policy::StandardPolicy;
 use sequoia_openpgp as openpgp;
 use sigsh::hash_state::Form;
 use spec::Names;
-use status::{Cause, Created, Status};
+use status::{Created, Status};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
@@ -39,65 +41,15 @@ const POLICY: &StandardPolicy<'static> = &StandardPolicy::new();
 /// gpg's exit code for whatever went wrong.
 const FAILED: u8 = 2;
 
-/// Why gpg, as which we stand here, fails.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum GpgError {
-    /// It would not have begun.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// There is no signature.
-    #[error(transparent)]
-    Sign(#[from] Error),
-    #[error("the file descriptor {0} is not open")]
-    Stream(i32),
-    #[error("{0}: {1}")]
-    Write(String, io::Error),
-    #[error("no key here is called '{0}', and there is no other gpg to ask")]
-    NoKey(String),
-    #[error("sigsh makes detached and cleartext signatures only, not signed or encrypted messages")]
-    Inline,
-    #[error("a signature by sigsh cannot have what --{0} asks for")]
-    Unmet(&'static str),
-    #[error("several keys are to sign at once, and an output takes one signature")]
-    SeveralKeys,
-    #[error("{0} was to sign, and {1} has signed")]
-    OtherKey(String, String),
-    #[error("several files are to be signed as one")]
-    SeveralFiles,
-    #[error("cannot run {0}: {1}")]
-    Real(String, io::Error),
-    #[error("there is no other gpg for this")]
-    NoReal,
-}
-
-impl GpgError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            GpgError::Sign(Error::Exists(_)) => Some("--yes replaces it".to_owned()),
-            GpgError::Sign(error) => error.hint(),
-            GpgError::NoReal | GpgError::NoKey(_) => Some("install gnupg, or name it by gpg = \"…\" in client.toml".to_owned()),
-            _ => None,
-        }
-    }
-
-    fn cause(&self) -> Cause {
-        match self {
-            GpgError::Sign(Error::Exists(_)) => Cause::FileExists,
-            GpgError::NoKey(_) => Cause::NoSecretKey,
-            _ => Cause::General,
-        }
-    }
-}
-
 /// Does what gpg would do when it is called `name` with these arguments; the options are those that are not gpg's.
 pub(crate) fn run(name: &OsStr, arguments: &[OsString], options: &Options) -> ExitCode {
-    let mut front = Front { name, arguments, options, streams: Streams::default(), log: Log::default() };
+    let mut front = Front { name, arguments, options, streams: Streams::default(), log: settings::log(options) };
     match front.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            front.streams.say(&format!("sigsh-gpg: error: {error}"));
+            say(&format!("sigsh-gpg: error: {error}"));
             if let Some(hint) = error.hint() {
-                front.streams.say(&format!("sigsh-gpg: hint: {hint}"));
+                say(&format!("sigsh-gpg: hint: {hint}"));
             }
             front.log.error(&error.to_string());
             ExitCode::from(FAILED)
@@ -123,33 +75,45 @@ struct Ours<'a> {
 
 impl Front<'_> {
     fn run(&mut self) -> Result<(), GpgError> {
+        if real::came_back() {
+            return Err(GpgError::Loop);
+        }
         match Call::parse(self.arguments)? {
             Call::Version => self.streams.write(&Stream::Standard, status::version().as_bytes()),
             Call::Other => self.pass_on(None),
-            Call::Inline(users) => self.inline(&users),
+            Call::Inline { users, elsewhere } => self.inline(&users, elsewhere),
             Call::Sign(call) => self.sign(&call),
             Call::List(call) => self.list(&call),
             Call::Export(call) => self.export(&call),
         }
     }
 
-    fn settings(&mut self) -> Result<Settings, GpgError> {
-        let settings = Settings::load(self.options)?;
-        self.log = settings.log.clone();
-        Ok(settings)
+    /// What is set. Where nothing is, no key is ours, and one that is named, or a keyring, is the real gpg's.
+    fn settings(&self, named: Option<&OsString>, elsewhere: bool) -> Result<Settings, GpgError> {
+        if (named.is_some() || elsewhere) && settings::is_nothing(self.options) {
+            self.pass_on(named.map(OsString::as_os_str))?;
+        }
+        Ok(Settings::put_together(self.options)?)
     }
 
     /// Has the real gpg do it, and never comes back when there is one; otherwise the answer is no, for want of `key`.
-    fn pass_on(&mut self, key: Option<&OsStr>) -> Result<(), GpgError> {
+    fn pass_on(&self, key: Option<&OsStr>) -> Result<(), GpgError> {
         let Some(gpg) = real::find(self.name, self.options) else {
             return Err(key.map_or(GpgError::NoReal, |key| GpgError::NoKey(key.to_string_lossy().into_owned())));
         };
+        if real::is_this(&gpg) {
+            return Err(GpgError::Loop);
+        }
         self.log.info(&format!("passed on to {}", gpg.display()));
         Err(GpgError::Real(gpg.display().to_string(), real::become_it(&gpg, self.arguments)))
     }
 
-    fn inline(&mut self, users: &[OsString]) -> Result<(), GpgError> {
-        let settings = self.settings()?;
+    fn inline(&self, users: &[OsString], elsewhere: bool) -> Result<(), GpgError> {
+        let elsewhere = elsewhere || real::has_own_secrets();
+        let settings = self.settings(users.first(), elsewhere)?;
+        if users.is_empty() && elsewhere {
+            return self.pass_on(None);
+        }
         let keys = ours(&settings.keys);
         let stranger = users.iter().find(|user| !keys.iter().any(|ours| ours.names.matches(user)));
         stranger.map_or(Err(GpgError::Inline), |user| self.pass_on(Some(user)))
@@ -169,11 +133,15 @@ impl Front<'_> {
     }
 
     fn make(&mut self, call: &Sign) -> Result<(), GpgError> {
-        let settings = self.settings()?;
+        let elsewhere = call.elsewhere || real::has_own_secrets();
+        let settings = self.settings(call.users.first(), elsewhere)?;
+        if call.users.is_empty() && elsewhere {
+            return self.pass_on(None);
+        }
         let keys = ours(&settings.keys);
         let mut chosen: Vec<&Ours<'_>> = Vec::new();
         for user in &call.users {
-            let Some(ours) = keys.iter().find(|ours| ours.names.matches(user)) else { return self.pass_on(Some(user)) };
+            let Some(ours) = the_one(&keys, user)? else { return self.pass_on(Some(user)) };
             if !chosen.iter().any(|other| std::ptr::eq(*other, ours)) {
                 chosen.push(ours);
             }
@@ -187,8 +155,10 @@ impl Front<'_> {
             return Err(GpgError::Unmet(option));
         }
         let [input] = call.inputs.as_slice() else { return Err(GpgError::SeveralFiles) };
+        settings.demand_host()?;
         let target = target(&call.output, call.yes);
-        target.iter().try_for_each(Target::check)?;
+        let standard = (call.output == Stream::Standard).then_some(&Target::Stdout);
+        target.as_ref().or(standard).map_or(Ok(()), Target::check)?;
         let mut artifact = self.streams.input(input)?;
         let from = match input {
             Stream::Standard => Some(0),
@@ -199,7 +169,6 @@ impl Front<'_> {
             artifact.skip_line()?;
         }
         self.streams.status(&Status::KeyConsidered(&ours.certificate.primary.fingerprint))?;
-        self.streams.status(&Status::BeginSigning(ours.key.hash))?;
         if call.dry_run {
             return Ok(());
         }
@@ -223,8 +192,9 @@ impl Front<'_> {
         self.created(call.form, &signed)
     }
 
-    /// Only now, when the signature is verified and written, git may know of it.
+    /// Only now, when the signature is verified and written, git may know of it; and only now it is known by which hash.
     fn created(&mut self, form: Form, signed: &Signed) -> Result<(), GpgError> {
+        self.streams.status(&Status::BeginSigning(signed.detached.algorithm()))?;
         self.streams.status(&Status::SigCreated(Created {
             form,
             algorithm: signed.detached.packet().pk_algo().into(),
@@ -236,7 +206,7 @@ impl Front<'_> {
 
     fn list(&mut self, call: &List) -> Result<(), GpgError> {
         self.streams = Streams::of(&call.around, [])?;
-        let settings = self.settings()?;
+        let settings = self.settings(call.specs.first(), real::has_own_secrets())?;
         let keys = ours(&settings.keys);
         if let Some(stranger) = call.specs.iter().find(|spec| !keys.iter().any(|ours| ours.names.matches(spec))) {
             let outcome = self.pass_on(Some(stranger));
@@ -244,21 +214,26 @@ impl Front<'_> {
             return outcome;
         }
         // All that are there: those of a keyring, too, if there is one. A build server needs none.
-        if call.half != Half::Secret && call.specs.is_empty() && real::has_keyring() {
+        let all = call.specs.is_empty();
+        if all && if call.half == Half::Secret { real::has_own_secrets() } else { real::has_keyring() } {
             return self.pass_on(None);
         }
-        let asked = |ours: &&Ours<'_>| call.specs.is_empty() || call.specs.iter().any(|spec| ours.names.matches(spec));
+        let asked = |ours: &&Ours<'_>| all || call.specs.iter().any(|spec| ours.names.matches(spec));
         let now = facts::seconds(SystemTime::now());
         let show = |ours: &Ours<'_>| {
             if call.colons { ours.certificate.colons(call.half, now) } else { ours.certificate.people(call.half, call.keyid, now) }
         };
         let text = keys.iter().filter(asked).map(show).collect::<String>();
-        self.streams.write(&Stream::Standard, text.as_bytes())
+        self.streams.write(&Stream::Standard, text.as_bytes())?;
+        if all && call.half == Half::Secret && real::has_secrets() && real::find(self.name, self.options).is_some() {
+            return self.pass_on(None);
+        }
+        Ok(())
     }
 
     fn export(&mut self, call: &Export) -> Result<(), GpgError> {
         self.streams = Streams::of(&call.around, [&call.output])?;
-        let settings = self.settings()?;
+        let settings = self.settings(call.specs.first(), real::has_own_secrets())?;
         let keys = ours(&settings.keys);
         let stranger = call.specs.iter().find(|spec| !keys.iter().any(|ours| ours.names.matches(spec)));
         if stranger.is_some() || call.specs.is_empty() {
@@ -284,6 +259,16 @@ fn ours(keys: &[Key]) -> Vec<Ours<'_>> {
         Some(Ours { key, certificate, names })
     }
     keys.iter().filter_map(of).collect()
+}
+
+/// The key that is called so. The same certificate may stand in the configuration several times; two of them are one too many.
+fn the_one<'a, 'k>(keys: &'a [Ours<'k>], user: &OsStr) -> Result<Option<&'a Ours<'k>>, GpgError> {
+    let mut found = keys.iter().filter(|ours| ours.names.matches(user));
+    let first = found.next();
+    match found.find(|other| first.is_some_and(|first| first.names.primary != other.names.primary)) {
+        Some(_) => Err(GpgError::Ambiguous(user.to_string_lossy().into_owned())),
+        None => Ok(first),
+    }
 }
 
 fn target(output: &Stream, force: bool) -> Option<Target> {

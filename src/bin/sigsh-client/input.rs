@@ -86,7 +86,7 @@ impl Input {
         let then = file.metadata().map_err(failed)?;
         let length = then.len().saturating_sub(start);
         if length == 0 {
-            return Err(failed(io::Error::other("it is empty: whatever should have written it has failed")));
+            return Err(failed(empty()));
         }
         Ok(Input { path, held: Some(file), start, length, then: Identity::of(&then), opened: SystemTime::now() })
     }
@@ -112,7 +112,7 @@ impl Input {
     /// The same without its first line: a passphrase that nobody needs.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Input`] when nothing is left.
     pub(crate) fn skip_line(&mut self) -> Result<(), Error> {
         let mut byte = [0];
         let file = self.file()?;
@@ -120,7 +120,7 @@ impl Input {
             file.read_exact_at(&mut byte, self.start).map_err(|error| Error::Io(STDIN, error))?;
             (self.start, self.length) = (self.start + 1, self.length - 1);
         }
-        Ok(())
+        if self.length == 0 { Err(Error::Input(self.display(), empty())) } else { Ok(()) }
     }
 
     /// For messages.
@@ -211,6 +211,10 @@ impl Input {
         file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
         Ok(file)
     }
+}
+
+fn empty() -> io::Error {
+    io::Error::other("it is empty: whatever should have written it has failed")
 }
 
 /// All that comes through a pipe, in a file without a name.

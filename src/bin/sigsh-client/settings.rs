@@ -70,6 +70,17 @@ struct Written {
     keys: BTreeMap<Name, WrittenKey>,
 }
 
+impl Written {
+    fn log(&self) -> Log {
+        match self.log.as_ref().map(Spanned::get_ref) {
+            None => Log::Syslog,
+            Some(WrittenLog::To(log)) if log == "syslog" => Log::Syslog,
+            Some(WrittenLog::To(path)) => Log::File(path.into()),
+            Some(WrittenLog::Off(())) => Log::Off,
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenKey {
@@ -127,6 +138,22 @@ pub(crate) fn gpg(options: &Options) -> Option<PathBuf> {
     written.gpg.map(|path| path.to_path_buf())
 }
 
+/// Where the gpg front end writes, before anything else is known; to the system's log when the configuration cannot be read.
+pub(crate) fn log(options: &Options) -> Log {
+    written(options).map_or_else(|_| Log::default(), |(written, _)| written.log())
+}
+
+/// Whether nothing at all is set: no file, no variable, no option.
+pub(crate) fn is_nothing(options: &Options) -> bool {
+    let variables = ["SIGSH_HOST", "SIGSH_KEY", "SIGSH_CERTIFICATE"];
+    let Options { config: _, hosts, keys, certificate } = options;
+    hosts.is_empty()
+        && keys.is_empty()
+        && certificate.is_none()
+        && !variables.iter().any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
+        && matches!(path(options), Ok(None))
+}
+
 /// All that is set.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -161,11 +188,19 @@ impl Settings {
     /// [`Error::Config`] and those of certificates.
     pub(crate) fn load(options: &Options) -> Result<Settings, Error> {
         let settings = Settings::put_together(options)?;
-        if settings.hosts.is_empty() {
+        settings.demand_host()?;
+        Ok(settings)
+    }
+
+    /// Demands a host that signs.
+    ///
+    /// # Errors
+    /// [`Error::NoHost`], [`Error::Setting`].
+    pub(crate) fn demand_host(&self) -> Result<(), Error> {
+        if self.hosts.is_empty() {
             return Err(Error::NoHost);
         }
-        settings.hosts.iter().try_for_each(|host| check_host(host).map_err(|why| Error::Setting("a host", why.to_owned())))?;
-        Ok(settings)
+        self.hosts.iter().try_for_each(|host| check_host(host).map_err(|why| Error::Setting("a host", why.to_owned())))
     }
 
     /// The same without a demand for a host: nothing is signed.
@@ -174,6 +209,7 @@ impl Settings {
     /// As [`Settings::load`].
     pub(crate) fn put_together(options: &Options) -> Result<Settings, Error> {
         let (written, default) = written(options)?;
+        let log = written.log();
         let mut settings = Settings {
             hosts: written.hosts.into_iter().map(Spanned::into_inner).collect(),
             ssh_options: written.ssh_options,
@@ -187,12 +223,7 @@ impl Settings {
             timeout: written.timeout.map_or(Duration::from_secs(600), |time| time.0),
             state_above: written.state_above.map_or(u64::MAX, |size| size.0),
             digest: written.digest,
-            log: match written.log.map(Spanned::into_inner) {
-                None => Log::Syslog,
-                Some(WrittenLog::To(log)) if log == "syslog" => Log::Syslog,
-                Some(WrittenLog::To(path)) => Log::File(path.into()),
-                Some(WrittenLog::Off(())) => Log::Off,
-            },
+            log,
             local_fallback: written.local_fallback,
             keys: Vec::new(),
         };

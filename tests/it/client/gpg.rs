@@ -38,15 +38,15 @@ fn files_are_signed_as_each_tool_calls() {
     for (line, output, armored) in [
         // makepkg, repo-add
         ("--detach-sign --use-agent --no-armor DIR/in", "in.sig", false),
-        ("--detach-sign --use-agent -u F --no-armor DIR/in", "in.sig", false),
+        ("--detach-sign --use-agent -u FPR --no-armor DIR/in", "in.sig", false),
         // rpmsign, with standard input
-        ("--no-verbose --no-armor --no-secmem-warning -u F -sbo in.sig -- -", "in.sig", false),
-        ("--no-verbose --no-armor --no-secmem-warning --digest-algo=sha512 -u F -sbo in.sig -- -", "in.sig", false),
+        ("--no-verbose --no-armor --no-secmem-warning -u FPR -sbo in.sig -- -", "in.sig", false),
+        ("--no-verbose --no-armor --no-secmem-warning --digest-algo=sha512 -u FPR -sbo in.sig -- -", "in.sig", false),
         // repomd.xml
         ("--detach-sign --armor in", "in.asc", true),
         // aptly
         (
-            "-o Release.gpg --digest-algo SHA256 --armor --yes -u F --no-tty --batch --pinentry-mode loopback --detach-sign in",
+            "-o Release.gpg --digest-algo SHA256 --armor --yes -u FPR --no-tty --batch --pinentry-mode loopback --detach-sign in",
             "Release.gpg",
             true,
         ),
@@ -54,19 +54,19 @@ fn files_are_signed_as_each_tool_calls() {
         ("--output in.out --detach-sig in", "in.out", false),
         // Maven
         (
-            "--batch --pinentry-mode loopback --passphrase-fd 0 --local-user F --armor --detach-sign --status-fd 1 --batch --no-tty --output in.asc in",
+            "--batch --pinentry-mode loopback --passphrase-fd 0 --local-user FPR --armor --detach-sign --status-fd 1 --batch --no-tty --output in.asc in",
             "in.asc",
             true,
         ),
         // mkarchiso
         (
-            "--batch --no-armor --no-include-key-block --output in.sig --detach-sign --default-key F --sender rsa4096@example.org in",
+            "--batch --no-armor --no-include-key-block --output in.sig --detach-sign --default-key FPR --sender rsa4096@example.org in",
             "in.sig",
             false,
         ),
     ] {
         server.write("in", content);
-        let line = line.replace("DIR", &server.directory).replace("F", &fpr);
+        let line = line.replace("DIR", &server.directory).replace("FPR", &fpr);
         let outcome = call(&server, &line, content);
         assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{line}: {outcome:?}");
         let signature = server.read(output);
@@ -86,14 +86,14 @@ fn streams_are_signed_as_each_tool_calls() {
     let fpr = fingerprint();
     for (line, input, signed) in [
         // git
-        ("--status-fd=2 -bsau F", "tree 1\n", "tree 1\n"),
+        ("--status-fd=2 -bsau FPR", "tree 1\n", "tree 1\n"),
         ("--status-fd=2 -bsau 'Test rsa4096 <rsa4096@example.org>'", "tree 1\n", "tree 1\n"),
         // debsigs
-        ("--openpgp --detach-sign --default-key F", "ar", "ar"),
+        ("--openpgp --detach-sign --default-key FPR", "ar", "ar"),
         // Gradle: the passphrase, then the data.
-        ("--local-user F --pinentry-mode=loopback --passphrase-fd 0 --no-tty --batch --detach-sign", "secret\njar\n", "jar\n"),
+        ("--local-user FPR --pinentry-mode=loopback --passphrase-fd 0 --no-tty --batch --detach-sign", "secret\njar\n", "jar\n"),
     ] {
-        let outcome = call(&server, &line.replace('F', &fpr), input.as_bytes());
+        let outcome = call(&server, &line.replace("FPR", &fpr), input.as_bytes());
         assert_eq!(outcome.code, Some(0), "{line}: {outcome:?}");
         verify(KEY, &outcome.out, signed.as_bytes());
         let begun = format!("[GNUPG:] KEY_CONSIDERED {fpr} 0\n[GNUPG:] BEGIN_SIGNING H10\n[GNUPG:] SIG_CREATED D 1 10 00 ");
@@ -109,14 +109,14 @@ fn messages_are_signed_as_each_tool_calls() {
     let fpr = fingerprint();
     server.write("in", "Format: 3.0\n- dash\n");
     for line in [
-        "--local-user F --clearsign --list-options no-show-policy-urls --armor --textmode --output out in",
-        "--no-auto-check-trustdb --local-user F --clearsign --openpgp --personal-digest-preferences 'SHA512 SHA384 SHA256 SHA224' \
+        "--local-user FPR --clearsign --list-options no-show-policy-urls --armor --textmode --output out in",
+        "--no-auto-check-trustdb --local-user FPR --clearsign --openpgp --personal-digest-preferences 'SHA512 SHA384 SHA256 SHA224' \
          --list-options no-show-policy-urls --armor --textmode --output out in",
         "--weak-digest SHA1 --weak-digest RIPEMD160 --utf8-strings --textmode --armor --openpgp --personal-digest-preferences \
-         'SHA512 SHA384 SHA256 SHA224' --local-user F --output out --clearsign in",
-        "-o out --digest-algo SHA256 --yes -u F --no-tty --batch --pinentry-mode loopback --clearsign in",
+         'SHA512 SHA384 SHA256 SHA224' --local-user FPR --output out --clearsign in",
+        "-o out --digest-algo SHA256 --yes -u FPR --no-tty --batch --pinentry-mode loopback --clearsign in",
     ] {
-        let outcome = call(&server, &line.replace("F", &fpr), b"");
+        let outcome = call(&server, &line.replace("FPR", &fpr), b"");
         assert_eq!((outcome.code, outcome.err.as_str(), outcome.out.len()), (Some(0), "", 0), "{line}: {outcome:?}");
         assert_eq!(opened(&server, &server.read("out")), b"Format: 3.0\n- dash\n");
         std::fs::remove_file(server.path("out")).unwrap();
@@ -196,10 +196,20 @@ fn keys_are_listed_and_exported() {
 #[test]
 fn the_rest_is_the_real_gpgs() {
     let server = server();
-    let version = call(&server, "--version", b"");
-    assert!(String::from_utf8(version.out).unwrap().starts_with("gpg (GnuPG) 2."));
-    let verified = call(&server, "--print-md sha256", b"abc");
-    assert!(String::from_utf8_lossy(&verified.out).contains("BA7816BF"), "{verified:?}");
+    let digest = call(&server, "--print-md sha256", b"abc");
+    assert!(String::from_utf8_lossy(&digest.out).contains("BA7816BF"), "{digest:?}");
+    let real = String::from_utf8(succeed(&mut server.program("gpg", &["--version"])).stdout).unwrap();
+    assert!(!real.contains("sigsh-client"), "{real}");
+    server.write("in", "x");
+    assert_eq!(call(&server, "-b in", b"").code, Some(0));
+    for certificate in [&format!("/etc/sigsh/{KEY}.pgp"), "/etc/sigsh/ed25519.pgp"] {
+        succeed(&mut server.gpg(&format!("--batch --import {certificate}")));
+    }
+    let verified = call(&server, "--status-fd 1 --verify in.sig in", b"");
+    assert!(String::from_utf8_lossy(&verified.out).contains("[GNUPG:] GOODSIG "), "{verified:?}");
+    server.write("in", "y");
+    let verified = call(&server, "--status-fd 1 --verify in.sig in", b"");
+    assert!(verified.code == Some(1) && String::from_utf8_lossy(&verified.out).contains("[GNUPG:] BADSIG "), "{verified:?}");
     let mut other = server.gpg("--batch --passphrase '' --quick-generate-key other@example.org ed25519 sign never");
     succeed(&mut other);
     let signed = call(&server, "--status-fd 2 -u other@example.org -b", b"x");
@@ -240,7 +250,7 @@ fn the_key_that_is_demanded_is_the_one_that_signs() {
     let outcome = call(&server, &format!("--status-fd 2 -u {second}! -b"), b"x");
     assert_eq!((outcome.code, outcome.out.len()), (Some(2), 0), "{outcome:?}");
     let end = format!(
-        "[GNUPG:] BEGIN_SIGNING H10\n\
+        "[GNUPG:] KEY_CONSIDERED {primary} 0\n\
          [GNUPG:] FAILURE sign 1\nsigsh-gpg: error: {second} was to sign, and {first} has signed\n"
     );
     let said =

@@ -17,8 +17,13 @@ pub(crate) enum Call {
     Export(Export),
     /// What gpg this is.
     Version,
-    /// A signature inside of an OpenPGP message, by these keys, whether encrypted or not.
-    Inline(Vec<OsString>),
+    /// A signature inside of an OpenPGP message, whether encrypted or not.
+    Inline {
+        /// The keys that are to sign.
+        users: Vec<OsString>,
+        /// The caller names a keyring of its own.
+        elsewhere: bool,
+    },
     /// Whatever else gpg does.
     Other,
 }
@@ -45,6 +50,8 @@ pub(crate) struct Sign {
     pub(crate) digest: Option<HashAlgorithm>,
     /// The options that ask for what would stand in the signature, and does not stand in ours.
     pub(crate) unmet: Vec<&'static str>,
+    /// The caller names a keyring of its own.
+    pub(crate) elsewhere: bool,
     /// Beside all that.
     pub(crate) around: Around,
 }
@@ -116,6 +123,8 @@ pub(crate) struct Around {
     pub(crate) logger: Option<Stream>,
     /// The descriptor whose first line is a passphrase, even where what is signed follows it.
     pub(crate) passphrase: Option<i32>,
+    /// A status that cannot be written is a failure.
+    pub(crate) strict: bool,
     /// Nobody can be asked.
     pub(crate) batch: bool,
     /// Fewer words.
@@ -226,7 +235,7 @@ impl Asked {
             "dry-run" => self.dry_run = true,
             "with-colons" | "with-key-data" => self.colons = true,
             "with-secret" => self.with_secret = true,
-            "homedir" | "keyring" | "primary-keyring" | "no-default-keyring" => self.elsewhere = true,
+            "homedir" | "keyring" | "primary-keyring" | "secret-keyring" | "no-default-keyring" => self.elsewhere = true,
             "keyid-format" => self.keyid = keyid_format(&argument).ok_or(CallError::Argument(name))?,
             "digest-algo" => self.digest(&argument),
             "export-filter" | "print-dane-records" | "print-pka-records" => self.records = true,
@@ -258,7 +267,7 @@ impl Asked {
             return self.sign(Form::Cleartext, true, rest);
         }
         if signs && (self.has("encrypt") || self.has("symmetric") || !self.has("detach-sign")) {
-            return Ok(Call::Inline(self.users()));
+            return Ok(Call::Inline { users: self.users(), elsewhere: self.elsewhere });
         }
         if signs {
             let (form, armor) = (if self.text { Form::Text } else { Form::Binary }, self.armor);
@@ -274,7 +283,7 @@ impl Asked {
         if let Some(half) = half {
             return Ok(Call::List(List { specs, half, colons: self.colons, keyid: self.keyid, around: self.around }));
         }
-        if self.has("export") && !self.records {
+        if self.has("export") && !self.records && !(self.elsewhere && specs.is_empty()) {
             let output = self.output.as_deref().map_or(Stream::Standard, |it| self.stream(it));
             return Ok(Call::Export(Export { specs, armor: self.armor, output, yes: self.yes, around: self.around }));
         }
@@ -309,6 +318,7 @@ impl Asked {
             dry_run,
             digest: self.digest,
             unmet: self.unmet,
+            elsewhere: self.elsewhere,
             around: self.around,
         }))
     }
@@ -331,6 +341,7 @@ impl Around {
             "logger-fd" => self.logger = fd(name, &argument)?.map(Stream::Fd),
             "log-file" => self.logger = Some(Stream::File(argument.into())),
             "passphrase-fd" => self.passphrase = fd(name, &argument)?,
+            "exit-on-status-write-error" => self.strict = true,
             "batch" => self.batch = true,
             "no-batch" => self.batch = false,
             "quiet" => self.quiet = true,

@@ -1,4 +1,5 @@
-//! Which key a name means: fingerprint, key id, mail, name or a part of it, as gpg takes them for `--local-user`.
+//! Which key a name means: fingerprint, key id, mail or user id, as gpg takes them for `--local-user`. A part of one means a key only
+//! where that is said: gpg's own `release@example.org` is also `prerelease@example.org`.
 
 use std::ffi::OsStr;
 
@@ -31,11 +32,10 @@ impl Names {
             None => false,
             Some(("=", exact)) => uids.any(|uid| uid == exact),
             Some(("<", mail)) => uids.any(|uid| same(mailbox(uid), mail.strip_suffix('>').unwrap_or(mail))),
-            Some(("@", part)) => uids.any(|uid| contains(mailbox(uid), part)),
             Some(("*", part)) => uids.any(|uid| contains(uid, part)),
-            // Forms of X.509, or that gpg has never searched by.
-            Some(("." | "+" | "/" | "#" | ":" | "&", _)) => false,
-            Some(_) => uids.any(|uid| contains(uid, spec)),
+            // A part of a mail address, forms of X.509, or what gpg has never searched by.
+            Some(("@" | "." | "+" | "/" | "#" | ":" | "&", _)) => false,
+            Some(_) => uids.any(|uid| same(uid, spec) || same(mailbox(uid), spec)),
         }
     }
 
@@ -144,15 +144,23 @@ mod tests {
             ("=Release Key", false),
             ("=release key (2026) <release@example.org>", false),
             ("Release Key (2026) <release@example.org>", true),
+            ("release key (2026) <RELEASE@example.org>", true),
             ("Release Key <release@example.org>", false),
-            ("release key", true),
+            ("Release Key (2026)", false),
+            ("ease@example.org", false),
+            ("release@example.or", false),
+            ("BARE@example.org", true),
+            ("are@example.org", false),
+            ("release key", false),
             ("*release key", true),
-            ("@example", true),
-            ("@release key", false),
+            ("@example", false),
+            ("@release@example.org", false),
             // Hexadecimal digits name a key, even where a user id has the same.
             ("DEADBEEF", false),
-            ("DEADBEEF L", true),
-            ("deadbee", true),
+            ("DEADBEEF Ltd", true),
+            ("DEADBEEF L", false),
+            ("*DEADBEEF L", true),
+            ("deadbee", false),
             ("other@example.org", false),
             ("+release", false),
             ("/CN=release", false),

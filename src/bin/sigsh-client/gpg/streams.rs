@@ -1,9 +1,9 @@
 //! The descriptors that the caller has opened for us: its status, its log, what is signed, where the signature goes.
 
-use super::GpgError;
 use super::call::{Around, Stream};
+use super::error::GpgError;
 use super::status::Status;
-use crate::error::{clean, say};
+use crate::error::say_to;
 use crate::input::Input;
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,13 +13,13 @@ use std::io::{self, Write};
 pub(super) struct Streams {
     open: Vec<(i32, File)>,
     status: Option<File>,
-    logger: Option<File>,
+    strict: bool,
 }
 
 impl Streams {
     /// Takes those that a call names.
     pub(super) fn of<'a>(around: &Around, named: impl IntoIterator<Item = &'a Stream>) -> Result<Streams, GpgError> {
-        let mut streams = Streams::default();
+        let mut streams = Streams { strict: around.strict, ..Streams::default() };
         for stream in named {
             if let Stream::Fd(fd) = stream {
                 streams.open.push((*fd, inherited(*fd)?));
@@ -34,7 +34,9 @@ impl Streams {
             Some(Stream::Standard) | None => Ok(None),
         };
         streams.status = listener(&around.status)?;
-        streams.logger = listener(&around.logger)?;
+        if let Some(logger) = listener(&around.logger)? {
+            say_to(logger);
+        }
         Ok(streams)
     }
 
@@ -56,20 +58,11 @@ impl Streams {
         written.map_err(|error| GpgError::Write("the output".to_owned(), error))
     }
 
-    /// Writes a status line, where somebody listens.
+    /// Writes a status line, where somebody listens. As with gpg, that they are gone changes nothing unless the call says so.
     pub(super) fn status(&mut self, status: &Status<'_>) -> Result<(), GpgError> {
         let line = status.to_string();
         let written = self.status.as_mut().map_or(Ok(()), |file| file.write_all(line.as_bytes()));
-        written.map_err(|error| GpgError::Write("the status".to_owned(), error))
-    }
-
-    /// Writes a line for people.
-    pub(super) fn say(&mut self, line: &str) {
-        match &mut self.logger {
-            // A log that cannot be written changes nothing.
-            Some(file) => drop(file.write_all(format!("{}\n", clean(line)).as_bytes())),
-            None => say(line),
-        }
+        if self.strict { written.map_err(|error| GpgError::Write("the status".to_owned(), error)) } else { Ok(()) }
     }
 
     fn file(&self, fd: i32) -> Result<File, GpgError> {

@@ -2,11 +2,21 @@
 # Written by 'sigsh-client setup gpg', for users of gpgme: the real gpgconf answers, but gpg is the one beside this file.
 gpg=@GPG@
 
+# Whether a file is like this one. It may be called where there is no other program than sh.
+is_ours() {
+    second=
+    { read -r second; read -r second; } <"$1" || :
+    case $second in
+    "# Written by 'sigsh-client setup"*) return 0 ;;
+    esac
+    return 1
+}
+
 set -f
 IFS=:
 real=
 for directory in $PATH; do
-    if [ -x "$directory/gpgconf" ] && ! grep -qs "^# Written by 'sigsh-client setup" "$directory/gpgconf"; then
+    if [ -x "$directory/gpgconf" ] && ! is_ours "$directory/gpgconf"; then
         real=$directory/gpgconf
         break
     fi

@@ -33,7 +33,8 @@ fn users(user: &str) -> Vec<OsString> {
 fn sign((form, armor): (Form, bool), user: &str, input: &str, output: &str) -> Sign {
     let inputs = input.split('|').map(stream).collect();
     let (output, around) = (stream(output), Around::default());
-    Sign { form, armor, users: users(user), inputs, output, yes: false, dry_run: false, digest: None, unmet: Vec::new(), around }
+    let (yes, dry_run, elsewhere) = (false, false, false);
+    Sign { form, armor, users: users(user), inputs, output, yes, dry_run, digest: None, unmet: Vec::new(), elsewhere, around }
 }
 
 fn around(status: Option<i32>, logger: Option<i32>, batch: bool) -> Around {
@@ -56,7 +57,7 @@ const GPGME: &str =
 fn every_packagers_tool_is_understood() {
     let sha512 = |sign| Sign { digest: Some(HashAlgorithm::Sha512), ..sign };
     let quiet = || Around { passphrase: Some(0), ..around(None, None, true) };
-    let gpgme = |logger| around(Some(4), Some(logger), true);
+    let gpgme = |logger| Around { strict: true, ..around(Some(4), Some(logger), true) };
     let table = [
         // makepkg
         ("--list-secret-key", Call::List(secret(""))),
@@ -186,9 +187,11 @@ fn what_else_gpg_takes_is_ours_another_s_or_an_error() {
             "-b --digest-algo SHA1 -N a@b=c --default-sig-expire 0 f",
             Ok(Call::Sign(Sign { unmet: vec!["digest-algo", "set-notation"], ..sign(BINARY, "", "f", "f.sig") })),
         ),
-        ("-s -u a f", Ok(Call::Inline(users("a")))),
-        ("-se -r x -u a f", Ok(Call::Inline(users("a")))),
-        ("-b --symmetric f", Ok(Call::Inline(Vec::new()))),
+        ("-b --homedir d f", Ok(Call::Sign(Sign { elsewhere: true, ..sign(BINARY, "", "f", "f.sig") }))),
+        ("-b --keyring k f", Ok(Call::Sign(Sign { elsewhere: true, ..sign(BINARY, "", "f", "f.sig") }))),
+        ("-s -u a f", Ok(Call::Inline { users: users("a"), elsewhere: false })),
+        ("-se -r x -u a f", Ok(Call::Inline { users: users("a"), elsewhere: false })),
+        ("-b --symmetric --homedir d f", Ok(Call::Inline { users: Vec::new(), elsewhere: true })),
         ("-e -r x f", Ok(Call::Other)),
         ("-K --keyid-format 0xLONG a b", Ok(Call::List(List { keyid: Keyid::HexLong, ..secret("a|b") }))),
         ("--fingerprint --list-secret-keys", Ok(Call::List(secret("")))),
@@ -201,6 +204,7 @@ fn what_else_gpg_takes_is_ours_another_s_or_an_error() {
         ("-a --export", Ok(Call::Export(export("", true, "-")))),
         ("--export --export-options export-minimal F", Ok(Call::Export(export(F, false, "-")))),
         ("--export --export-options export-dane F", Ok(Call::Other)),
+        ("--homedir d --export", Ok(Call::Other)),
         ("--export-secret-keys F", Ok(Call::Other)),
         ("", Ok(Call::Other)),
         ("f --detach-sign", Ok(Call::Other)),
