@@ -54,6 +54,8 @@ pub(crate) enum Error {
     Answer(String, String),
     #[error("{0}: the signature is not good: {1}")]
     Bad(String, BadSignature),
+    #[error("{0}: the signature is not good: it was made {1} seconds in the future: one of the two clocks is wrong")]
+    Ahead(String, u64),
     #[error("the local fallback: {0}")]
     Fallback(String),
 }
@@ -88,7 +90,7 @@ impl Error {
             Error::Exists(_) => 73,
             Error::File(..) | Error::Io(..) => 74,
             Error::Down(_, Reached::Busy) => BUSY,
-            Error::Gone | Error::Short(_) | Error::Answer(..) | Error::Bad(..) => 76,
+            Error::Gone | Error::Short(_) | Error::Answer(..) | Error::Bad(..) | Error::Ahead(..) => 76,
             Error::Config(_)
             | Error::Setting(..)
             | Error::NoHost
@@ -113,6 +115,7 @@ impl Error {
             Error::Down(_, Reached::Busy) => "sign again later, or ask the host's operator for a higher rate",
             Error::Cut(_) => "sign again: a second signature of the same file does no harm",
             Error::Changed(_) => "sign it again when nobody writes to it",
+            Error::Ahead(..) => "run timedatectl on both, and let NTP set the wrong one",
             Error::Bad(..) => "compare the certificate here with the host's: 'sigsh-client doctor'",
             _ => return None,
         };

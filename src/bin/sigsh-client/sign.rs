@@ -8,11 +8,12 @@ use crate::settings::{Key, Settings};
 use crate::ssh::{Answer, Attempt, session};
 use crate::{batch, fallback};
 use sigsh::hash_state::{Form, HashState, Wanted};
-use sigsh::openpgp::verify::MAX_SIGNATURE;
+use sigsh::openpgp::verify::{MAX_SIGNATURE, ahead};
 use sigsh::openpgp::{Detached, Good};
 use sigsh::request::MAX_KEYS;
 use std::io::Write;
-use std::time::SystemTime;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
 
 /// A signature that was verified, over an input that has not changed meanwhile.
 pub(crate) struct Signed {
@@ -20,14 +21,19 @@ pub(crate) struct Signed {
     pub(crate) detached: Detached,
     /// Who made it, and when.
     pub(crate) good: Good,
+    /// By how many seconds it was ahead of this clock when it came.
+    pub(crate) ahead: u64,
     text: Option<Vec<u8>>,
 }
+
+/// How many seconds a signature may be ahead of this clock: then we wait, since verifiers refuse what comes from the future.
+pub(crate) const WAIT: u64 = 5;
 
 impl Signed {
     /// Verifies what somebody has sent for a signature: over the bytes that `state` has taken in, or else over those that are read again.
     ///
     /// # Errors
-    /// [`Error::Bad`] in the name of `from`, [`Error::Changed`], [`Error::Input`].
+    /// [`Error::Bad`] or [`Error::Ahead`] in the name of `from`, [`Error::Changed`], [`Error::Input`].
     pub(crate) fn check(
         from: &str,
         bytes: &[u8],
@@ -39,11 +45,19 @@ impl Signed {
         let bad = |error| Error::Bad(from.to_owned(), error);
         let detached = Detached::read(bytes).map_err(bad)?;
         let wanted = detached.wanted(form).map_err(bad)?;
+        let (created, now) = (detached.created().map_err(bad)?, SystemTime::now());
+        let ahead = ahead(created, now).unwrap_or(0);
+        match created.duration_since(now) {
+            Ok(_) if ahead > WAIT => return Err(Error::Ahead(from.to_owned(), ahead)),
+            // The clock may be slewed meanwhile.
+            Ok(left) => sleep(left + Duration::from_millis(10)),
+            Err(_) => {}
+        }
         let known = states.into_iter().find(|state| wanted == Wanted::plain(state.algorithm()));
         let (state, body) = known.map_or_else(|| input.hash(&wanted), |state| Ok((state, Vec::new())))?;
         let good = detached.verify(&key.pinned, state, SystemTime::now()).map_err(bad)?;
         input.is_unchanged()?;
-        Ok(Signed { detached, good, text: (form == Form::Cleartext).then_some(body) })
+        Ok(Signed { detached, good, ahead, text: (form == Form::Cleartext).then_some(body) })
     }
 
     /// What is written for it: nothing of it but the packet comes from elsewhere.
