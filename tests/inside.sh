@@ -78,7 +78,7 @@ umount -l /run
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/systemd/journal /run/log/journal /run/lock /run/sshd
 # sigsh-client shares connections through it: not with another copy of this machine, whose host is another.
-mkdir -p -m 0700 /tmp/sigsh-0
+[ -d /tmp/sigsh-0 ] || mkdir -m 0700 /tmp/sigsh-0
 mount -t tmpfs -o mode=0700 tmpfs /tmp/sigsh-0
 ip link set lo up
 

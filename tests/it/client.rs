@@ -10,6 +10,7 @@ mod files;
 mod gpg;
 mod hosts;
 mod killed;
+mod recipes;
 mod relay;
 mod setup;
 mod signs;

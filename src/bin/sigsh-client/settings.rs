@@ -39,6 +39,13 @@ pub(crate) struct Options {
     pub(crate) certificate: Option<PathBuf>,
 }
 
+impl Options {
+    /// Whether there is any.
+    pub(crate) fn is_some(&self) -> bool {
+        self.config.is_some() || self.certificate.is_some() || !self.hosts.is_empty() || !self.keys.is_empty()
+    }
+}
+
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

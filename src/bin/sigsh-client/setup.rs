@@ -55,6 +55,9 @@ impl File {
 /// Those of settings, [`Error::Exists`], [`Error::File`], [`Error::Usage`].
 pub(crate) fn run(command: &Command, options: &Options) -> Result<(), Error> {
     match command {
+        Command::Gpg { .. } if options.is_some() => {
+            Err(Error::Usage("links carry no options; write them into client.toml, or set SIGSH_CONFIG".to_owned()))
+        }
         Command::Gpg { directory, force } => gpg(directory, *force),
         Command::Rpm(file) => file.write(&rpm(&front_end()?, &fingerprint(options)?)?, 0o644),
         Command::Git(git) => {

@@ -45,6 +45,11 @@ fn a_directory_for_the_path() {
     }
     let outcome = server.run(&["setup", "gpg", "a:b"], b"");
     assert_eq!(failure(&outcome), (64, "sigsh-client: error: a directory in PATH has no ':' in its name"));
+    for option in [&["-k", "ed25519"][..], &["--config", "x"], &["--host", "h"], &["--certificate", "c"]] {
+        let outcome = server.run(&[option, &["setup", "gpg", "other"]].concat(), b"");
+        let line = "sigsh-client: error: links carry no options; write them into client.toml, or set SIGSH_CONFIG";
+        assert_eq!(failure(&outcome), (64, line));
+    }
     assert_eq!(server.files(), ["a b"]);
 }
 

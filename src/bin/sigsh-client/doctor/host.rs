@@ -94,6 +94,7 @@ fn reuse(findings: &Findings, settings: &Settings, host: &str) {
     let began = Instant::now();
     let shared = runtime::control_path(&settings.ssh_options).is_ok_and(|path| {
         let mut check = Command::new("ssh");
+        check.current_dir("/");
         check
             .args(&settings.ssh_options)
             .arg("-o")
@@ -116,7 +117,15 @@ fn reuse(findings: &Findings, settings: &Settings, host: &str) {
 fn parallel(findings: &mut Findings, settings: &Settings, host: &str) {
     let connect = || {
         let mut command = Command::new("ssh");
-        command.args(&settings.ssh_options).args(["-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]);
+        command.current_dir("/").args(&settings.ssh_options).args([
+            "-T",
+            "-a",
+            "-x",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=15",
+        ]);
         command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none", "--", host, "version"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
     };

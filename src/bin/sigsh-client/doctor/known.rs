@@ -9,7 +9,12 @@ use std::process::{Command, Stdio};
 
 /// Looks at what ssh makes of its configuration.
 pub(super) fn examine(findings: &mut Findings, settings: &Settings, host: &str) {
-    let output = Command::new("ssh").args(&settings.ssh_options).args(["-G", "-T", "--", host]).stdin(Stdio::null()).output();
+    let output = Command::new("ssh")
+        .current_dir("/")
+        .args(&settings.ssh_options)
+        .args(["-G", "-T", "--", host])
+        .stdin(Stdio::null())
+        .output();
     let output = match output {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
         Ok(output) => {
