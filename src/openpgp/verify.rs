@@ -235,7 +235,7 @@ impl Detached {
 }
 
 /// By how many seconds a time is still to come, if so; a part counts as one.
-pub fn ahead(created: SystemTime, now: SystemTime) -> Option<u64> {
+fn ahead(created: SystemTime, now: SystemTime) -> Option<u64> {
     let ahead = created.duration_since(now).ok().filter(|ahead| !ahead.is_zero())?;
     Some(ahead.as_secs() + u64::from(ahead.subsec_nanos() > 0))
 }

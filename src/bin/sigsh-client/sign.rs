@@ -8,7 +8,7 @@ use crate::settings::{Key, Settings};
 use crate::ssh::{Answer, Attempt, session};
 use crate::{batch, fallback};
 use sigsh::hash_state::{Form, HashState, Wanted};
-use sigsh::openpgp::verify::{MAX_SIGNATURE, ahead};
+use sigsh::openpgp::verify::MAX_SIGNATURE;
 use sigsh::openpgp::{Detached, Good};
 use sigsh::request::MAX_KEYS;
 use std::io::Write;
@@ -21,13 +21,13 @@ pub(crate) struct Signed {
     pub(crate) detached: Detached,
     /// Who made it, and when.
     pub(crate) good: Good,
-    /// By how many seconds it was ahead of this clock when it came.
-    pub(crate) ahead: u64,
+    /// By how much it was ahead of this clock when it came.
+    pub(crate) ahead: Duration,
     text: Option<Vec<u8>>,
 }
 
-/// How many seconds a signature may be ahead of this clock: then we wait, since verifiers refuse what comes from the future.
-pub(crate) const WAIT: u64 = 5;
+/// How far a signature may be ahead of this clock: then we wait, since sqv refuses what comes from the future.
+pub(crate) const WAIT: Duration = Duration::from_secs(5);
 
 impl Signed {
     /// Verifies what somebody has sent for a signature: over the bytes that `state` has taken in, or else over those that are read again.
@@ -46,12 +46,13 @@ impl Signed {
         let detached = Detached::read(bytes).map_err(bad)?;
         let wanted = detached.wanted(form).map_err(bad)?;
         let (created, now) = (detached.created().map_err(bad)?, SystemTime::now());
-        let ahead = ahead(created, now).unwrap_or(0);
-        match created.duration_since(now) {
-            Ok(_) if ahead > WAIT => return Err(Error::Ahead(from.to_owned(), ahead)),
+        let ahead = created.duration_since(now).unwrap_or_default();
+        if ahead > WAIT {
+            return Err(Error::Ahead(from.to_owned(), ahead.as_secs()));
+        }
+        if !ahead.is_zero() {
             // The clock may be slewed meanwhile.
-            Ok(left) => sleep(left + Duration::from_millis(10)),
-            Err(_) => {}
+            sleep(ahead + Duration::from_millis(10));
         }
         let known = states.into_iter().find(|state| wanted == Wanted::plain(state.algorithm()));
         let (state, body) = known.map_or_else(|| input.hash(&wanted), |state| Ok((state, Vec::new())))?;
