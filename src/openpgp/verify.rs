@@ -293,4 +293,29 @@ mod tests {
         }
         assert!(of_two_bytes > 0, "none that the new format would write longer");
     }
+
+    /// gpgv takes no message of version 4 whose header does not name its hash; in version 6 there is none (RFC 9580 §7.1).
+    #[test]
+    fn the_hash_of_a_message_is_announced() {
+        for (profile, is_v6) in [(openpgp::Profile::RFC4880, false), (openpgp::Profile::RFC9580, true)] {
+            let (cert, _) = CertBuilder::new().set_profile(profile).unwrap().add_signing_subkey().generate().unwrap();
+            let policy = StandardPolicy::new();
+            let key = cert.keys().with_policy(&policy, None).for_signing().secret().next().unwrap();
+            let mut pair = key.key().clone().into_keypair().unwrap();
+            let builder = SignatureBuilder::new(SignatureType::Text).set_hash_algo(openpgp::types::HashAlgorithm::SHA384);
+            let signature = Packet::from(builder.sign_message(&mut pair, b"data").unwrap());
+            let detached = Detached::read(&MarshalInto::to_vec(&signature).unwrap()).unwrap();
+            for (hashes, expected) in [
+                (&[][..], is_v6),
+                (&["SHA384"], true),
+                (&["SHA256", "SHA384"], true),
+                (&["SHA256"], false),
+                (&["sha384"], false),
+                (&["SHA384", "hello you"], false),
+                (&["SHA384", ""], false),
+            ] {
+                assert_eq!(detached.is_announced(hashes), expected, "{is_v6} {hashes:?}");
+            }
+        }
+    }
 }
