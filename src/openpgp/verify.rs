@@ -1,24 +1,26 @@
 //! Signatures as others see them: a detached signature against a pinned certificate, with what was hashed of the file.
 
-use super::signature::{cleartext_head, finish, unwrap, wrap};
+mod armor;
+
+pub use armor::dearmor;
+
+use super::signature::{cleartext_head, finish, wrap};
 use super::{OpenpgpError, Version, library, one_line};
 use crate::hash_state::{Form, HashAlgorithm, HashState, Salt, Wanted};
 use openpgp::KeyHandle;
 use openpgp::cert::{Cert, CertParser};
+use openpgp::packet::key::{PublicParts, UnspecifiedRole};
 use openpgp::packet::signature::subpacket::{Subpacket, SubpacketTag};
-use openpgp::packet::{Packet, Signature};
+use openpgp::packet::{Key, Packet, Signature};
 use openpgp::parse::{PacketParser, PacketParserResult, Parse};
 use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
 use openpgp::serialize::{MarshalInto, SerializeInto};
-use openpgp::types::SignatureType;
+use openpgp::types::{RevocationStatus, SignatureType};
 use sequoia_openpgp as openpgp;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// The largest detached signature in bytes.
 pub const MAX_SIGNATURE: u64 = 64 * 1024;
-
-/// How far ahead of ours another host's clock may be.
-const SKEW: Duration = Duration::from_secs(300);
 
 /// Why a signature is not a good one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +57,12 @@ impl Pinned {
         &self.0
     }
 
+    /// Whether the key of this fingerprint can sign at a time: neither it nor its certificate has expired or is revoked.
+    pub fn can_sign(&self, fingerprint: &str, at: SystemTime) -> bool {
+        let policy = StandardPolicy::at(at);
+        self.0.iter().any(|cert| able(cert, &policy, at).any(|key| key.fingerprint().to_hex() == fingerprint))
+    }
+
     /// All of them, binary or armored.
     ///
     /// # Errors
@@ -84,11 +92,11 @@ impl Detached {
     pub fn read(bytes: &[u8]) -> Result<Detached, BadSignature> {
         let wrong = |what: &str| BadSignature(what.to_owned());
         let failed = |error: openpgp::anyhow::Error| BadSignature(one_line(&error));
-        let armored = bytes.first().is_some_and(|byte| byte & 0x80 == 0);
-        let dearmored = if armored { unwrap(bytes).map_err(|error| wrong(&error.to_string()))? } else { bytes.to_vec() };
-        if bytes.is_empty() {
-            return Err(wrong("it is empty"));
-        }
+        let dearmored = match bytes.first() {
+            None => return Err(wrong("it is empty")),
+            Some(byte) if byte & 0x80 == 0 => dearmor(bytes)?,
+            Some(_) => bytes.to_vec(),
+        };
         let PacketParserResult::Some(parser) = PacketParser::from_bytes(&dearmored).map_err(failed)? else {
             return Err(wrong("no packet"));
         };
@@ -145,6 +153,22 @@ impl Detached {
         &self.signature
     }
 
+    /// When it says that it was made, in whole seconds; nobody has verified that.
+    ///
+    /// # Errors
+    /// [`BadSignature`] without a time.
+    pub fn created(&self) -> Result<SystemTime, BadSignature> {
+        self.signature.signature_creation_time().ok_or_else(|| BadSignature("it bears no time".to_owned()))
+    }
+
+    /// Whether a message may say so before its text (RFC 9580 §7): the names of hashes, from all its Hash headers. GnuPG demands that this
+    /// one's is among them.
+    pub fn is_announced(&self, hashes: &[&str]) -> bool {
+        let known = |name: &&str| ["SHA256", "SHA384", "SHA512", "SHA224", "SHA1", "RIPEMD160"].contains(name);
+        let ours = self.algorithm.name().to_uppercase();
+        hashes.iter().all(known) && (hashes.contains(&ours.as_str()) || hashes.is_empty() && self.version == Version::V6)
+    }
+
     /// It as bytes.
     ///
     /// # Errors
@@ -166,9 +190,13 @@ impl Detached {
     pub fn verify(&self, pinned: &Pinned, state: HashState, now: SystemTime) -> Result<Good, BadSignature> {
         let wrong = |what: &str| BadSignature(what.to_owned());
         let failed = |error: openpgp::anyhow::Error| BadSignature(one_line(&error));
-        let created = self.signature.signature_creation_time().ok_or_else(|| wrong("it bears no time"))?;
-        if created > now + SKEW {
-            return Err(wrong("it was made in the future: one of the two clocks is wrong"));
+        let created = self.created()?;
+        // sqv bears not a second.
+        if let Some(ahead) = ahead(created, now) {
+            return Err(BadSignature(format!("it was made {ahead} seconds in the future: one of the two clocks is wrong")));
+        }
+        if self.signature.signature_expiration_time().is_some_and(|end| end <= now) {
+            return Err(wrong("it has expired"));
         }
         let policy = StandardPolicy::at(created);
         policy.signature(&self.signature, HashAlgoSecurity::CollisionResistance).map_err(failed)?;
@@ -187,13 +215,13 @@ impl Detached {
         let issuers = self.signature.get_issuers();
         let mut ours = false;
         for cert in pinned.certs() {
-            for key in cert.keys().with_policy(&policy, created).supported().alive().revoked(false).for_signing() {
-                if issuers.is_empty() || !issuers.iter().all(|issuer| issuer.aliases(key.key().key_handle())) {
+            for key in able(cert, &policy, created) {
+                if issuers.is_empty() || !issuers.iter().all(|issuer| issuer.aliases(key.key_handle())) {
                     continue;
                 }
                 ours = true;
-                if self.signature.verify_digest(key.key(), &digest).is_ok() {
-                    let (key, primary) = (key.key().fingerprint().to_hex(), cert.fingerprint().to_hex());
+                if self.signature.verify_digest(key, &digest).is_ok() {
+                    let (key, primary) = (key.fingerprint().to_hex(), cert.fingerprint().to_hex());
                     let user_id = cert.userids().next().map(|id| String::from_utf8_lossy(id.userid().value()).into_owned());
                     return Ok(Good { key, primary, user_id, created });
                 }
@@ -207,6 +235,23 @@ impl Detached {
             false => "it is not by a key of the pinned certificate",
         }))
     }
+}
+
+/// By how many seconds a time is still to come, if so; a part counts as one.
+fn ahead(created: SystemTime, now: SystemTime) -> Option<u64> {
+    let ahead = created.duration_since(now).ok().filter(|ahead| !ahead.is_zero())?;
+    Some(ahead.as_secs() + u64::from(ahead.subsec_nanos() > 0))
+}
+
+/// The keys of a certificate that could sign at a time. Whether it is revoked itself, a subkey does not tell.
+fn able<'a>(
+    cert: &'a Cert,
+    policy: &'a StandardPolicy<'_>,
+    at: SystemTime,
+) -> impl Iterator<Item = &'a Key<PublicParts, UnspecifiedRole>> {
+    let revoked = matches!(cert.revocation_status(policy, at), RevocationStatus::Revoked(_));
+    let keys = (!revoked).then(|| cert.keys().with_policy(policy, at).supported().alive().revoked(false).for_signing());
+    keys.into_iter().flatten().map(|key| key.key())
 }
 
 /// A signature that verified.
@@ -227,6 +272,25 @@ mod tests {
     use super::*;
     use openpgp::cert::{CertBuilder, CipherSuite};
     use openpgp::packet::signature::SignatureBuilder;
+
+    #[test]
+    fn a_signature_may_expire_before_its_key() {
+        let policy = StandardPolicy::new();
+        let (cert, _) = CertBuilder::new().add_userid("t").add_signing_subkey().generate().unwrap();
+        let key = cert.keys().with_policy(&policy, None).for_signing().secret().next().unwrap();
+        let mut pair = key.key().clone().into_keypair().unwrap();
+        let builder = SignatureBuilder::new(SignatureType::Binary);
+        let builder = builder.set_signature_validity_period(Duration::from_secs(60)).unwrap();
+        let signature = Packet::from(builder.sign_message(&mut pair, b"data").unwrap());
+        let detached = Detached::read(&MarshalInto::to_vec(&signature).unwrap()).unwrap();
+        let pinned = Pinned(vec![cert.strip_secret_key_material()]);
+        for (after, outcome) in [(59, None), (60, Some(BadSignature("it has expired".to_owned())))] {
+            let mut state = HashState::begin(&detached.wanted(Form::Binary).unwrap());
+            state.update(b"data");
+            let now = detached.created().unwrap() + Duration::from_secs(after);
+            assert_eq!(detached.verify(&pinned, state, now).err(), outcome);
+        }
+    }
 
     /// gpg writes headers of the old format, whose lengths have other sizes (RFC 9580 §4.2.2).
     #[test]
@@ -250,5 +314,30 @@ mod tests {
             detached.verify(&pinned, state, SystemTime::now()).unwrap();
         }
         assert!(of_two_bytes > 0, "none that the new format would write longer");
+    }
+
+    /// gpgv takes no message of version 4 whose header does not name its hash; in version 6 there is none (RFC 9580 §7.1).
+    #[test]
+    fn the_hash_of_a_message_is_announced() {
+        for (profile, is_v6) in [(openpgp::Profile::RFC4880, false), (openpgp::Profile::RFC9580, true)] {
+            let (cert, _) = CertBuilder::new().set_profile(profile).unwrap().add_signing_subkey().generate().unwrap();
+            let policy = StandardPolicy::new();
+            let key = cert.keys().with_policy(&policy, None).for_signing().secret().next().unwrap();
+            let mut pair = key.key().clone().into_keypair().unwrap();
+            let builder = SignatureBuilder::new(SignatureType::Text).set_hash_algo(openpgp::types::HashAlgorithm::SHA384);
+            let signature = Packet::from(builder.sign_message(&mut pair, b"data").unwrap());
+            let detached = Detached::read(&MarshalInto::to_vec(&signature).unwrap()).unwrap();
+            for (hashes, expected) in [
+                (&[][..], is_v6),
+                (&["SHA384"], true),
+                (&["SHA256", "SHA384"], true),
+                (&["SHA256"], false),
+                (&["sha384"], false),
+                (&["SHA384", "hello you"], false),
+                (&["SHA384", ""], false),
+            ] {
+                assert_eq!(detached.is_announced(hashes), expected, "{is_v6} {hashes:?}");
+            }
+        }
     }
 }

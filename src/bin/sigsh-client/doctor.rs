@@ -89,12 +89,25 @@ fn programs(findings: &mut Findings, settings: &Settings, options: &Options) {
         findings.error("there is no ssh in PATH; install openssh-client");
     }
     match real::find(OsStr::new("gpg"), options) {
+        Some(gpg) if real::is_this(&gpg) => {
+            findings.error(&format!("{} is sigsh-client itself; name the real gpg by gpg = \"…\" in client.toml", gpg.display()));
+        }
         Some(gpg) if is_program(&gpg) => findings.ok(&format!("the real gpg: {}", gpg.display())),
         Some(gpg) => findings.error(&format!("{} is no program; name the real gpg by gpg = \"…\" in client.toml", gpg.display())),
         None => findings.warning("there is no real gpg: what is not signing will fail in tools that call gpg; install gnupg"),
     }
+    match in_path(OsStr::new("gpg")) {
+        Some(gpg) if real::is_this(&gpg) => findings.ok(&format!("gpg in PATH is sigsh-client: {}", gpg.display())),
+        Some(gpg) => findings.ok(&format!(
+            "gpg in PATH is not sigsh-client but {}; 'sigsh-client setup gpg DIR' is for tools that call gpg",
+            gpg.display()
+        )),
+        None => {}
+    }
     if let Some(program) = settings.local_fallback.first() {
-        match in_path(OsStr::new(program)) {
+        // As it is found when it is needed.
+        let path = if program.contains('/') { Some(PathBuf::from(program)) } else { real::in_path(OsStr::new(program)) };
+        match path.filter(|path| is_program(path) && !real::is_this(path)) {
             Some(path) => findings.ok(&format!("local fallback: {}", path.display())),
             None => findings.error(&format!("local fallback: there is no program {program}; install it, or remove local-fallback")),
         }

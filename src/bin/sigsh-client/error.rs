@@ -2,6 +2,7 @@
 
 use sigsh::config::ConfigError;
 use sigsh::openpgp::{BadSignature, OpenpgpError};
+use sigsh::trusted::TrustError;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub(crate) enum Error {
     Config(#[from] ConfigError),
     #[error("{0}: {1}")]
     Setting(&'static str, String),
+    #[error("git's setting {0}: {1}")]
+    Git(String, String),
     #[error("no host is configured")]
     NoHost,
     #[error("no certificate is configured")]
@@ -33,6 +36,9 @@ pub(crate) enum Error {
     Changed(PathBuf),
     #[error("{path} exists already", path = .0.display())]
     Exists(PathBuf),
+    /// The same, where others write, too: this command tells what to append.
+    #[error("{path} exists already", path = .0.display())]
+    Append(PathBuf, String),
     #[error("{path}: {why}", path = .0.display(), why = lower(.1))]
     File(PathBuf, io::Error),
     #[error("{0}: {why}", why = lower(.1))]
@@ -59,6 +65,8 @@ pub(crate) enum Error {
     Answer(String, String),
     #[error("{0}: the signature is not good: {1}")]
     Bad(String, BadSignature),
+    #[error("{0}: the signature is not good: it was made {1} seconds in the future: one of the two clocks is wrong")]
+    Ahead(String, u64),
     #[error("the local fallback: {0}")]
     Fallback(String),
 }
@@ -98,12 +106,13 @@ impl Error {
             Error::Changed(_) => 65,
             Error::Input(..) => 66,
             Error::Down(_, Reached::None) | Error::Unexplained(_) | Error::Cut(_) | Error::Silent(_) | Error::Fallback(_) => 69,
-            Error::Exists(_) => 73,
+            Error::Exists(_) | Error::Append(..) => 73,
             Error::File(..) | Error::Io(..) => 74,
             Error::Down(_, Reached::Busy) => BUSY,
-            Error::Gone | Error::Short(_) | Error::Answer(..) | Error::Bad(..) => 76,
+            Error::Gone | Error::Short(_) | Error::Answer(..) | Error::Bad(..) | Error::Ahead(..) => 76,
             Error::Config(_)
             | Error::Setting(..)
+            | Error::Git(..)
             | Error::NoHost
             | Error::NoCertificate
             | Error::NoKey(_)
@@ -116,6 +125,11 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::Refused { host, hint, .. } => return hint.as_ref().map(|hint| format!("{host}: {hint}")),
+            Error::Config(ConfigError::Trust(TrustError::Writable(path, mode))) => {
+                let whose = if mode & 0o002 == 0 { "g" } else { "go" };
+                return Some(format!("chmod {whose}-w {}", path.display()));
+            }
+            Error::Append(path, command) => return Some(format!("append: {command} >> {}", path.display())),
             Error::NoHost => "name it by --host, in SIGSH_HOST, or as hosts = [\"signer@…\"] in ~/.config/sigsh/client.toml",
             Error::NoCertificate => {
                 "fetch it once with 'ssh HOST certificate > key.pgp', compare its fingerprint, and name it by --certificate, in \
@@ -126,6 +140,7 @@ impl Error {
             Error::Down(_, Reached::Busy) => "sign again later, or ask the host's operator for a higher rate",
             Error::Cut(_) => "sign again: a second signature of the same file does no harm",
             Error::Changed(_) => "sign it again when nobody writes to it",
+            Error::Ahead(..) => "run timedatectl on both, and let NTP set the wrong one",
             Error::Bad(..) => "compare the certificate here with the host's: 'sigsh-client doctor'",
             _ => return None,
         };

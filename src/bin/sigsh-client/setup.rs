@@ -59,12 +59,39 @@ pub(crate) fn run(command: &Command, options: &Options) -> Result<(), Error> {
             Err(Error::Usage("links carry no options; write them into client.toml, or set SIGSH_CONFIG".to_owned()))
         }
         Command::Gpg { directory, force } => gpg(directory, *force),
-        Command::Rpm(file) => file.write(&rpm(&front_end()?, &fingerprint(options)?)?, 0o644),
+        Command::Rpm(file) => {
+            without(options, "rpm")?;
+            let key = options.keys.first().map_or_else(String::new, |key| format!(" -k {key}"));
+            file.write(&rpm(&front_end()?, &fingerprint(options)?)?, 0o644).map_err(|error| match error {
+                // ~/.rpmmacros has macros of others.
+                Error::Exists(path) => Error::Append(path, format!("sigsh-client{key} setup rpm")),
+                error => error,
+            })
+        }
         Command::Git(git) => {
+            without(options, "git")?;
             let commands = git.run(&files::text(&front_end()?)?, &fingerprint(options)?)?;
             Target::Stdout.write(commands.as_bytes())
         }
         Command::Reprepro(file) => file.write(&REPREPRO.replace("@SIGN@", &sign(options)?), 0o755),
+    }
+}
+
+/// What starts the client by its name alone passes none of these on.
+fn without(options: &Options, program: &str) -> Result<(), Error> {
+    let given = [
+        ("--config", options.config.is_some()),
+        ("--host", !options.hosts.is_empty()),
+        ("--certificate", options.certificate.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some(("--config", _)) => Err(Error::Usage(format!(
+            "{program} starts sigsh-gpg without --config: write it to ~/.config/sigsh/client.toml or /etc/sigsh/client.toml"
+        ))),
+        Some((option, _)) => {
+            Err(Error::Usage(format!("{program} starts sigsh-gpg without {option}: put it into the configuration file")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ use sigsh::openpgp::verify::MAX_SIGNATURE;
 use sigsh::openpgp::{BadSignature, Detached, Good};
 use sigsh::request::MAX_KEYS;
 use std::io::Write;
+use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 /// How far behind ours a host's clock may be.
@@ -23,14 +24,19 @@ pub(crate) struct Signed {
     pub(crate) detached: Detached,
     /// Who made it, and when.
     pub(crate) good: Good,
+    /// By how much it was ahead of this clock when it came.
+    pub(crate) ahead: Duration,
     text: Option<Vec<u8>>,
 }
+
+/// How far a signature may be ahead of this clock: then we wait, since sqv refuses what comes from the future.
+pub(crate) const WAIT: Duration = Duration::from_secs(5);
 
 impl Signed {
     /// Verifies what somebody has sent for a signature: over the bytes that `state` has taken in, or else over those that are read again.
     ///
     /// # Errors
-    /// [`Error::Bad`] in the name of `from`, [`Error::Changed`], [`Error::Input`].
+    /// [`Error::Bad`] or [`Error::Ahead`] in the name of `from`, [`Error::Changed`], [`Error::Input`].
     pub(crate) fn check(
         from: &str,
         bytes: &[u8],
@@ -42,6 +48,15 @@ impl Signed {
         let bad = |error| Error::Bad(from.to_owned(), error);
         let detached = Detached::read(bytes).map_err(bad)?;
         let wanted = detached.wanted(form).map_err(bad)?;
+        let (created, now) = (detached.created().map_err(bad)?, SystemTime::now());
+        let ahead = created.duration_since(now).unwrap_or_default();
+        if ahead > WAIT {
+            return Err(Error::Ahead(from.to_owned(), ahead.as_secs()));
+        }
+        if !ahead.is_zero() {
+            // The clock may be slewed meanwhile.
+            sleep(ahead + Duration::from_millis(10));
+        }
         let known = states.into_iter().find(|state| wanted == Wanted::plain(state.algorithm()));
         let (state, body) = known.map_or_else(|| input.hash(&wanted), |state| Ok((state, Vec::new())))?;
         let good = detached.verify(&key.pinned, state, SystemTime::now()).map_err(bad)?;
@@ -53,7 +68,7 @@ impl Signed {
             return Err(bad(BadSignature("it expires".to_owned())));
         }
         input.is_unchanged()?;
-        Ok(Signed { detached, good, text: (form == Form::Cleartext).then_some(body) })
+        Ok(Signed { detached, good, ahead, text: (form == Form::Cleartext).then_some(body) })
     }
 
     /// What is written for it: nothing of it but the packet comes from elsewhere.

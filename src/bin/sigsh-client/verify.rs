@@ -7,8 +7,8 @@ use crate::error::{Error, clean, say};
 use crate::input::{Input, read_at_most};
 use crate::output::Target;
 use crate::settings::{Key, Options, Settings};
-use message::{Message, alone, is_message};
-use sigsh::hash_state::Form;
+use message::{Message, is_message};
+use sigsh::hash_state::{Form, HashState};
 use sigsh::openpgp::verify::MAX_SIGNATURE;
 use sigsh::openpgp::{BadSignature, Detached, Good, Pinned};
 use std::fs::File;
@@ -102,14 +102,17 @@ fn verify(file: &Path, case: &Case) -> Result<Good, Error> {
         if bytes.len() as u64 > MAX_SIGNATURE {
             return Err(bad(BadSignature("it is too long for one".to_owned())));
         }
-        let detached = Detached::read(alone(&bytes).map_err(bad)?).map_err(bad)?;
+        let detached = Detached::read(&bytes).map_err(bad)?;
         let form = if detached.is_binary() { Form::Binary } else { Form::Text };
         return over(file, &detached, form, &case.pinned, bad);
     }
     let message = Message::read(&bytes).map_err(bad)?;
-    let detached = Detached::read(message.signature).map_err(bad)?;
+    let detached = Detached::read(&message.signature).map_err(bad)?;
+    if !detached.is_announced(&message.hashes) {
+        return Err(bad(BadSignature("its hash is not the one that stands before the text".to_owned())));
+    }
     let state = message.hash(&detached.wanted(Form::Cleartext).map_err(bad)?).map_err(bad)?;
-    let good = detached.verify(&case.pinned, state, SystemTime::now()).map_err(bad)?;
+    let good = still_good(&detached, &case.pinned, state).map_err(bad)?;
     // A message beside the file has a text of its own, and it must be this one.
     if file == case.signature { Ok(good) } else { over(file, &detached, Form::Cleartext, &case.pinned, bad) }
 }
@@ -117,8 +120,18 @@ fn verify(file: &Path, case: &Case) -> Result<Good, Error> {
 fn over(file: &Path, detached: &Detached, form: Form, pinned: &Pinned, bad: impl Fn(BadSignature) -> Error) -> Result<Good, Error> {
     let input = Input::open(file)?;
     let (state, _) = input.hash(&detached.wanted(form).map_err(&bad)?)?;
-    let good = detached.verify(pinned, state, SystemTime::now()).map_err(&bad)?;
+    let good = still_good(detached, pinned, state).map_err(&bad)?;
     input.is_unchanged()?;
+    Ok(good)
+}
+
+/// Whoever installs it looks at the key as it is then, and not as it was when it signed.
+fn still_good(detached: &Detached, pinned: &Pinned, state: HashState) -> Result<Good, BadSignature> {
+    let now = SystemTime::now();
+    let good = detached.verify(pinned, state, now)?;
+    if !pinned.can_sign(&good.key, now) {
+        return Err(BadSignature("it is by a key that has expired since, or was revoked: sign it again".to_owned()));
+    }
     Ok(good)
 }
 

@@ -34,7 +34,14 @@ const COUNT: &str = "a number between 1 and 1000000 belongs here";
 /// What a command that needs settings says of this file.
 fn read(server: &BuildServer, source: &str) -> Outcome {
     server.write("client.toml", source);
-    server.run(&["--config", "client.toml", "setup", "git"], b"")
+    written(server, "client.toml")
+}
+
+/// The same of a file that is there.
+fn written(server: &BuildServer, name: &str) -> Outcome {
+    let mut command = server.command(&["setup", "git"]);
+    command.env("SIGSH_CONFIG", name);
+    finish(command, b"")
 }
 
 #[test]
@@ -117,7 +124,7 @@ fn what_others_could_have_written_is_not_read() {
     let server = BuildServer::new("build1", &["ed25519"], "");
     let (config, certificate) = (server.path("client.toml"), server.path("key.pgp"));
     let source = format!("hosts = [\"h\"]\n[key.k]\ncertificate = \"{certificate}\"\n");
-    let run = || server.run(&["--config", "client.toml", "setup", "git"], b"");
+    let run = || written(&server, "client.toml");
     let fresh = || {
         for (path, bytes) in [(&config, source.as_bytes()), (&certificate, &fs::read("/etc/sigsh/ed25519.pgp").unwrap())] {
             let _ = fs::remove_file(path);
@@ -130,8 +137,10 @@ fn what_others_could_have_written_is_not_read() {
         let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         mode(0o664);
         fails(&run(), 78, &format!("{path} is writable by group or others (mode 664)"));
+        assert!(run().err.ends_with(&format!("sigsh-client: hint: chmod g-w {path}\n")));
         mode(0o646);
         fails(&run(), 78, &format!("{path} is writable by group or others (mode 646)"));
+        assert!(run().err.ends_with(&format!("sigsh-client: hint: chmod go-w {path}\n")));
         mode(0o644);
         chown(path, Some(65534), None).unwrap();
         fails(&run(), 78, &format!("{path} belongs to user 65534; it must belong to root, or to the user that sigsh runs as"));
@@ -144,10 +153,12 @@ fn what_others_could_have_written_is_not_read() {
     }
     // What it leads to may be another file the next time.
     symlink(&config, server.path("link.toml")).unwrap();
-    let linked = server.run(&["--config", "link.toml", "setup", "git"], b"");
-    fails(&linked, 78, &format!("{} is a symbolic link", server.path("link.toml")));
+    fails(&written(&server, "link.toml"), 78, &format!("{} is a symbolic link", server.path("link.toml")));
     fs::set_permissions(&server.directory, fs::Permissions::from_mode(0o777)).unwrap();
     fails(&run(), 78, &format!("{} is writable by group or others (mode 777)", server.directory));
+    // As a home is where the umask is 002.
+    fs::set_permissions(&server.directory, fs::Permissions::from_mode(0o775)).unwrap();
+    assert!(run().err.ends_with(&format!("sigsh-client: hint: chmod g-w {}\n", server.directory)));
     fs::set_permissions(&server.directory, fs::Permissions::from_mode(0o755)).unwrap();
     for (bytes, why) in
         [(&b""[..], "file is empty"), (b"garbage", "cannot be read: Malformed packet: Invalid packet type: Unknown packet type")]
@@ -196,13 +207,14 @@ fn what_is_said_closer_counts() {
             command.env("PATH", format!("{}:/usr/bin:/bin", server.directory)).envs(variables.iter().copied());
             finish(command, b"x")
         };
-        let (git, sign) = (run(&["setup", "git"]), run(&["sign", "-o", "-"]));
+        let (doctor, sign) = (run(&["doctor"]), run(&["sign", "-o", "-"]));
         assert_eq!(sign.code, Some(69), "{sign:?}");
         let asked = sign.err.lines().rfind(|line| line.contains("error: ")).unwrap().split(['"', ':', ';', ' ']);
         let mut hosts = asked.skip_while(|word| *word != "error").filter(|word| word.starts_with("of-")).collect::<Vec<_>>();
         hosts.dedup();
-        let git = String::from_utf8(git.out).unwrap();
-        let key = keys.into_iter().find(|key| git.contains(&fingerprint(key))).unwrap_or("none");
+        let doctor = String::from_utf8(doctor.out).unwrap();
+        let first = doctor.lines().find(|line| line.contains(": pinned certificate ")).unwrap();
+        let key = keys.into_iter().find(|key| first.contains(&fingerprint(key))).unwrap_or("none");
         format!("{} {key}", hosts.join("+"))
     };
     let armored = sigsh::openpgp::Pinned::read(&fs::read("/etc/sigsh/rsa4096.pgp").unwrap()).unwrap().export(true).unwrap();

@@ -67,6 +67,7 @@ fn all_is_well() {
          ok: key 'ed25519': pinned certificate {one} of Test ed25519 <ed25519@example.org>, without expiry\n\
          ok: key 'rsa2048': pinned certificate {two} of Test rsa2048 <rsa2048@example.org>, without expiry\n\
          ok: the real gpg: /usr/bin/gpg\n\
+         ok: gpg in PATH is not sigsh-client but /usr/bin/gpg; 'sigsh-client setup gpg DIR' is for tools that call gpg\n\
          {host}: its host key is pinned in {directory}/known_hosts\n\
          {host}: answers in TIME s: sigsh {version}\n\
          {host}: the connection is used again, in TIME s\n\
@@ -79,16 +80,21 @@ fn all_is_well() {
          ok: key 'ed25519': gpgv accepts: binary, text, cleartext, tar, state\n\
          ok: key 'ed25519': gpg accepts: binary, text, cleartext, tar, state\n\
          ok: key 'ed25519': sqv accepts: binary, text, tar, state\n\
-         ok: key 'ed25519': rpmkeys accepts the certificate\n\
+         ok: key 'ed25519': rpmkeys imports the certificate\n\
          ok: key 'rsa2048': gpgv accepts: binary, text, cleartext, tar, state\n\
          ok: key 'rsa2048': gpg accepts: binary, text, cleartext, tar, state\n\
          ok: key 'rsa2048': sqv accepts: binary, text, tar, state\n\
-         ok: key 'rsa2048': rpmkeys accepts the certificate",
+         ok: key 'rsa2048': rpmkeys imports the certificate",
         version = env!("CARGO_PKG_VERSION")
     );
     let outcome = server.run(&["doctor"], b"");
     assert_eq!(findings(&outcome).join("\n"), expected);
     assert_eq!(server.files(), ["known_hosts", "ssh_config"]);
+    let (path, mut command) = (server.front(), server.program("/usr/bin/sigsh-client", &["doctor"]));
+    command.env("PATH", path);
+    let first = format!("ok: gpg in PATH is sigsh-client: {directory}/.front/gpg");
+    let expected = expected.lines().map(|line| if line.starts_with("ok: gpg in PATH") { &first } else { line });
+    assert_eq!(findings(&finish(command, b"")).join("\n"), expected.collect::<Vec<_>>().join("\n"));
 }
 
 /// Real hosts, each with something amiss: all that is not well.
@@ -174,6 +180,18 @@ fn each_fault_has_its_line() {
         (
             "build1",
             "",
+            "local-fallback = [\"/usr/bin/sigsh-client\"]",
+            &["error: local fallback: there is no program /usr/bin/sigsh-client; install it, or remove local-fallback"],
+        ),
+        (
+            "build1",
+            "",
+            "gpg = \"/usr/bin/sigsh-gpg\"",
+            &["error: /usr/bin/sigsh-gpg is sigsh-client itself; name the real gpg by gpg = \"…\" in client.toml"],
+        ),
+        (
+            "build1",
+            "",
             "gpg = \"/etc/passwd\"",
             &["error: /etc/passwd is no program; name the real gpg by gpg = \"…\" in client.toml"],
         ),
@@ -255,7 +273,8 @@ fn keys_and_certificates_are_compared() {
     // The same in the configuration is refused, and nothing else can be looked at.
     configure(&server, |text| text.replace("/etc/sigsh/ed25519.pgp", &path));
     let outcome = server.run(&["doctor"], b"");
-    assert_eq!(findings(&outcome), [format!("error: configuration: {path} is writable by group or others (mode 666)")]);
+    let expected = format!("error: configuration: {path} is writable by group or others (mode 666); chmod go-w {path}");
+    assert_eq!(findings(&outcome), [expected]);
 }
 
 /// A host that is played by a script: `ssh` in PATH is one that answers as its directory says.
@@ -265,7 +284,11 @@ const SSH: &str = r#"#!/bin/sh
 here=${0%/*}
 case " $* " in *' -G '*) exec /usr/bin/ssh "$@" ;; *' -O '*) exit 0 ;; esac
 for request; do :; done
-sign() { gpg --homedir "$here/gnupg" --quiet --batch --passphrase '' --faked-system-time "$(cat "$here/time")" --output - "$@"; }
+sign() {
+    time=$(cat "$here/time")
+    [ ! -e "$here/ahead" ] || time=$(date -u -d "$(cat "$here/ahead") seconds" +%Y%m%dT%H%M%S)
+    gpg --homedir "$here/gnupg" --quiet --batch --passphrase '' --faked-system-time "$time" --output - "$@"
+}
 case "$*" in *ControlMaster=no*) [ ! -e "$here/crowded" ] || { cat "$here/crowded" >&2; exit 255; } ;; esac
 case $request in
 version) cat "$here/version" ;;
@@ -350,34 +373,91 @@ const TAR: &str = "warning: signer@127.0.0.1: key 'ed25519': tar: this client ma
 fn clocks_are_compared() {
     let played = Played::new("never");
     let remedy = "run timedatectl on both, and let NTP set the wrong one";
+    let sqv = "sqv (apt on Debian 13) refuses signatures from the future";
+    let wait = format!("warning: signer@127.0.0.1: its clock is N s ahead, and {sqv}: each one is waited for until then; {remedy}");
+    let far = format!("error: signer@127.0.0.1: its clock is N s ahead: no signature is taken from it, as {sqv}; {remedy}");
     for (ahead, expected) in [
-        (0, None),
-        (-20, None),
-        (20, None),
-        (-100, Some(format!("warning: signer@127.0.0.1: its clock is N s behind; {remedy}"))),
-        (
-            100,
-            Some(format!(
-                "error: signer@127.0.0.1: its clock is N s ahead, and verifiers refuse signatures from the future; {remedy}"
-            )),
-        ),
+        ("0", None),
+        ("-20", None),
+        ("-100", Some(&format!("warning: signer@127.0.0.1: its clock is N s behind; {remedy}"))),
+        // As any clock of the host: whenever it is asked.
+        ("now 3", Some(&wait)),
+        ("100", Some(&far)),
+        ("4000", Some(&far)),
     ] {
-        played.clock(ahead);
+        match ahead.strip_prefix("now ") {
+            Some(ahead) => {
+                played.0.write("bin/ahead", ahead);
+            }
+            None => played.clock(ahead.parse().unwrap()),
+        }
         let wrong = played.wrong();
+        let _ = fs::remove_file(played.0.path("bin/ahead"));
         let said = wrong.iter().find(|line| line.contains("its clock is"));
         let words = said.map(|line| {
-            line.split(' ')
-                .map(|word| if word.parse::<u64>().is_ok_and(|n| n.abs_diff(100) < 20) { "N" } else { word })
-                .collect::<Vec<_>>()
-                .join(" ")
+            let words = line.split(' ').map(|word| if word.parse::<u64>().is_ok_and(|n| n != 13) { "N" } else { word });
+            words.collect::<Vec<_>>().join(" ").replace("Debian N", "Debian 13")
         });
-        assert_eq!(words, expected, "{ahead}: {wrong:#?}");
+        assert_eq!(words.as_ref(), expected, "{ahead}: {wrong:#?}");
+        assert!(!wrong.iter().any(|line| line.contains("sigsh-client doctor'")), "{wrong:#?}");
+        // So far ahead that no signature is taken, and there is nothing else to say of them.
+        assert!(expected != Some(&far) || wrong.len() == 1, "{wrong:#?}");
     }
-    // So far ahead that the client does not take the signature.
-    played.clock(4000);
-    let error = "error: signer@127.0.0.1: key 'ed25519': binary: the signature is not good: it was made in the future: one of the two \
-                 clocks is wrong; compare the certificate here with the host's: 'sigsh-client doctor'";
-    assert_eq!(played.wrong(), [error]);
+}
+
+/// A host that is a little ahead: what comes out is not from the future, and what would be later is refused.
+#[test]
+fn what_is_early_is_waited_for() {
+    let played = Played::new("never");
+    let sign = || {
+        let mut command = played.0.program("/usr/bin/sigsh-client", &["sign", "-k", "ed25519", "-o", "-"]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", played.0.path("bin")));
+        finish(command, b"data")
+    };
+    played.0.write("bin/ahead", "3");
+    let outcome = sign();
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    let detached = sigsh::openpgp::Detached::read(&outcome.out).unwrap();
+    assert!(detached.created().unwrap() <= std::time::SystemTime::now());
+    assert!(outcome.took > std::time::Duration::from_secs(1), "{outcome:?}");
+    played.0.write("s", &outcome.out);
+    played.0.write("data", "data");
+    succeed(&mut played.0.program("sqv", &["--keyring", "pinned.pgp", "s", "data"]));
+    played.0.write("bin/ahead", "60");
+    let outcome = sign();
+    let word = |word: &str| word.parse::<u64>().is_ok_and(|n| (55..=60).contains(&n));
+    let line =
+        outcome.err.lines().next().unwrap_or_default().split(' ').map(|it| if word(it) { "N" } else { it }).collect::<Vec<_>>();
+    let expected = "sigsh-client: error: signer@127.0.0.1: the signature is not good: it was made N seconds in the future: one of the two \
+                    clocks is wrong";
+    assert_eq!((outcome.code, outcome.out.len(), line.join(" ").as_str()), (Some(76), 0, expected));
+}
+
+/// Whatever line of known_hosts ssh goes by.
+#[test]
+fn host_keys_are_looked_up_as_ssh_does() {
+    let played = Played::new("never");
+    let key = fs::read_to_string(format!("{HOME}/sshd_host.pub")).unwrap();
+    let port = format!("[127.0.0.1]:{PORT}");
+    let (pinned, revoked) = (None, Some("revoked in KNOWN; if it has a new one, get it from its operator, and write"));
+    let missing = Some("not pinned; get it from its operator, and write");
+    for (lines, expected) in [
+        (format!("{port} {key}"), pinned),
+        (format!("127.0.0.1 {key}"), pinned),
+        (format!("@cert-authority 127.0.0.* {key}"), pinned),
+        (format!("@revoked {port} {key}"), revoked),
+        (format!("{port} {key}@revoked * {key}"), revoked),
+        (format!("127.0.0.2 {key}"), missing),
+        (String::new(), missing),
+    ] {
+        let known = played.0.write("known_hosts", &lines);
+        let wrong = played.wrong();
+        let line = |what: &str| {
+            let what = what.replace("KNOWN", &known);
+            format!("error: signer@127.0.0.1: its host key is {what} '{port} ssh-ed25519 AAAA…' to ~/.ssh/known_hosts")
+        };
+        assert_eq!(wrong.iter().find(|line| line.contains("its host key")), expected.map(line).as_ref(), "{lines}");
+    }
 }
 
 #[test]
@@ -386,7 +466,8 @@ fn the_hosts_certificate_may_be_newer() {
     let expires = "warning: key 'ed25519': it expires in 19 days; have its operator extend it, and fetch it again";
     assert_eq!(played.wrong(), [expires, TAR]);
     let host = "warning: signer@127.0.0.1: key 'ed25519': the host's certificate";
-    let fetch = "fetch it: ssh signer@127.0.0.1 certificate ed25519 > the file of the pinned one";
+    let fetch = "fetch it to a new file ('ssh signer@127.0.0.1 certificate ed25519 > new.pgp'), have its operator confirm the fingerprint, and \
+                 rename it to the pinned one";
     played.gpg(&["--quick-set-expire", &played.key(), "2y"]);
     played.serve();
     assert_eq!(played.wrong(), [expires, &format!("{host} is good for longer than the pinned one; {fetch}"), TAR]);
@@ -396,7 +477,21 @@ fn the_hosts_certificate_may_be_newer() {
     let wrong = played.wrong();
     assert_eq!(wrong[..2], [expires, &format!("{host} has new subkeys; {fetch}")]);
     // By the subkey that the pinned certificate does not know.
+    assert!(wrong[2].ends_with("; ask its operator by which key it signs, and compare the certificate"), "{wrong:#?}");
     assert!(wrong[2].contains("binary: the signature is not good: it is not by a key of the pinned certificate"), "{wrong:#?}");
+
+    let played = Played::new("never");
+    played.gpg(&["--quick-add-uid", &played.key(), "Another <another@example.org>"]);
+    played.serve();
+    assert_eq!(played.wrong(), [&format!("{host} is not the same as the pinned one; {fetch}"), TAR]);
+    let revocation = fs::read_to_string(played.0.path(&format!("bin/gnupg/openpgp-revocs.d/{}.rev", played.key()))).unwrap();
+    played.0.write("revocation", revocation.replace(":-----BEGIN", "-----BEGIN"));
+    fs::create_dir(played.0.path("other")).unwrap();
+    fs::set_permissions(played.0.path("other"), fs::Permissions::from_mode(0o700)).unwrap();
+    for arguments in [&["--import", "pinned.pgp", "revocation"][..], &["--output", "bin/certificate", "--export"]] {
+        succeed(played.0.program("gpg", &["--homedir", "other", "--quiet", "--batch", "--yes"]).args(arguments));
+    }
+    assert_eq!(played.wrong(), [&format!("{host} is revoked; ask its operator for another key"), TAR]);
 
     let played = Played::new("seconds=1");
     std::thread::sleep(std::time::Duration::from_secs(2));
@@ -440,19 +535,51 @@ fn verifiers_are_asked() {
     for (program, line) in [
         ("gpgv", "error: key 'ed25519': gpgv does not accept binary: no!; compare the certificate with the host's"),
         ("sqv", "error: key 'ed25519': sqv does not accept binary: no!; compare the certificate with the host's"),
-        ("rpmkeys", "warning: key 'ed25519': rpmkeys does not accept the certificate: no!; rpms need another key"),
+        ("rpmkeys", "warning: key 'ed25519': rpmkeys does not import the certificate: no!; rpms need another key"),
     ] {
         let path = played.0.write(&format!("bin/{program}"), "#!/bin/sh\necho no! >&2\nexit 1\n");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(played.wrong(), [TAR, line]);
         fs::remove_file(path).unwrap();
     }
+    // Newer ones read messages, too; old ones are not asked.
+    let tell = |program: &str, script: &str| {
+        let path = played.0.write(&format!("bin/{program}"), format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let said = |program: &str| {
+        let mut command = played.0.program("/usr/bin/sigsh-client", &["doctor"]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", played.0.path("bin")));
+        let line = format!("ok: key 'ed25519': {program} accepts: ");
+        findings(&finish(command, b"")).into_iter().find_map(|finding| finding.strip_prefix(&line).map(str::to_owned))
+    };
+    tell(
+        "sqv",
+        "case $* in --help) echo --output --cleartext ;; *cleartext*) echo \"$*\" > ${0%/*}/asked ;; *) exec /usr/bin/sqv \"$@\" ;; esac",
+    );
+    assert_eq!(said("sqv").as_deref(), Some("binary, text, cleartext"));
+    assert_eq!(played.0.read("bin/asked"), b"--keyring key.pgp --output /dev/null --cleartext 2\n");
+    tell("sq", "case $* in *--help) echo --detached ;; *) exit 1 ;; esac");
+    assert_eq!((said("sq"), played.wrong()), (None, vec![TAR.to_owned()]));
+    tell("sq", "case $* in *--help) echo --signer-file --signature-file --cleartext ;; *) echo \"$*\" >> ${0%/*}/asked ;; esac");
+    assert_eq!(said("sq").as_deref(), Some("binary, text, cleartext"));
+    let asked = String::from_utf8(played.0.read("bin/asked")).unwrap();
+    let verify = "verify --signer-file key.pgp";
+    let lines = [
+        format!("{verify} --signature-file 0 text"),
+        format!("{verify} --signature-file 1 text"),
+        format!("{verify} --cleartext 2"),
+    ];
+    assert_eq!(asked.lines().skip(1).filter(|line| line.starts_with("verify")).collect::<Vec<_>>(), lines);
+    for program in ["sq", "sqv"] {
+        fs::remove_file(played.0.path(&format!("bin/{program}"))).unwrap();
+    }
     // A machine with nothing but ssh, which needs sh, cat and gpg here.
     fs::create_dir(played.0.path("bare")).unwrap();
     for tool in ["sh", "cat", "ssh-keygen"] {
         std::os::unix::fs::symlink(format!("/usr/bin/{tool}"), played.0.path(&format!("bare/{tool}"))).unwrap();
     }
-    played.0.write("bin/ssh", SSH.replace("{ gpg ", "{ /usr/bin/gpg "));
+    played.0.write("bin/ssh", SSH.replace("    gpg ", "    /usr/bin/gpg "));
     assert_eq!(
         played.run(&played.0.path("bare")),
         [

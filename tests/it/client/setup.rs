@@ -203,12 +203,46 @@ fn rpm_starts_the_client() {
     assert!(checked.contains(&format!("key ID {}: OK", key[32..].to_lowercase())), "{checked}");
 }
 
+/// They start the client by its name alone.
+#[test]
+fn what_would_be_lost_is_refused() {
+    let server = BuildServer::new("build1", &["ed25519"], "");
+    let file = "put it into the configuration file";
+    for program in ["git", "rpm"] {
+        for (option, value, what) in [
+            ("--config", ".config/sigsh/client.toml", "write it to ~/.config/sigsh/client.toml or /etc/sigsh/client.toml"),
+            ("--host", "signer@127.0.0.1", file),
+            ("--certificate", "/etc/sigsh/ed25519.pgp", file),
+        ] {
+            let line = format!("sigsh-client: error: {program} starts sigsh-gpg without {option}: {what}");
+            assert_eq!(failure(&server.run(&[option, value, "setup", program], b"")), (64, line.as_str()));
+        }
+    }
+}
+
+/// Somebody's macros are not for --force.
+#[test]
+fn macros_are_appended() {
+    let server = BuildServer::new("build1", &["ed25519"], "");
+    let path = server.write(".rpmmacros", "%_topdir /somewhere\n");
+    let outcome = server.run(&["-k", "ed25519", "setup", "rpm", ".rpmmacros"], b"");
+    assert_eq!(outcome.code, Some(73));
+    let hint = "append: sigsh-client -k ed25519 setup rpm >> .rpmmacros";
+    assert_eq!(outcome.err, format!("sigsh-client: error: .rpmmacros exists already\nsigsh-client: hint: {hint}\n"));
+    assert_eq!(
+        server.run(&["setup", "rpm", &path], b"").err.lines().last(),
+        Some(&*format!("sigsh-client: hint: append: sigsh-client setup rpm >> {path}"))
+    );
+    assert_eq!(server.read(".rpmmacros"), b"%_topdir /somewhere\n");
+}
+
 #[test]
 fn git_is_told() {
     let server = BuildServer::new("build1", &["ed25519", "rsa4096"], "");
     let key = fingerprint("ed25519");
     let commands = well(&server.run(&["setup", "git"], b""));
-    let expected = ["gpg.format openpgp", "gpg.program /usr/bin/sigsh-gpg", &format!("user.signingKey {key}")];
+    let program = ["gpg.program", "gpg.openpgp.program"].map(|name| format!("{name} /usr/bin/sigsh-gpg"));
+    let expected = ["gpg.format openpgp", &program[0], &program[1], &format!("user.signingKey {key}")];
     assert_eq!(commands, expected.map(|set| format!("git config --global {set}\n")).concat());
     let get = |name: &str| {
         let output = server.program("git", &["config", "--global", "--get", name]).output().unwrap();
@@ -225,9 +259,25 @@ fn git_is_told() {
     assert_eq!(get("user.signingKey"), key);
     well(&server.run(&["-k", "rsa4096", "setup", "git", "--write", "--force"], b""));
     assert_eq!(get("user.signingKey"), fingerprint("rsa4096"));
+    // What git would rather go by, twice.
+    for _ in 0..2 {
+        succeed(&mut server.program("git", &["config", "--global", "--add", "gpg.openpgp.program", "/usr/bin/gpg"]));
+    }
+    let write = ["setup", "git", "--write", "--force"];
+    let other = server.run(&write[..3], b"");
+    assert_eq!(failure(&other), (73, "sigsh-client: error: git's setting gpg.openpgp.program exists already"));
+    well(&server.run(&[&["-k", "rsa4096"], &write[..]].concat(), b""));
+    let all = succeed(&mut server.program("git", &["config", "--global", "--get-all", "gpg.openpgp.program"])).stdout;
+    assert_eq!(all, b"/usr/bin/sigsh-gpg\n");
     let outside = server.run(&["setup", "git", "--local", "--write"], b"");
     assert_eq!((outside.code, outside.out.len()), (Some(74), 0), "{outside:?}");
     succeed(&mut server.program("git", &["init", "--quiet"]));
+    // A repository's own setting is closer than the user's.
+    succeed(&mut server.program("git", &["config", "--local", "gpg.openpgp.program", "/usr/bin/gpg"]));
+    let still = "sigsh-client: error: git's setting gpg.openpgp.program: it is still /usr/bin/gpg here: 'git config --show-origin \
+                 gpg.openpgp.program' says where";
+    assert_eq!(failure(&server.run(&write, b"")), (78, still));
+    succeed(&mut server.program("git", &["config", "--local", "--unset", "gpg.openpgp.program"]));
     well(&server.run(&["setup", "git", "--local", "--write"], b""));
     assert!(String::from_utf8(server.read(".git/config")).unwrap().contains("program = /usr/bin/sigsh-gpg"));
     let somebody = ["-c", "user.name=N", "-c", "user.email=m@example.org"];

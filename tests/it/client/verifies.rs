@@ -158,8 +158,23 @@ fn what_gpg_signed() {
         gpg.run(&[arguments, &["--output", name, "f"]].concat());
         bad(&verify(name), &format!("{name}: the signature is not good: {why}"));
     }
-    gpg.run(&["--faked-system-time", "20380101T000000!", "--output", "future", "--detach-sign", "f"]);
-    bad(&verify("future"), "future: the signature is not good: it was made in the future: one of the two clocks is wrong");
+    for (name, ahead) in [("far", 400_000_000), ("near", 60)] {
+        let date = succeed(Command::new("date").args(["-u", "-d", &format!("{ahead} seconds"), "+%Y%m%dT%H%M%S!"])).stdout;
+        gpg.run(&["--faked-system-time", String::from_utf8(date).unwrap().trim(), "--output", name, "--detach-sign", "f"]);
+        let outcome = verify(name);
+        let line =
+            outcome.err.split(' ').map(|word| if word.parse::<u64>().is_ok_and(|n| n.abs_diff(ahead) < 20) { "N" } else { word });
+        assert_eq!(
+            (outcome.code, line.collect::<Vec<_>>().join(" ")),
+            (
+                Some(65),
+                format!(
+                    "sigsh-client: error: {name}: the signature is not good: it was made N seconds in the future: one of the two clocks \
+                     is wrong\n"
+                )
+            )
+        );
+    }
 }
 
 /// Cut, empty, doubled, exchanged: of each form.
@@ -244,8 +259,9 @@ fn what_a_dead_key_signed() {
     let verify = |certificate: &str, signature: &str| {
         server.run(&["verify", "--certificate", certificate, "--signature", signature, "f"], b"")
     };
-    // What was signed in time stays good.
-    good(&verify("expired.pgp", "before"));
+    // What was signed in time, gpgv refuses now, and so do apt and pacman.
+    let since = "the signature is not good: it is by a key that has expired since, or was revoked: sign it again";
+    bad(&verify("expired.pgp", "before"), &format!("before: {since}"));
     let dead =
         "the signature is not good: it is by a key that could not sign when it was made: expired, revoked, or not for signing";
     bad(&verify("expired.pgp", "after"), &format!("after: {dead}"));
@@ -258,4 +274,106 @@ fn what_a_dead_key_signed() {
     for signature in ["before", "after"] {
         bad(&verify("revoked.pgp", signature), &format!("{signature}: {dead}"));
     }
+    // By a subkey, whose primary key alone is expired, or revoked: at once, or for a reason that spares what was signed before.
+    let primary = gpg.key("Sub <sub@example.org>", &[&first[0], &first[1]], "never");
+    at(&first, &["--quick-add-key", &primary, "ed25519", "sign", "never"]);
+    at(&second, &["--output", "sub", "--detach-sign", "f"]);
+    gpg.export("sub@example.org", "sub.pgp");
+    good(&verify("sub.pgp", "sub"));
+    at(&fifth, &["--quick-set-expire", &primary, "3d"]);
+    gpg.export("sub@example.org", "sub-expired.pgp");
+    // gpg replaces what the primary key said of itself before.
+    bad(&verify("sub-expired.pgp", "sub"), &format!("sub: {dead}"));
+    let revoke = |reason: &str, certificate: &str| {
+        let loopback = ["--quiet", "--no-tty", "--yes", "--pinentry-mode", "loopback", "--passphrase", ""];
+        let words = ["--command-fd", "0", "--output", "revocation", "--gen-revoke", &primary];
+        let mut command = server.program("gpg", &[&loopback[..], &words].concat());
+        command.env("GNUPGHOME", server.path("gnupg"));
+        let outcome = crate::world::finish(command, format!("y\n{reason}\n\ny\n").as_bytes());
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        fs::create_dir(server.path(reason)).unwrap();
+        fs::set_permissions(server.path(reason), fs::Permissions::from_mode(0o700)).unwrap();
+        for arguments in [&["--import", "sub.pgp", "revocation"][..], &["--output", certificate, "--export", &primary]] {
+            succeed(server.program("gpg", &["--quiet", "--batch", "--yes"]).args(arguments).env("GNUPGHOME", server.path(reason)));
+        }
+    };
+    revoke("1", "compromised.pgp");
+    bad(&verify("compromised.pgp", "sub"), &format!("sub: {dead}"));
+    revoke("3", "retired.pgp");
+    bad(&verify("retired.pgp", "sub"), &format!("sub: {since}"));
+}
+
+/// Whatever it accepts gpgv and sqv accept: of armors and messages that somebody has touched.
+#[test]
+fn what_is_accepted_others_accept() {
+    let server = BuildServer::new("build1", &["ed25519"], "");
+    server.write("f", "one\n- two \n");
+    server.write("g", "one\n- two \n");
+    for arguments in [&["sign", "-a", "-o", "asc", "f"][..], &["sign", "--cleartext", "-o", "message", "f"]] {
+        assert_eq!(server.run(arguments, b"").code, Some(0));
+    }
+    let keyring = "/etc/sigsh/ed25519.pgp";
+    let (mut accepted, mut tried) = (0, 0);
+    for name in ["asc", "message"] {
+        let whole = server.read(name);
+        let text = String::from_utf8(whole.clone()).unwrap();
+        let mut altered = Vec::new();
+        for at in (0..whole.len()).step_by(4) {
+            for change in [1, 0x20, 0x80] {
+                let mut other = whole.clone();
+                other[at] ^= change;
+                altered.push(other);
+            }
+            for byte in [&b""[..], b" ", b"\n", b"\r", b"=", b"\0"] {
+                let skipped = usize::from(byte.is_empty());
+                altered.push([&whole[..at], byte, &whole[at + skipped..]].concat());
+            }
+        }
+        let lines = text.split_inclusive('\n').collect::<Vec<_>>();
+        let more = [
+            "\n",
+            " \n",
+            "Hash: SHA512\n",
+            "Hash: SHA256\n",
+            "Hash: hello you\n",
+            "Hash: SHA256, SHA512\n",
+            "Comment: x\n",
+            "Version: x\n",
+            "x\n",
+            "=AAAA\n",
+        ];
+        for at in 0..=lines.len() {
+            let (before, after) = lines.split_at(at);
+            let join = |middle: &[&str], skipped: usize| {
+                [before, middle, after.get(skipped..).unwrap_or_default()].concat().concat().into_bytes()
+            };
+            altered.push(join(&[], 1));
+            altered.push(join(&after.get(..1).unwrap_or_default().repeat(2), 1));
+            for line in more {
+                altered.extend([join(&[line], 0), join(&[line], 1)]);
+            }
+        }
+        altered.extend([text.replace('\n', "\r\n").into_bytes(), text.replace("Hash: SHA512\n", "").into_bytes()]);
+        altered.extend(["\n", "\n\n \t\n"].map(|end| (text.clone() + end).into_bytes()));
+        altered.push(text.replace("SHA512", "SHA384").into_bytes());
+        for bytes in altered {
+            tried += 1;
+            server.write("s", &bytes);
+            let arguments = if name == "asc" { &["verify", "--signature", "s", "g"][..] } else { &["verify", "s"] };
+            if server.run(arguments, b"").code != Some(0) {
+                continue;
+            }
+            accepted += 1;
+            let files = if name == "asc" { &["s", "g"][..] } else { &["s"] };
+            for (program, keyring) in [("gpgv", keyring), ("sqv", keyring)] {
+                // The sqv of the tests' machine reads no messages.
+                if program == "sqv" && name == "message" {
+                    continue;
+                }
+                let outcome = crate::world::finish(server.program(program, &[&["--keyring", keyring], files].concat()), b"");
+                assert_eq!(outcome.code, Some(0), "{program}: {:?}: {outcome:?}", String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
+    assert!(accepted > 10 && tried > 1000, "{accepted} of {tried}");
 }

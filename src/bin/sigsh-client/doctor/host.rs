@@ -72,7 +72,9 @@ pub(super) fn reason(error: &Error, host: &str) -> String {
     let of_host = format!("{host}: ");
     let plain = |text: String| text.strip_prefix(&of_host).map(str::to_owned).unwrap_or(text);
     let text = plain(error.to_string());
-    let remedy = error.hint().map_or_else(|| remedy(&text, host), plain);
+    // Who reads this has run doctor.
+    let hint = error.hint().filter(|hint| !hint.contains("sigsh-client doctor"));
+    let remedy = hint.map_or_else(|| remedy(&text, host), plain);
     format!("{text}; {remedy}")
 }
 
@@ -81,6 +83,8 @@ fn remedy(error: &str, host: &str) -> String {
         "give the host's operator this machine's public ssh key, or name its file by ssh-options = [\"-i\", \"…\"]".to_owned()
     } else if error.contains("ost key verification failed") || error.contains("HOST IDENTIFICATION") {
         "ask its operator for the host's key, and write that one to known_hosts".to_owned()
+    } else if error.contains("the signature is not good") {
+        "ask its operator by which key it signs, and compare the certificate".to_owned()
     } else {
         format!("'ssh -v {host} version' says more")
     }

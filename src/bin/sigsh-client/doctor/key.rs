@@ -5,9 +5,11 @@ use super::{Findings, title};
 use crate::error::Error;
 use crate::input::Input;
 use crate::settings::{Key, Settings};
-use crate::sign::sign;
+use crate::sign::{WAIT, sign};
 use sequoia_openpgp::Cert;
+use sequoia_openpgp::policy::StandardPolicy;
 use sequoia_openpgp::serialize::SerializeInto;
+use sequoia_openpgp::types::RevocationStatus;
 use sigsh::hash_state::Form;
 use sigsh::openpgp::certificate::date;
 use sigsh::openpgp::{Pinned, SigningKey};
@@ -16,8 +18,8 @@ use std::time::{Duration, SystemTime};
 /// How long before a certificate expires we begin to warn.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How far clocks may be apart.
-const SKEW: Duration = Duration::from_secs(30);
+/// How far the host's clock may be behind.
+const BEHIND: Duration = Duration::from_secs(30);
 
 /// The exit code of a host for what this client may not do.
 const NO_PERMISSION: u8 = 77;
@@ -91,7 +93,7 @@ pub(super) fn examine(
     ] {
         let before = SystemTime::now();
         let signed = sign(settings, std::slice::from_ref(key), inputs, form, |_, _, signed| {
-            skew = Some(apart(before, signed.good.created, SystemTime::now()));
+            skew = skew.max(Some(apart(before, signed.good.created, signed.ahead)));
             let text = Some(TEXT).filter(|_| form != Form::Cleartext);
             let is_v6 = signed.detached.packet().version() == 6;
             samples.push(Sample { kind, bytes: signed.bytes(form == Form::Cleartext)?, text, is_v6 });
@@ -99,6 +101,10 @@ pub(super) fn examine(
         });
         match signed {
             Ok(()) => {}
+            Err(Error::Ahead(_, ahead)) => {
+                skew = i64::try_from(ahead).ok();
+                break;
+            }
             Err(Error::Refused { code: NO_PERMISSION, line, .. }) => {
                 let finding = format!("{what}: {kind}: {line}; {}", remedy(kind));
                 match kind {
@@ -145,32 +151,41 @@ fn same(findings: &mut Findings, settings: &Settings, host: &str, key: &Key, wha
         ));
         return false;
     }
-    let fetch = format!("ssh {host} {request} > the file of the pinned one");
-    if theirs.keys().any(|key| ours.keys().all(|known| known.key().fingerprint() != key.key().fingerprint())) {
-        findings.warning(&format!("{what}: the host's certificate has new subkeys; fetch it: {fetch}"));
+    let fetch = format!(
+        "fetch it to a new file ('ssh {host} {request} > new.pgp'), have its operator confirm the fingerprint, and rename it to the pinned one"
+    );
+    if is_revoked(theirs) {
+        findings.warning(&format!("{what}: the host's certificate is revoked; ask its operator for another key"));
+    } else if theirs.keys().any(|key| ours.keys().all(|known| known.key().fingerprint() != key.key().fingerprint())) {
+        findings.warning(&format!("{what}: the host's certificate has new subkeys; {fetch}"));
     } else if expiry(theirs) > expiry(ours) {
-        findings.warning(&format!("{what}: the host's certificate is good for longer than the pinned one; fetch it: {fetch}"));
+        findings.warning(&format!("{what}: the host's certificate is good for longer than the pinned one; {fetch}"));
+    } else if theirs.export_to_vec().ok() != ours.export_to_vec().ok() {
+        findings.warning(&format!("{what}: the host's certificate is not the same as the pinned one; {fetch}"));
     } else {
         findings.ok(&format!("{what}: the host's certificate is the pinned one"));
     }
     true
 }
 
+fn is_revoked(cert: &Cert) -> bool {
+    matches!(cert.revocation_status(&StandardPolicy::new(), None), RevocationStatus::Revoked(_))
+}
+
 /// When it expires, never being the latest.
 fn expiry(cert: &Cert) -> Option<u64> {
-    let policy = sequoia_openpgp::policy::StandardPolicy::new();
+    let policy = StandardPolicy::new();
     let ends = cert.with_policy(&policy, None).ok().and_then(|valid| valid.primary_key().key_expiration_time());
     let since = |when: SystemTime| when.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Some(ends.map_or(u64::MAX, since))
 }
 
 /// Seconds by which the host's clock is ahead of ours; behind, when negative.
-fn apart(before: SystemTime, created: SystemTime, after: SystemTime) -> i64 {
+fn apart(before: SystemTime, created: SystemTime, ahead: Duration) -> i64 {
     let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    match (created.duration_since(after), before.duration_since(created)) {
-        (Ok(ahead), _) => seconds(ahead),
-        (_, Ok(behind)) => -seconds(behind),
-        _ => 0,
+    match before.duration_since(created) {
+        Ok(behind) => -seconds(behind),
+        Err(_) => seconds(ahead),
     }
 }
 
@@ -178,13 +193,17 @@ fn apart(before: SystemTime, created: SystemTime, after: SystemTime) -> i64 {
 pub(super) fn clocks(findings: &mut Findings, host: &str, skew: i64) {
     let remedy = "run timedatectl on both, and let NTP set the wrong one";
     let seconds = skew.unsigned_abs();
-    if seconds <= SKEW.as_secs() {
-        findings.ok(&format!("{host}: its clock agrees with this one"));
-    } else if skew > 0 {
-        findings
-            .error(&format!("{host}: its clock is {seconds} s ahead, and verifiers refuse signatures from the future; {remedy}"));
-    } else {
-        findings.warning(&format!("{host}: its clock is {seconds} s behind; {remedy}"));
+    let refused = "sqv (apt on Debian 13) refuses signatures from the future";
+    match skew {
+        1.. if seconds > WAIT.as_secs() => {
+            findings
+                .error(&format!("{host}: its clock is {seconds} s ahead: no signature is taken from it, as {refused}; {remedy}"));
+        }
+        1.. => findings.warning(&format!(
+            "{host}: its clock is {seconds} s ahead, and {refused}: each one is waited for until then; {remedy}"
+        )),
+        _ if seconds > BEHIND.as_secs() => findings.warning(&format!("{host}: its clock is {seconds} s behind; {remedy}")),
+        _ => findings.ok(&format!("{host}: its clock agrees with this one")),
     }
 }
 

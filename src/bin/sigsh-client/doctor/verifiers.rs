@@ -31,27 +31,25 @@ pub(super) fn examine(findings: &mut Findings, options: &Options, key: &Key, sam
     }
     let title = title(key);
     let mut found = false;
-    for (name, program, before) in [
-        ("gpgv", in_path(OsStr::new("gpgv")), &["--keyring", "./key.pgp"][..]),
-        ("gpg", real::find(OsStr::new("gpg"), options), &["--batch", "--no-autostart", "--trust-model", "always", "--verify"]),
-        ("sqv", in_path(OsStr::new("sqv")), &["--keyring", "key.pgp"]),
+    for (name, program) in [
+        ("gpgv", in_path(OsStr::new("gpgv"))),
+        ("gpg", real::find(OsStr::new("gpg"), options).filter(|gpg| !real::is_this(gpg))),
+        ("sqv", in_path(OsStr::new("sqv"))),
+        ("sq", in_path(OsStr::new("sq"))),
     ] {
         let Some(program) = program.filter(|program| is_program(program)) else { continue };
-        found = true;
+        let help = help(name, &program);
         let accept = || {
             if name == "gpg" {
                 run(&program, place, &["--batch", "--no-autostart", "--import", "key.pgp"])?;
             }
             let mut kinds = Vec::new();
             for (number, sample) in samples.iter().enumerate() {
+                let Some(words) = words(name, &help, sample.text.is_none()) else { continue };
                 let number = number.to_string();
-                let files = match sample.text {
-                    Some(_) => &[number.as_str(), "text"][..],
-                    // sqv does not read messages.
-                    None if name == "sqv" => continue,
-                    None => &[number.as_str()],
-                };
-                run(&program, place, &[before, files].concat()).map_err(|why| format!("{}: {why}", sample.kind))?;
+                let files = [number.as_str(), "text"];
+                let files = files.get(..if sample.text.is_some() { 2 } else { 1 }).unwrap_or_default();
+                run(&program, place, &[words, files].concat()).map_err(|why| format!("{}: {why}", sample.kind))?;
                 kinds.push(sample.kind);
             }
             kinds.dedup();
@@ -59,19 +57,22 @@ pub(super) fn examine(findings: &mut Findings, options: &Options, key: &Key, sam
         };
         let outcome = accept();
         match outcome {
+            // One that is too old to be asked.
+            Ok(kinds) if kinds.is_empty() => continue,
             Ok(kinds) => findings.ok(&format!("{title}: {name} accepts: {kinds}")),
             Err(why) if samples.iter().any(|sample| sample.is_v6) => {
                 findings.warning(&format!("{title}: {name} here does not accept signatures of version 6: {why}; take a newer one"));
             }
             Err(why) => findings.error(&format!("{title}: {name} does not accept {why}; compare the certificate with the host's")),
         }
+        found = true;
     }
     if let Some(program) = in_path(OsStr::new("rpmkeys")) {
         let import = ["--dbpath", place.join("rpm").to_str().unwrap_or("rpm"), "--import", "key.asc"].map(str::to_owned);
         match run(&program, place, &import.iter().map(String::as_str).collect::<Vec<_>>()) {
-            Ok(()) => findings.ok(&format!("{title}: rpmkeys accepts the certificate")),
+            Ok(()) => findings.ok(&format!("{title}: rpmkeys imports the certificate")),
             Err(why) => {
-                findings.warning(&format!("{title}: rpmkeys does not accept the certificate: {why}; rpms need another key"))
+                findings.warning(&format!("{title}: rpmkeys does not import the certificate: {why}; rpms need another key"))
             }
         }
     }
@@ -81,10 +82,45 @@ pub(super) fn examine(findings: &mut Findings, options: &Options, key: &Key, sam
     Ok(())
 }
 
+/// What Sequoia's programs say of their options, which change with their versions.
+fn help(name: &str, program: &Path) -> String {
+    let words = match name {
+        "sqv" => &["--help"][..],
+        "sq" => &["verify", "--help"],
+        _ => return String::new(),
+    };
+    let output = Command::new(program).args(words).stdin(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+/// How it is asked about a signature, or a message; nothing, if it cannot be.
+fn words(name: &str, help: &str, message: bool) -> Option<&'static [&'static str]> {
+    let knows = |options: &[&str]| options.iter().all(|option| help.contains(option));
+    match (name, message) {
+        ("gpgv", _) => Some(&["--keyring", "./key.pgp"]),
+        ("gpg", _) => Some(&["--batch", "--no-autostart", "--trust-model", "always", "--verify"]),
+        ("sqv", false) => Some(&["--keyring", "key.pgp"]),
+        ("sqv", true) if knows(&["--cleartext", "--output"]) => {
+            Some(&["--keyring", "key.pgp", "--output", "/dev/null", "--cleartext"])
+        }
+        ("sq", false) if knows(&["--signer-file", "--signature-file"]) => {
+            Some(&["verify", "--signer-file", "key.pgp", "--signature-file"])
+        }
+        ("sq", true) if knows(&["--signer-file", "--cleartext"]) => Some(&["verify", "--signer-file", "key.pgp", "--cleartext"]),
+        _ => None,
+    }
+}
+
 /// Runs a verifier in a home of its own; otherwise, its last words.
 fn run(program: &Path, place: &Path, arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(place).env("GNUPGHOME", place).env("LC_ALL", "C").stdin(Stdio::null());
+    command
+        .args(arguments)
+        .current_dir(place)
+        .env("GNUPGHOME", place)
+        .env("SEQUOIA_HOME", place)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null());
     let output = command.output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it says nothing").to_owned();
     if output.status.success() { Ok(()) } else { Err(said) }

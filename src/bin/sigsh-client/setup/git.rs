@@ -31,14 +31,21 @@ impl Git {
     pub(super) fn run(&self, program: &str, fingerprint: &str) -> Result<String, Error> {
         let scope = if self.local { "--local" } else { "--global" };
         let always: &[_] = if self.always { &[("commit.gpgSign", "true"), ("tag.gpgSign", "true")] } else { &[] };
-        let values = [&[("gpg.format", "openpgp"), ("gpg.program", program), ("user.signingKey", fingerprint)], always].concat();
+        // git's older versions know only gpg.program; the others prefer gpg.openpgp.program.
+        let ours = [
+            ("gpg.format", "openpgp"),
+            ("gpg.program", program),
+            ("gpg.openpgp.program", program),
+            ("user.signingKey", fingerprint),
+        ];
+        let values = [&ours, always].concat();
         if !self.write {
             let line = |(name, value)| shlex::try_join(["git", "config", scope, name, value]).map(|line| line + "\n");
             let lines = values.into_iter().map(line).collect::<Result<String, _>>();
             return lines.map_err(|error| Error::Usage(error.to_string()));
         }
         let mut todo = Vec::new();
-        for (name, value) in values {
+        for &(name, value) in &values {
             match git(&[scope, "--get", name])? {
                 Some(old) if old == value => {}
                 Some(_) if !self.force => return Err(Error::Exists(format!("git's setting {name}").into())),
@@ -46,7 +53,15 @@ impl Git {
             }
         }
         for (name, value) in todo {
-            git(&[scope, name, value])?.ok_or_else(|| Error::Io("git config", io::Error::other(format!("{name} is not set"))))?;
+            let set: &[_] = if self.force { &[scope, "--replace-all", name, value] } else { &[scope, name, value] };
+            git(set)?.ok_or_else(|| Error::Io("git config", io::Error::other(format!("{name} is not set"))))?;
+        }
+        for (name, value) in values {
+            let effective = git(&["--get", name])?.unwrap_or_default();
+            if effective != value {
+                let why = format!("it is still {effective} here: 'git config --show-origin {name}' says where");
+                return Err(Error::Git(name.to_owned(), why));
+            }
         }
         Ok(String::new())
     }

@@ -4,6 +4,7 @@ use crate::input::read_at_most;
 use sigsh::hash_state::{Form, HashState, Wanted};
 use sigsh::hasher::text::{Lines, Text};
 use sigsh::openpgp::BadSignature;
+use sigsh::openpgp::verify::dearmor;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
@@ -14,7 +15,6 @@ pub(super) const LIMIT: u64 = 3 * Form::MAX_CLEARTEXT;
 /// How a message begins.
 pub(super) const BEGIN: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
 const BEGIN_SIGNATURE: &[u8] = b"-----BEGIN PGP SIGNATURE-----";
-const END: &[u8] = b"-----END PGP SIGNATURE-----";
 
 /// Whether a file is one, by how it begins.
 ///
@@ -30,8 +30,10 @@ pub(super) fn is_message(file: &Path) -> io::Result<bool> {
 pub(super) struct Message<'a> {
     /// With its dashes escaped, in lines.
     text: Vec<&'a [u8]>,
-    /// Armored.
-    pub(super) signature: &'a [u8],
+    /// The names in all Hash headers.
+    pub(super) hashes: Vec<&'a str>,
+    /// Binary.
+    pub(super) signature: Vec<u8>,
 }
 
 impl Message<'_> {
@@ -41,17 +43,20 @@ impl Message<'_> {
     /// [`BadSignature`].
     pub(super) fn read(bytes: &[u8]) -> Result<Message<'_>, BadSignature> {
         let wrong = |what: &str| BadSignature(what.to_owned());
-        let (mut at, mut text, mut headers) = (0, Vec::new(), true);
+        let (mut at, mut text, mut hashes, mut headers) = (0, Vec::new(), Vec::new(), true);
         for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
             match without_end(line) {
                 BEGIN if number == 0 => {}
                 _ if number == 0 => return Err(wrong("it does not begin as a cleartext-signed message does")),
                 b"" if headers => headers = false,
-                header if headers && header.starts_with(b"Hash: ") => {}
-                _ if headers => return Err(wrong("before its text stands what is no Hash header")),
+                header if headers => {
+                    let names = header.strip_prefix(b"Hash: ").and_then(|names| std::str::from_utf8(names).ok());
+                    let names = names.ok_or_else(|| wrong("before its text stands what is no Hash header"))?;
+                    hashes.extend(names.split(',').map(|name| name.trim_matches(' ')));
+                }
                 BEGIN_SIGNATURE => {
-                    let signature = alone(bytes.get(at..).unwrap_or_default())?;
-                    return Ok(Message { text, signature });
+                    let signature = dearmor(bytes.get(at..).unwrap_or_default())?;
+                    return Ok(Message { text, hashes, signature });
                 }
                 dashed if dashed.starts_with(b"-") && !dashed.starts_with(b"- ") => {
                     return Err(wrong("a dash in its text is not escaped"));
@@ -80,18 +85,6 @@ impl Message<'_> {
     }
 }
 
-/// Demands that an armored signature has nothing before it or after it, where others would find another one.
-///
-/// # Errors
-/// [`BadSignature`].
-pub(super) fn alone(bytes: &[u8]) -> Result<&[u8], BadSignature> {
-    let binary = bytes.first().is_none_or(|byte| byte & 0x80 != 0);
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').map(without_end);
-    let dashed = bytes.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"-----")).count();
-    let whole = lines.next() == Some(BEGIN_SIGNATURE) && lines.next_back() == Some(END) && dashed == 2;
-    if binary || whole { Ok(bytes) } else { Err(BadSignature("not one armored signature alone".to_owned())) }
-}
-
 fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
@@ -109,7 +102,8 @@ mod tests {
         for text in [WHOLE.to_owned(), WHOLE.replace('\n', "\r\n"), WHOLE.replace("Hash: SHA512\n", "")] {
             let message = Message::read(text.as_bytes()).unwrap();
             assert_eq!(message.text.iter().map(|line| without_end(line)).collect::<Vec<_>>(), [&b"- - a"[..], b"b", b""]);
-            assert_eq!(message.signature, &text.as_bytes()[text.find("-----BEGIN PGP SIGNATURE").unwrap()..]);
+            assert_eq!(message.signature, [0x69, 0xb7, 0x1d]);
+            assert_eq!(message.hashes.is_empty(), !text.contains("Hash: "), "{:?}", message.hashes);
         }
     }
 
@@ -136,6 +130,9 @@ mod tests {
         for cut in 0..WHOLE.len() - 1 {
             assert!(Message::read(&WHOLE.as_bytes()[..cut]).is_err(), "{cut}");
         }
+        let hashes =
+            |line: &str| Message::read(WHOLE.replace("Hash: SHA512\n", line).as_bytes()).map(|message| message.hashes.join("|"));
+        assert_eq!(hashes("Hash: SHA512, SHA256\nHash: x y\n").as_deref(), Ok("SHA512|SHA256|x y"));
         // The end of the last line is nothing of it.
         assert!(Message::read(&WHOLE.as_bytes()[..WHOLE.len() - 1]).is_ok());
     }
