@@ -272,6 +272,7 @@ mod tests {
     use super::*;
     use openpgp::cert::{CertBuilder, CipherSuite};
     use openpgp::packet::signature::SignatureBuilder;
+    use std::time::Duration;
 
     #[test]
     fn a_signature_may_expire_before_its_key() {

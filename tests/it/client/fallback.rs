@@ -121,9 +121,9 @@ fn the_old_gpg_does_not_sign_what_a_host_refuses_nor_what_does_not_verify() {
         assert_eq!(server.files(), ["f"], "{outcome:?}");
     };
     let down = "ssh://signer@127.0.0.1:1";
-    not(&[down, &odd_host(2245)], 77, "it gives no reason");
-    not(&[down, &odd_host(2241)], 75, "too many sessions");
-    not(&[&odd_host(2242), down], 78, "configuration");
+    not(&[down, &odd_host(2265)], 77, "it gives no reason");
+    not(&[down, &odd_host(2261)], 75, "too many sessions");
+    not(&[&odd_host(2262), down], 78, "configuration");
     not(&["ssh://nobody@127.0.0.1:2222", down], 77, "Permission denied");
     let server = BuildServer::new("build1", &["ed25519"], DOWN);
     let strange = old_gpg(&server, false);
@@ -147,7 +147,7 @@ fn the_old_gpg_does_not_sign_what_a_host_refuses_nor_what_does_not_verify() {
         assert_eq!(server.files(), ["f"], "{command}");
     }
     // Where it is the same at the next attempt, nobody waits for it.
-    let more = format!("hosts = [\"{}\"]\nretry = \"60s\"", odd_host(2240));
+    let more = format!("hosts = [\"{}\"]\nretry = \"60s\"", odd_host(2260));
     let server = BuildServer::new("build1", &["ed25519", "rsa2048"], &more);
     let fallback = old_gpg(&server, true);
     server.write("f", "content");

@@ -15,17 +15,17 @@ const GOOD: &str = "signer@127.0.0.1";
 
 /// What an odd host does, by its port.
 const ODD: [(u16, &str); 10] = [
-    (2240, ""),
-    (2241, "echo 'sigsh: error: too many sessions' >&2; exit 75"),
-    (2242, "echo 'sigsh: error: configuration' >&2; exit 78"),
-    (2243, "head -c 100000 >/dev/null; kill -9 $PPID"),
-    (2244, "cat >/dev/null; kill -9 $PPID"),
-    (2245, "exit 77"),
-    (2246, "cat >/dev/null; exit 69"),
-    (2247, "echo garbage"),
+    (2260, ""),
+    (2261, "echo 'sigsh: error: too many sessions' >&2; exit 75"),
+    (2262, "echo 'sigsh: error: configuration' >&2; exit 78"),
+    (2263, "head -c 100000 >/dev/null; kill -9 $PPID"),
+    (2264, "cat >/dev/null; kill -9 $PPID"),
+    (2265, "exit 77"),
+    (2266, "cat >/dev/null; exit 69"),
+    (2267, "echo garbage"),
     // Turns away, in the middle of what it has read, whoever comes first.
-    (2248, "if mkdir /run/once; then head -c 100000 >/dev/null; exit 75; fi; exec sh /run/through"),
-    (2249, "echo >>/run/count; exit 75"),
+    (2268, "if mkdir /run/once; then head -c 100000 >/dev/null; exit 75; fi; exec sh /run/through"),
+    (2269, "echo >>/run/count; exit 75"),
 ];
 
 /// An sshd that runs something else than sigsh, as root; anything at all on the first port.
@@ -94,9 +94,9 @@ fn a_host_that_has_accepted_nothing_is_passed_over() {
         (close.host(), &[]),
         (silent.host(), &[]),
         (unknown.host(), &strict),
-        (odd_host(2240), &[]),
-        (odd_host(2241), &[]),
-        (odd_host(2242), &[]),
+        (odd_host(2260), &[]),
+        (odd_host(2261), &[]),
+        (odd_host(2262), &[]),
     ] {
         let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&host, GOOD], "timeout = \"2s\"")).with_ssh(options);
         let outcome = signs(&server, &large());
@@ -113,11 +113,11 @@ fn a_host_that_has_begun_or_refused_is_the_last() {
     let frozen = Relay::new(PORT, 1_000_000);
     let begun = "the connection broke after the host had begun: it may have signed";
     for (host, code, text) in [
-        (odd_host(2243), 69, begun),
-        (odd_host(2244), 69, begun),
-        (odd_host(2245), 77, "it gives no reason"),
-        (odd_host(2246), 69, "it gives no reason"),
-        (odd_host(2247), 76, "the answer is not what was asked for: it came before the end of the input"),
+        (odd_host(2263), 69, begun),
+        (odd_host(2264), 69, begun),
+        (odd_host(2265), 77, "it gives no reason"),
+        (odd_host(2266), 69, "it gives no reason"),
+        (odd_host(2267), 76, "the answer is not what was asked for: it came before the end of the input"),
         (frozen.host(), 69, "it does not answer"),
     ] {
         let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&host, GOOD], "timeout = \"3s\""));
@@ -149,7 +149,7 @@ fn what_sigsh_itself_refuses() {
 fn a_signer_that_is_killed() {
     let server = BuildServer::new("build1", &["ed25519"], &hosts(&[GOOD, "ssh://signer@127.0.0.1:1"], ""));
     for (number, name) in ["sigsh", "sigsh-hasher", "sigsh-token"].into_iter().enumerate() {
-        let file = format!("killed{number}");
+        let file = format!("of-the-dead{number}");
         File::create(server.path(&file)).unwrap().set_len(10_000_000_000).unwrap();
         let mut command = server.command(&["sign", &file]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -179,8 +179,8 @@ fn a_signer_that_is_killed() {
 fn nobody_is_there() {
     for (list, code, text) in [
         (vec!["ssh://signer@127.0.0.1:1".to_owned()], 69, "Connection refused"),
-        (vec!["ssh://signer@127.0.0.1:1".to_owned(), odd_host(2241)], 75, "2241: too many sessions"),
-        (vec![odd_host(2240), odd_host(2242)], 78, "2242: configuration"),
+        (vec!["ssh://signer@127.0.0.1:1".to_owned(), odd_host(2261)], 75, "2261: too many sessions"),
+        (vec![odd_host(2260), odd_host(2262)], 78, "2262: configuration"),
         (vec!["ssh://nobody@127.0.0.1:2222".to_owned()], 77, "Permission denied"),
     ] {
         let list = list.iter().map(String::as_str).collect::<Vec<_>>();
@@ -193,7 +193,7 @@ fn nobody_is_there() {
         assert_eq!((outcome.took >= Duration::from_secs(4), outcome.err.contains("; trying again")), (again, again), "{outcome:?}");
         assert!(outcome.took < Duration::from_secs(10), "{outcome:?}");
     }
-    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&odd_host(2249)], "retry = \"5s\""));
+    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&odd_host(2269)], "retry = \"5s\""));
     fails(&server.run(&["sign"], b"content"), 75, "it gives no reason");
     let attempts = fs::read_to_string("/run/count").unwrap().lines().count();
     // After half a second, one, two, at the end; each at most twice as early.
@@ -227,7 +227,7 @@ fn a_host_that_comes_back_is_used() {
     assert!(relay.total() > 2 && outcome.err.lines().all(|line| line.ends_with("; trying again")), "{outcome:?}");
     verify("ed25519", &outcome.out, &input);
     // Standard input goes whole once more to a host that has read of it before it said "later".
-    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&odd_host(2248)], ""));
+    let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&odd_host(2268)], ""));
     let outcome = server.run(&["sign"], &input);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     verify("ed25519", &outcome.out, &input);
@@ -241,7 +241,7 @@ fn narrow() -> u16 {
         let shipped = fs::read_to_string("/etc/ssh/sshd_config.d/50-sigsh.conf").unwrap();
         let settings = shipped.replace("MaxStartups 128:30:256", "MaxStartups 4:100:4").replace("MaxSessions 64", "MaxSessions 10");
         assert!(settings.contains("MaxStartups 4:100:4") && settings.contains("MaxSessions 10"));
-        crate::sshd::host("narrow", 2250, &settings)
+        crate::sshd::host("narrow", 2270, &settings)
     });
     host.1
 }

@@ -105,7 +105,7 @@ fn git_makes_nothing_unsigned() {
 fn git_believes_no_host() {
     let host = Host::new("rsa4096");
     repository(&host);
-    let door = Door::forced(2232, &host, &format!("cd {}; . ./case", host.home));
+    let door = Door::forced(2282, &host, &format!("cd {}; . ./case", host.home));
     door.lead(&host);
     host.front.change("log =", "retry = \"1s\"\nlog =");
     // As long as it passes everything on, it is sigsh itself.

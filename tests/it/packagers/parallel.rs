@@ -30,7 +30,7 @@ fn two_hundred_calls_at_once_all_succeed() {
 /// signature at once is refused.
 #[test]
 fn sixty_four_calls_succeed_where_sshd_takes_ten() {
-    let door = Door::shipped(2231, &["MaxStartups 10:30:100", "MaxSessions 10"]);
+    let door = Door::shipped(2281, &["MaxStartups 10:30:100", "MaxSessions 10"]);
     for more in ["", "reuse = false\n", "parallel = 64\n"] {
         let host = Host::new("ed25519");
         door.lead(&host);
