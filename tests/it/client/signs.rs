@@ -193,3 +193,28 @@ fn nothing_is_there_when_one_is_refused() {
         assert_eq!(server.files(), ["a", "b"]);
     }
 }
+
+/// At a terminal, and only there: files, bytes, rate and time, in one line that fits.
+#[test]
+fn progress_fits_the_terminal() {
+    let server = BuildServer::new("build1", &["ed25519"], "");
+    server.write("large", vec![0; 100_000_000]);
+    for columns in [80, 40] {
+        let line = format!("stty rows 10 cols {columns}; sigsh-client sign --force large");
+        let shown = succeed(server.program("script", &["-qec", &line, "/dev/null"]).env("TERM", "xterm")).stdout;
+        let shown = String::from_utf8(shown).unwrap();
+        let lines = shown.split(['\r', '\n']).map(plain).filter(|line| !line.trim().is_empty()).collect::<Vec<_>>();
+        let strange = lines.iter().filter(|line| !line.starts_with(['0', '1']) || line.chars().count() > columns).collect::<Vec<_>>();
+        assert!(strange.is_empty(), "{columns}: {strange:#?}");
+        assert!(lines.iter().any(|line| line.contains("MiB/95.37 MiB")), "{lines:#?}");
+    }
+}
+
+/// Without what moves a cursor.
+fn plain(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| {
+        all + part.trim_start_matches(|c: char| c.is_ascii_digit() || ";?".contains(c)).get(1..).unwrap_or_default()
+    })
+}

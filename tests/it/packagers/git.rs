@@ -112,14 +112,14 @@ fn git_believes_no_host() {
     let script = |text: &str| host.write("case", text);
     script("exec $SIGSH \"$SSH_ORIGINAL_COMMAND\"");
     git(&host, &COMMIT).succeeds();
-    let (early, broken) = ("the answer ended too early", "the connection broke after the host had begun: it may have signed");
+    let (early, broken) = ("the answer ended too early", "after the host had begun: it may have signed");
     let not_one = "the signature is not good: not one signature alone";
     for (case, reason) in [
         ("exit 0", early),
         ("cat >/dev/null", early),
-        ("cat >/dev/null; echo '-----BEGIN PGP SIGNATURE-----'", "the signature is not good: Invalid ASCII Armor footer."),
+        ("cat >/dev/null; echo '-----BEGIN PGP SIGNATURE-----'", "the signature is not good: not one armored signature alone"),
         ("cat >/dev/null; head -c 1000000 /dev/zero", "the answer is not what was asked for: it is too long"),
-        ("cat", "the signature is not good: unexpected EOF"),
+        ("cat", "the signature is not good: not one armored signature alone"),
         ("$SIGSH sign rsa3072", "the signature is not good: it is not by a key of the pinned certificate"),
         ("cat >/dev/null; echo tree 2 | $SIGSH sign rsa4096", "the signature is not good: it is not on these bytes"),
         ("$SIGSH sign rsa4096 --type text", "the signature is not good: of another type than was asked for"),
@@ -137,7 +137,8 @@ fn git_believes_no_host() {
         host.write("log", "");
         nothing_signed(&host, case, &[]);
         let log = String::from_utf8(host.read("log")).unwrap();
-        let said = log.lines().filter(|line| line.ends_with(&format!("]: packager@127.0.0.1: {reason}"))).count();
+        let is_it = |line: &&str| line.contains("]: packager@127.0.0.1: ") && line.ends_with(reason);
+        let said = log.lines().filter(is_it).count();
         assert!(said == 3 && log.lines().count() == 3, "{case}: {log}");
     }
 }
