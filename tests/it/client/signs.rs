@@ -204,7 +204,8 @@ fn progress_fits_the_terminal() {
         let shown = succeed(server.program("script", &["-qec", &line, "/dev/null"]).env("TERM", "xterm")).stdout;
         let shown = String::from_utf8(shown).unwrap();
         let lines = shown.split(['\r', '\n']).map(plain).filter(|line| !line.trim().is_empty()).collect::<Vec<_>>();
-        let strange = lines.iter().filter(|line| !line.starts_with(['0', '1']) || line.chars().count() > columns).collect::<Vec<_>>();
+        let strange =
+            lines.iter().filter(|line| !line.starts_with(['0', '1']) || line.chars().count() > columns).collect::<Vec<_>>();
         assert!(strange.is_empty(), "{columns}: {strange:#?}");
         assert!(lines.iter().any(|line| line.contains("MiB/95.37 MiB")), "{lines:#?}");
     }
