@@ -9,7 +9,6 @@ use openpgp::crypto::mpi;
 use openpgp::packet::Key;
 use openpgp::packet::key::{PublicParts, UnspecifiedRole};
 use openpgp::parse::Parse;
-use openpgp::serialize::SerializeInto;
 use sequoia_openpgp as openpgp;
 use std::cmp::Reverse;
 use std::time::SystemTime;
@@ -131,8 +130,7 @@ impl SigningKey {
     /// # Errors
     /// [`OpenpgpError::Library`].
     pub fn export(&self, armor: bool) -> Result<Vec<u8>, OpenpgpError> {
-        let export = if armor { self.cert.armored().export_to_vec() } else { self.cert.export_to_vec() };
-        export.map_err(super::library)
+        super::verify::export([&self.cert], armor)
     }
 }
 

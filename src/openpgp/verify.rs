@@ -68,11 +68,19 @@ impl Pinned {
     /// # Errors
     /// [`OpenpgpError::Library`].
     pub fn export(&self, armor: bool) -> Result<Vec<u8>, OpenpgpError> {
-        let export =
-            |cert: &Cert| if armor { SerializeInto::export_to_vec(&cert.armored()) } else { SerializeInto::export_to_vec(cert) };
-        let all = self.0.iter().map(export).collect::<Result<Vec<_>, _>>().map_err(library)?;
-        Ok(all.concat())
+        export(&self.0, armor)
     }
+}
+
+/// Certificates one after the other, binary or armored.
+///
+/// # Errors
+/// [`OpenpgpError::Library`].
+pub fn export<'a>(certs: impl IntoIterator<Item = &'a Cert>, armor: bool) -> Result<Vec<u8>, OpenpgpError> {
+    let export =
+        |cert: &Cert| if armor { SerializeInto::export_to_vec(&cert.armored()) } else { SerializeInto::export_to_vec(cert) };
+    let all = certs.into_iter().map(export).collect::<Result<Vec<_>, _>>().map_err(library)?;
+    Ok(all.concat())
 }
 
 /// A detached signature: one packet, of version 4 or 6, on a document.

@@ -28,6 +28,7 @@ use listing::Certificate;
 use openpgp::policy::StandardPolicy;
 use sequoia_openpgp as openpgp;
 use sigsh::hash_state::Form;
+use sigsh::openpgp::verify::export;
 use spec::Names;
 use status::{Created, Status};
 use std::ffi::{OsStr, OsString};
@@ -240,8 +241,8 @@ impl Front<'_> {
             return self.pass_on(stranger.map(OsString::as_os_str));
         }
         let asked = keys.iter().filter(|ours| call.specs.iter().any(|spec| ours.names.matches(spec)));
-        let certs = asked.filter_map(|ours| ours.key.certificate()).collect::<Vec<_>>();
-        let bytes = facts::export(&certs, call.armor).map_err(|error| Error::Io("the certificate", io::Error::other(error)))?;
+        let certs = asked.filter_map(|ours| ours.key.certificate());
+        let bytes = export(certs, call.armor).map_err(|error| Error::Io("the certificate", io::Error::other(error)))?;
         match target(&call.output, call.yes) {
             Some(target) => Ok(target.write(&bytes)?),
             None => self.streams.write(&call.output, &bytes),

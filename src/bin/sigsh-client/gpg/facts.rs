@@ -7,7 +7,6 @@ use openpgp::cert::amalgamation::{ValidAmalgamation, ValidUserIDAmalgamation, Va
 use openpgp::crypto::mpi::PublicKey;
 use openpgp::packet::key::PublicParts;
 use openpgp::policy::Policy;
-use openpgp::serialize::SerializeInto;
 use openpgp::types::{Curve, RevocationStatus};
 use sequoia_openpgp as openpgp;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -77,10 +76,4 @@ fn size(public: &PublicKey) -> (Option<&'static str>, u32) {
 pub(crate) fn seconds(time: SystemTime) -> u32 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
-}
-
-/// Certificates as `--export` gives them.
-pub(super) fn export(certs: &[&Cert], armor: bool) -> openpgp::Result<Vec<u8>> {
-    let export = |cert: &&Cert| if armor { cert.armored().export_to_vec() } else { cert.export_to_vec() };
-    Ok(certs.iter().map(export).collect::<Result<Vec<_>, _>>()?.concat())
 }
