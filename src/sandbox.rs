@@ -15,7 +15,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::Pid;
 pub use profiles::Profile;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use syscalls::{Bonds, Row, When};
 
@@ -132,18 +132,25 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
     filter(&around.profile.load(), Bonds::default())
 }
 
-/// Narrows the token process down once it is logged in.
+/// Narrows the token process down once it is logged in, with whatever threads its module has started. `marker` is the descriptor of
+/// the PIN's.
 ///
 /// # Errors
 /// Any [`SandboxError`].
-pub fn narrow_token(profile: Profile) -> Result<(), SandboxError> {
-    filter(&profile.sign(), Bonds::default())
+pub fn narrow_token(profile: Profile, marker: RawFd) -> Result<(), SandboxError> {
+    install(&profile.sign(), Bonds { marker: Some(marker), ..Bonds::default() }, seccompiler::apply_filter_all_threads)
 }
 
 fn filter(rows: &[Row], bonds: Bonds<'_>) -> Result<(), SandboxError> {
+    install(rows, bonds, seccompiler::apply_filter)
+}
+
+type Apply = fn(&[seccompiler::sock_filter]) -> Result<(), seccompiler::Error>;
+
+fn install(rows: &[Row], bonds: Bonds<'_>, apply: Apply) -> Result<(), SandboxError> {
     let refused = |error: &dyn std::fmt::Display| SandboxError::Seccomp(error.to_string());
     for program in syscalls::compile(rows, bonds).map_err(|error| refused(&error))?.iter().rev() {
-        seccompiler::apply_filter(program).map_err(|error| refused(&error))?;
+        apply(program).map_err(|error| refused(&error))?;
     }
     Ok(())
 }

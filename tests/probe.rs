@@ -391,7 +391,7 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let around = Surroundings { profile: Profile::Softhsm, read, write: vec![], connect: &[], environment: &environment };
             demand(sandbox::enter_token(&around));
             if process == "token-sign" {
-                demand(sandbox::narrow_token(Profile::Softhsm));
+                demand(sandbox::narrow_token(Profile::Softhsm, -1));
             }
         }
         _ => leave(UNPREPARED),

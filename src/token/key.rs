@@ -2,9 +2,18 @@
 
 use super::Fault;
 use super::cryptoki::{Attribute, AttributeType, Cryptoki, CryptokiError, Handle, Value};
+use super::login::Again;
 use crate::config::uri::KeyUri;
 use crate::openpgp::{Public, Scheme};
 use cryptoki_sys::*;
+
+/// A private key in the token.
+#[derive(Clone, Copy, Debug)]
+pub struct Private {
+    handle: Handle,
+    /// CKA_ALWAYS_AUTHENTICATE: the token wants the PIN before each signature.
+    pub always_authenticate: bool,
+}
 
 /// The attributes that select a key.
 pub(crate) fn template(class: u64, uri: &KeyUri) -> Vec<Attribute> {
@@ -17,10 +26,12 @@ pub(crate) fn template(class: u64, uri: &KeyUri) -> Vec<Attribute> {
 ///
 /// # Errors
 /// [`Fault::Keys`], [`Fault::Module`].
-pub fn find(cryptoki: &dyn Cryptoki, session: Handle, uri: &KeyUri) -> Result<(Handle, Option<Public>), Fault> {
+pub fn find(cryptoki: &dyn Cryptoki, session: Handle, uri: &KeyUri) -> Result<(Private, Option<Public>), Fault> {
     let keys = cryptoki.find(session, &template(CKO_PRIVATE_KEY, uri))?;
-    let [key] = keys[..] else { return Err(Fault::Keys(keys.len())) };
-    if let Some(public) = public_half(cryptoki, session, key)? {
+    let [handle] = keys[..] else { return Err(Fault::Keys(keys.len())) };
+    let always_authenticate = cryptoki.attribute(session, handle, CKA_ALWAYS_AUTHENTICATE)? == Some(Value::Bool(true));
+    let key = Private { handle, always_authenticate };
+    if let Some(public) = public_half(cryptoki, session, handle)? {
         return Ok((key, Some(public)));
     }
     let public = match cryptoki.find(session, &template(CKO_PUBLIC_KEY, uri))?[..] {
@@ -45,16 +56,27 @@ fn public_half(cryptoki: &dyn Cryptoki, session: Handle, key: Handle) -> Result<
     })
 }
 
-/// Makes one raw signature.
+/// Makes one raw signature. `again` is for a key that wants the PIN each time.
 ///
 /// # Errors
-/// [`Fault::Module`].
-pub fn sign(cryptoki: &dyn Cryptoki, session: Handle, key: Handle, scheme: Scheme, data: &[u8]) -> Result<Vec<u8>, Fault> {
+/// [`Fault::Module`]; for such a key, what [`Again::log_in`] says.
+pub fn sign(
+    cryptoki: &dyn Cryptoki,
+    session: Handle,
+    key: Private,
+    again: Option<&Again<'_>>,
+    scheme: Scheme,
+    data: &[u8],
+) -> Result<Vec<u8>, Fault> {
     let mechanism = match scheme {
         Scheme::RsaPkcs => CKM_RSA_PKCS,
         Scheme::Ecdsa => CKM_ECDSA,
         Scheme::Eddsa => CKM_EDDSA,
     };
-    cryptoki.sign_init(session, mechanism, key)?;
+    cryptoki.sign_init(session, mechanism, key.handle)?;
+    // PKCS#11 3.2 §4.9: between the two.
+    if let Some(again) = again.filter(|_| key.always_authenticate) {
+        again.log_in(cryptoki, session)?;
+    }
     Ok(cryptoki.sign(session, data)?)
 }

@@ -67,6 +67,31 @@ pub fn log_in(
     }
 }
 
+/// The login before each signature, for keys that want it. It spends no try either of a PIN that is known to be wrong.
+pub struct Again<'a> {
+    /// Locked in memory until the process ends.
+    pub pin: &'a Pin,
+    /// What all sessions know of it.
+    pub marker: &'a Marker,
+    /// How long to wait for the turn of others.
+    pub patience: Duration,
+}
+
+impl Again<'_> {
+    /// C_Login as CKU_CONTEXT_SPECIFIC, behind C_SignInit.
+    ///
+    /// # Errors
+    /// As for [`log_in`].
+    pub(super) fn log_in(&self, cryptoki: &dyn Cryptoki, session: Handle) -> Result<(), Fault> {
+        let turn = self.marker.turn(self.patience)?;
+        turn.refuse_tried()?;
+        cryptoki.login(session, CKU_CONTEXT_SPECIFIC, self.pin.bytes()).or_else(|error| {
+            let (verdict, fault) = judge(error);
+            turn.after(verdict).and(Err(fault))
+        })
+    }
+}
+
 /// What a refused login says of the PIN. Tokens may be vague: what does not clearly come before the PIN may have been its fault, and
 /// a PIN that was never right is then not sent again.
 fn judge(error: CryptokiError) -> (Verdict, Fault) {

@@ -3,6 +3,7 @@
 // What is measured is for whoever runs this with `--nocapture`, as tests/tokens.sh does.
 #![allow(clippy::print_stdout)]
 
+mod card;
 mod softhsm;
 
 use crate::batch::{END, entry, signatures};
@@ -112,16 +113,16 @@ impl Lab {
         Lab { name, table, pin, keys, programs: "/usr/bin".into(), forgive: None }
     }
 
-    fn pin_file(&self) -> String {
+    pub fn pin_file(&self) -> String {
         format!("/etc/sigsh/{}.pin", self.name)
     }
 
-    fn certificate(&self, key: &Key) -> String {
+    pub fn certificate(&self, key: &Key) -> String {
         format!("/etc/sigsh/{}-{}.pgp", self.name, key.name)
     }
 
     /// Writes a configuration with these changes, and returns its path.
-    fn config(&self, changes: &[(&str, &str)]) -> PathBuf {
+    pub fn config(&self, changes: &[(&str, &str)]) -> PathBuf {
         let (name, pin_file) = (self.name, self.pin_file());
         let mut text = format!("account = \"signer\"\n[token.{name}]\npin-file = \"{pin_file}\"\n{}\n", self.table.trim_end());
         for key in &self.keys {
@@ -151,7 +152,7 @@ impl Lab {
         command
     }
 
-    fn session(&self, config: &Path, request: &str) -> Session {
+    pub fn session(&self, config: &Path, request: &str) -> Session {
         let mut session = Session::of(self.programs.join("sigsh").to_str().unwrap(), config).client("build1").request(request);
         session.command.process_group(0);
         session
