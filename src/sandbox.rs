@@ -59,10 +59,13 @@ pub fn settle(profiles: &[Profile], connect: &[u16]) -> Result<(), SandboxError>
 
 /// What the monitor does before its own filter, and token processes of these kinds before theirs. Their second tables are a part of
 /// their first.
-fn before(profiles: &[Profile]) -> Vec<Row> {
-    // What fails softly in a token process is not allowed to anybody else.
-    let firm = |row: &Row| !matches!(row.when, When::Fails(_));
-    let tokens = profiles.iter().flat_map(|profile| profile.load()).filter(firm);
+pub fn before(profiles: &[Profile]) -> Vec<Row> {
+    let all = profiles.iter().flat_map(|profile| profile.load()).collect::<Vec<_>>();
+    // What fails softly in a token process is not allowed to anybody else; it fails for all where nobody else may do it.
+    let fails = |row: &Row| matches!(row.when, When::Fails(_));
+    let others = [syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR, &all].concat();
+    let firm = |row: &Row| !fails(row) || others.iter().all(|other| fails(other) || other.number != row.number);
+    let tokens = all.iter().copied().filter(firm);
     syscalls::BEGINNING.iter().copied().chain(tokens).collect()
 }
 
