@@ -15,6 +15,7 @@ pub(super) const LOAD: &[Row] = &[
     row!(SYS_fcntl, When::Is(1, F_SETFL), "the same"),
     row!(SYS_sendto, When::IsNull(4), "commands to the card, over the connection and to no address"),
     row!(SYS_poll, "waits for its answers; the thread waits for its end"),
+    rare!(SYS_clock_nanosleep, "looks again whether another program has left the card"),
     row!(SYS_mlock, "OpenSC keeps the PIN out of swap"),
     row!(SYS_munlock, "the same, when it has wiped it"),
     row!(SYS_getpid, "OpenSC looks for forks"),
@@ -35,6 +36,7 @@ pub(super) const LOAD: &[Row] = &[
 pub(super) const SIGN: &[Row] = &[
     row!(SYS_sendto, When::IsNull(4), "commands to the card, over the connection and to no address"),
     row!(SYS_poll, "waits for its answers"),
+    rare!(SYS_clock_nanosleep, "looks again whether another program has left the card"),
     row!(SYS_newfstatat, "OpenSC looks whether pcscd is still there"),
     rare!(SYS_fstat, "the same, in C libraries that do not use newfstatat for it"),
     row!(SYS_mlock, "OpenSC keeps the PIN and what it signs out of swap"),
