@@ -39,7 +39,9 @@ fn openpgp(reader: usize) -> String {
 }
 
 fn table(uri: &str) -> String {
-    format!("module = \"{MODULE}\"\nuri = \"pkcs11:{uri}\"\nsandbox = \"pcsc\"\nsessions = 1\nenvironment = {{ OPENSC_CONF = \"{CONF}\" }}\n")
+    format!(
+        "module = \"{MODULE}\"\nuri = \"pkcs11:{uri}\"\nsandbox = \"pcsc\"\nsessions = 1\nenvironment = {{ OPENSC_CONF = \"{CONF}\" }}\n"
+    )
 }
 
 /// A key that is on the card already.
@@ -66,7 +68,13 @@ fn zz_debug() {
     crate::world::secret(&lab.pin_file(), lab.pin);
     let config = lab.config(&[]);
     let mut c = Command::new("strace");
-    c.args(["-f", "-o", "/tmp/w/C.strace", "sigsh-admin", "--config"]).arg(&config).args(["certificate", "create", "ed25519", "--user-id", "x <x@example.org>"]);
+    c.args(["-f", "-o", "/tmp/w/C.strace", "sigsh-admin", "--config"]).arg(&config).args([
+        "certificate",
+        "create",
+        "ed25519",
+        "--user-id",
+        "x <x@example.org>",
+    ]);
     println!("{:?}", c.output());
     let mut s = lab.session(&config, "sign");
     let mut c = Command::new("strace");
