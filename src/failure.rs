@@ -340,7 +340,7 @@ impl From<OpenpgpError> for Failure {
                 (Exit::Configuration, "the key's certificate cannot be used")
             }
             OpenpgpError::Raw(_) | OpenpgpError::SelfCheck(_) => (Exit::Unavailable, "the token made a wrong signature"),
-            OpenpgpError::Library(_) => (Exit::Software, "internal error"),
+            OpenpgpError::Library(_) | OpenpgpError::OnlyV6 => (Exit::Software, "internal error"),
         };
         Failure::new(exit, line, ASK_THE_OPERATOR, &error)
     }

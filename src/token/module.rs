@@ -186,6 +186,7 @@ pub fn sign(session: &Session, key: ObjectHandle, scheme: Scheme, data: &[u8]) -
         Scheme::RsaPkcs => Mechanism::RsaPkcs,
         Scheme::Ecdsa => Mechanism::Ecdsa,
         Scheme::Eddsa => Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)),
+        Scheme::Composite(_) => return Err(Fault::Module(printable(&"not yet"))),
     };
     let signature = session.sign(&mechanism, key, data)?;
     // The longest is RSA-4096's.
