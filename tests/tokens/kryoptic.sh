@@ -52,7 +52,7 @@ print(*(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packa
     # libclang comes without the compiler's own headers; the C compiler has them.
     BINDGEN_EXTRA_CLANG_ARGS="-I$(cc -print-file-name=include)" KRYOPTIC_OPENSSL_SOURCES=$work/openssl \
         cargo build --quiet --release --manifest-path "$work/Cargo.toml" --target-dir "$work/target" -p kryoptic
-    cp "$work/target/release/deps/libkryoptic_pkcs11.so" "$module.new"
+    cp "$work"/target/release/deps/libkryoptic_pkcs11-*.so "$module.new"
     mv "$module.new" "$module" # whole or not at all
     rm -rf "$work"
     echo "Kryoptic: built in $(($(date +%s) - start)) s"
