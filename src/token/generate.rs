@@ -1,11 +1,11 @@
 //! Making a key in the token: for `sigsh-admin key generate`. No session of sigsh ever comes here.
 
-use super::{Answer, Fault, Setup, module, pin, tell};
+use super::cryptoki::{Attribute, Cryptoki, CryptokiError, Handle, Value};
+use super::{Answer, Fault, Setup, Source, key, login, pin, tell};
 use crate::channel::Channel;
-use crate::{sys, trusted};
-use cryptoki::context::Pkcs11;
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectClass};
+use crate::openpgp::Composite;
+use crate::sys;
+use cryptoki_sys::*;
 
 /// The kinds of key, as a command line names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +16,13 @@ pub enum Algorithm {
     Ecdsa(&'static [u8]),
     /// Ed25519.
     Ed25519,
+    /// The two key pairs of RFC 9980.
+    Composite(Composite),
 }
 
 impl Algorithm {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Algorithm); 7] = [
+    pub const ALL: [(&'static str, Algorithm); 9] = [
         ("rsa2048", Algorithm::Rsa(2048)),
         ("rsa3072", Algorithm::Rsa(3072)),
         ("rsa4096", Algorithm::Rsa(4096)),
@@ -28,6 +30,8 @@ impl Algorithm {
         ("nistp384", Algorithm::Ecdsa(b"\x06\x05\x2b\x81\x04\x00\x22")),
         ("nistp521", Algorithm::Ecdsa(b"\x06\x05\x2b\x81\x04\x00\x23")),
         ("ed25519", Algorithm::Ed25519),
+        ("mldsa65-ed25519", Algorithm::Composite(Composite::MlDsa65Ed25519)),
+        ("mldsa87-ed448", Algorithm::Composite(Composite::MlDsa87Ed448)),
     ];
 }
 
@@ -41,13 +45,13 @@ pub fn run(channel: Channel, setup: Setup<'_>, algorithm: Algorithm, label: &str
 
 fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answer, Fault> {
     let (token, [uri]) = (setup.token, setup.keys) else { return Err(Fault::Keys(setup.keys.len())) };
-    let path = trusted::resolve(&token.module)?;
+    let source = Source::of(token)?;
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
     sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
-    let loaded = module::load(&path)?;
-    let session = module::log_in(&loaded, &token.uri, pin, marker, token.timeout(), Pkcs11::open_rw_session_no_drop)?;
-    if !session.find_objects(&module::template(ObjectClass::PRIVATE_KEY, uri))?.is_empty() {
+    let cryptoki = source.initialize()?;
+    let session = login::log_in(&*cryptoki, &token.uri, &pin, &marker, token.timeout(), true)?;
+    if !cryptoki.find(session, &key::template(CKO_PRIVATE_KEY, uri))?.is_empty() {
         return Err(Fault::Exists);
     }
     let mut id = uri.id.clone().unwrap_or_else(|| vec![0; 8]);
@@ -55,20 +59,59 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answe
         getrandom::fill(&mut id).map_err(|error| Fault::Module(super::printable(&error)))?;
     }
     let label = uri.label.clone().unwrap_or_else(|| label.as_bytes().to_vec());
-    let named = [Attribute::Token(true), Attribute::Label(label), Attribute::Id(id)];
-    let (mechanism, kind) = match algorithm {
+    let named = [(CKA_TOKEN, Value::Bool(true)), (CKA_LABEL, Value::Bytes(label)), (CKA_ID, Value::Bytes(id))];
+    match algorithm {
+        Algorithm::Composite(kind) => pair(&*cryptoki, session, kind, &named)?,
         Algorithm::Rsa(bits) => {
-            let bits = bits.into();
-            let exponent = Attribute::PublicExponent(vec![1, 0, 1]);
-            (Mechanism::RsaPkcsKeyPairGen, vec![Attribute::ModulusBits(bits), exponent])
+            let kind = [(CKA_MODULUS_BITS, Value::Number(bits)), (CKA_PUBLIC_EXPONENT, Value::Bytes(vec![1, 0, 1]))];
+            one(&*cryptoki, session, CKM_RSA_PKCS_KEY_PAIR_GEN, &named, &kind).map(drop)?;
         }
-        Algorithm::Ecdsa(curve) => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(curve.to_vec())]),
-        Algorithm::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, vec![Attribute::EcParams(b"\x13\x0cedwards25519".to_vec())]),
-    };
-    let public = [&named[..], &[Attribute::Private(false), Attribute::Verify(true)], &kind].concat();
-    // Born in the token, and never to leave it.
-    let secret = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Sign(true)];
-    session.generate_key_pair(&mechanism, &public, &[&named[..], &secret].concat())?;
-    let (_, public) = module::find_key(&session, uri)?;
+        Algorithm::Ecdsa(curve) => on_curve(&*cryptoki, session, CKM_EC_KEY_PAIR_GEN, &named, curve).map(drop)?,
+        Algorithm::Ed25519 => {
+            on_curve(&*cryptoki, session, CKM_EC_EDWARDS_KEY_PAIR_GEN, &named, b"\x13\x0cedwards25519").map(drop)?;
+        }
+    }
+    let (_, public) = key::find(&*cryptoki, session, uri)?;
     Ok(Answer::Open(public))
+}
+
+/// Makes a key pair of this kind: the handles of its public and its private key.
+fn one(
+    cryptoki: &dyn Cryptoki,
+    session: Handle,
+    mechanism: u64,
+    named: &[Attribute],
+    kind: &[Attribute],
+) -> Result<(Handle, Handle), CryptokiError> {
+    let public = [(CKA_PRIVATE, Value::Bool(false)), (CKA_VERIFY, Value::Bool(true))];
+    // Born in the token, and never to leave it.
+    let secret = [(CKA_PRIVATE, true), (CKA_SENSITIVE, true), (CKA_EXTRACTABLE, false), (CKA_SIGN, true)];
+    let secret = secret.map(|(kind, value)| (kind, Value::Bool(value)));
+    cryptoki.generate(session, mechanism, &[named, &public, kind].concat(), &[named, &secret].concat())
+}
+
+fn on_curve(
+    cryptoki: &dyn Cryptoki,
+    session: Handle,
+    mechanism: u64,
+    named: &[Attribute],
+    curve: &[u8],
+) -> Result<(Handle, Handle), CryptokiError> {
+    one(cryptoki, session, mechanism, named, &[(CKA_EC_PARAMS, Value::Bytes(curve.to_vec()))])
+}
+
+/// Makes both key pairs of a post-quantum key, or none: first the one that fewer tokens can make.
+fn pair(cryptoki: &dyn Cryptoki, session: Handle, kind: Composite, named: &[Attribute]) -> Result<(), Fault> {
+    let set = [(CKA_PARAMETER_SET, Value::Number(kind.parameter_set()))];
+    let (public, private) = one(cryptoki, session, CKM_ML_DSA_KEY_PAIR_GEN, named, &set)?;
+    let [curve, _] = kind.curves();
+    let Err(error) = on_curve(cryptoki, session, CKM_EC_EDWARDS_KEY_PAIR_GEN, named, curve) else { return Ok(()) };
+    // The private key first: without it the other one is nothing.
+    match cryptoki.destroy(session, private).and_then(|()| cryptoki.destroy(session, public)) {
+        Ok(()) => Err(error.into()),
+        Err(left) => {
+            let text = format!("{error}; the ML-DSA key pair that was made before is still in the token: {left}");
+            Err(Fault::Module(super::printable(&text)))
+        }
+    }
 }
