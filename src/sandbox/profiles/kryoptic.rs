@@ -1,6 +1,7 @@
 //! Kryoptic: its configuration and its database, an SQLite file, which it may only read.
 
 use crate::sandbox::syscalls::{Row, When, rare, row};
+use libc::ENOENT;
 use std::path::Path;
 
 pub(super) const LOAD: &[Row] = &[
@@ -13,6 +14,8 @@ pub(super) const SIGN: &[Row] = &[
     row!(SYS_fcntl, When::Without(1, !7), "SQLite's locks on the database"),
     row!(SYS_pread64, "SQLite reads its pages"),
     row!(SYS_newfstatat, "SQLite looks for a journal that somebody left"),
+    row!(SYS_close, "the database, when it leaves"),
+    rare!(SYS_openat, When::Fails(ENOENT), "libcrypto looks for its configuration; no file is opened any more"),
     rare!(SYS_fstat, "the database's size, in C libraries that do not use newfstatat for it"),
     rare!(SYS_getpid, "libcrypto looks for forks"),
 ];

@@ -1,12 +1,15 @@
 //! Kryoptic, which tests/tokens/kryoptic.sh builds: the one token here with post-quantum keys.
 
-use super::{Judge, Key, Lab, suite};
+use super::{Judge, Key, Lab, prepares, suite};
+use crate::sandbox::misfits;
 use crate::trixie;
-use crate::world::{account, as_account, scratch, succeed, world};
+use crate::world::{account, as_account, scratch, secret, succeed, world};
+use sigsh::sandbox::Profile;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 const PIN: &str = "47114711";
 const STORE: &str = "/var/lib/sigsh/kryoptic";
@@ -20,12 +23,13 @@ fn made(name: &str) -> String {
 
 /// The module, where the account can load it.
 fn module() -> &'static str {
-    const MODULE: &str = "/usr/lib/sigsh-test/kryoptic.so";
-    fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
-    if !Path::new(MODULE).exists() {
-        succeed(Command::new("cp").args([&made("kryoptic"), MODULE]));
-    }
-    MODULE
+    static MODULE: OnceLock<&str> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        let path = "/usr/lib/sigsh-test/kryoptic.so";
+        fs::create_dir_all("/usr/lib/sigsh-test").unwrap();
+        succeed(Command::new("cp").args([&made("kryoptic"), path]));
+        path
+    })
 }
 
 /// Makes a token of this name, and returns its table.
@@ -94,4 +98,25 @@ fn kryoptic_passes() {
     let classical = ["rsa2048", "rsa4096", "nistp256", "nistp384", "nistp521", "ed25519"].map(key);
     let keys = classical.into_iter().chain(named).collect();
     suite(&Lab::new("kryoptic", token("kryoptic"), PIN, keys));
+}
+
+/// A token of its own, with these keys and their certificates.
+fn prepared(name: &'static str, keys: Vec<Key>) -> (Lab, PathBuf) {
+    let lab = Lab::new(name, token(name), PIN, keys);
+    secret(&lab.pin_file(), lab.pin);
+    let config = lab.config(&[]);
+    prepares(&lab, &config);
+    (lab, config)
+}
+
+#[test]
+#[ignore = "Kryoptic takes ten minutes to build: just tokens"]
+fn every_row_of_its_profile_is_needed() {
+    let pairs = ["mldsa65-ed25519", "mldsa87-ed448"].map(modern);
+    let keys = ["rsa2048", "nistp256", "nistp521", "ed25519"].map(key).into_iter().chain(pairs).collect();
+    let (lab, config) = prepared("kryoptic-rows", keys);
+    let sessions = lab.keys.iter().map(|key| (lab.session(&config, &format!("sign {}", key.name)), &b"data"[..]));
+    let (_, archive) = super::archive();
+    let batch = (lab.session(&config, &format!("sign-tar {}", lab.names())), &archive[..]);
+    assert_eq!(misfits(Profile::Kryoptic, sessions.chain([batch]).collect()), [""; 0]);
 }
