@@ -60,19 +60,32 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answe
     }
     let label = uri.label.clone().unwrap_or_else(|| label.as_bytes().to_vec());
     let named = [(CKA_TOKEN, Value::Bool(true)), (CKA_LABEL, Value::Bytes(label)), (CKA_ID, Value::Bytes(id))];
-    match algorithm {
-        Algorithm::Composite(kind) => pair(&*cryptoki, session, kind, &named)?,
-        Algorithm::Rsa(bits) => {
-            let kind = [(CKA_MODULUS_BITS, Value::Number(bits)), (CKA_PUBLIC_EXPONENT, Value::Bytes(vec![1, 0, 1]))];
-            one(&*cryptoki, session, CKM_RSA_PKCS_KEY_PAIR_GEN, &named, &kind).map(drop)?;
-        }
-        Algorithm::Ecdsa(curve) => on_curve(&*cryptoki, session, CKM_EC_KEY_PAIR_GEN, &named, curve).map(drop)?,
-        Algorithm::Ed25519 => {
-            on_curve(&*cryptoki, session, CKM_EC_EDWARDS_KEY_PAIR_GEN, &named, b"\x13\x0cedwards25519").map(drop)?;
-        }
-    }
+    make(&*cryptoki, session, algorithm, &named)?;
     let (_, public) = key::find(&*cryptoki, session, uri)?;
     Ok(Answer::Open(public))
+}
+
+/// Makes the key pair or, of a post-quantum key, both.
+pub(super) fn make(cryptoki: &dyn Cryptoki, session: Handle, algorithm: Algorithm, named: &[Attribute]) -> Result<(), Fault> {
+    let on = |mechanism, curve: &[u8]| one(cryptoki, session, mechanism, named, &[(CKA_EC_PARAMS, Value::Bytes(curve.to_vec()))]);
+    match algorithm {
+        Algorithm::Rsa(bits) => {
+            let kind = [(CKA_MODULUS_BITS, Value::Number(bits)), (CKA_PUBLIC_EXPONENT, Value::Bytes(vec![1, 0, 1]))];
+            one(cryptoki, session, CKM_RSA_PKCS_KEY_PAIR_GEN, named, &kind)?;
+        }
+        Algorithm::Ecdsa(curve) => drop(on(CKM_EC_KEY_PAIR_GEN, curve)?),
+        Algorithm::Ed25519 => drop(on(CKM_EC_EDWARDS_KEY_PAIR_GEN, b"\x13\x0cedwards25519")?),
+        Algorithm::Composite(kind) => {
+            // First the one that fewer tokens can make.
+            let set = [(CKA_PARAMETER_SET, Value::Number(kind.parameter_set()))];
+            let (public, private) = one(cryptoki, session, CKM_ML_DSA_KEY_PAIR_GEN, named, &set)?;
+            let [curve, _] = kind.curves();
+            if let Err(error) = on(CKM_EC_EDWARDS_KEY_PAIR_GEN, curve) {
+                return Err(undo(cryptoki, session, [private, public], error));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes a key pair of this kind: the handles of its public and its private key.
@@ -90,28 +103,12 @@ fn one(
     cryptoki.generate(session, mechanism, &[named, &public, kind].concat(), &[named, &secret].concat())
 }
 
-fn on_curve(
-    cryptoki: &dyn Cryptoki,
-    session: Handle,
-    mechanism: u64,
-    named: &[Attribute],
-    curve: &[u8],
-) -> Result<(Handle, Handle), CryptokiError> {
-    one(cryptoki, session, mechanism, named, &[(CKA_EC_PARAMS, Value::Bytes(curve.to_vec()))])
-}
-
-/// Makes both key pairs of a post-quantum key, or none: first the one that fewer tokens can make.
-fn pair(cryptoki: &dyn Cryptoki, session: Handle, kind: Composite, named: &[Attribute]) -> Result<(), Fault> {
-    let set = [(CKA_PARAMETER_SET, Value::Number(kind.parameter_set()))];
-    let (public, private) = one(cryptoki, session, CKM_ML_DSA_KEY_PAIR_GEN, named, &set)?;
-    let [curve, _] = kind.curves();
-    let Err(error) = on_curve(cryptoki, session, CKM_EC_EDWARDS_KEY_PAIR_GEN, named, curve) else { return Ok(()) };
-    // The private key first: without it the other one is nothing.
+/// Destroys the first pair when the second cannot be made. The private key goes first: without it the other one is nothing.
+fn undo(cryptoki: &dyn Cryptoki, session: Handle, [private, public]: [Handle; 2], error: CryptokiError) -> Fault {
     match cryptoki.destroy(session, private).and_then(|()| cryptoki.destroy(session, public)) {
-        Ok(()) => Err(error.into()),
-        Err(left) => {
-            let text = format!("{error}; the ML-DSA key pair that was made before is still in the token: {left}");
-            Err(Fault::Module(super::printable(&text)))
-        }
+        Ok(()) => error.into(),
+        Err(left) => Fault::Module(super::printable(&format!(
+            "{error}; the ML-DSA key pair that was made before is still in the token: {left}"
+        ))),
     }
 }

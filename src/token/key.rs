@@ -144,3 +144,6 @@ pub fn sign(cryptoki: &dyn Cryptoki, session: Handle, key: Private, scheme: Sche
     }
     Ok([first, second].concat())
 }
+
+#[cfg(test)]
+mod tests;
