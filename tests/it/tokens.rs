@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 mod kryoptic;
+mod p11kit;
 mod softhsm;
 
 use crate::batch::{END, entry, signatures};
