@@ -119,6 +119,9 @@ pub enum Fault {
     /// The uri selects this many private keys, and not one.
     #[error("the key's uri selects {0} private keys instead of one")]
     Keys(usize),
+    /// A post-quantum key is two, and one of them is missing; or there are two where the certificate's key is one.
+    #[error("the key's uri selects half a post-quantum key, or one where its certificate has none")]
+    Half,
 }
 
 impl From<TrustError> for Fault {
@@ -503,7 +506,8 @@ fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let found = setup.keys.iter().map(|uri| key::find(&*cryptoki, session, uri)).collect::<Result<Vec<_>, _>>()?;
     let (keys, publics): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     // Wiped at once where no key wants it again.
-    let pin = Some(pin).filter(|_| keys.iter().any(|key| key.always_authenticate));
+    let wanted = keys.iter().map(|key| key::wants_login(&*cryptoki, session, *key)).collect::<Result<Vec<_>, _>>()?;
+    let pin = Some(pin).filter(|_| wanted.contains(&true));
     let again = pin.as_ref().map(|pin| login::Again { pin, marker: &marker, patience: token.timeout() });
     for public in publics {
         tell(channel, &Answer::Open(public))?;

@@ -2,44 +2,17 @@
 
 use crate::batch::{END, entry, signatures};
 use crate::token::alone;
-use crate::world::{
-    Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, succeed, verify, world,
-};
+use crate::world::{Outcome, Session, account_file, calls, faulty, field, finish_child, verify, world};
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const REFUSED: &str = "the token does not accept its PIN";
 const TRIED: &str = "the PIN in this PIN file was wrong, or its first use failed; it is not tried again";
-const STORE: &str = "/var/lib/sigsh/tokens";
-const CONF: &str = "/etc/sigsh/softhsm2.conf";
-const CERTIFICATE: &str = "/etc/sigsh/ed25519.pgp";
 
-/// A configuration in which `ed25519` is such a key, with a module that counts, and a store of its own.
-fn wary(name: &str, fault: &str) -> (PathBuf, PathBuf) {
+/// A configuration whose keys are all of this kind, with a module that counts.
+fn wary(fault: &str) -> (PathBuf, PathBuf) {
     world();
-    let (store, conf) = (format!("/var/lib/sigsh/{name}"), format!("/etc/sigsh/{name}.conf"));
-    fs::create_dir(&store).unwrap();
-    chown(&store, Some(account().0), Some(account().1)).unwrap();
-    fs::write(&conf, format!("directories.tokendir = {store}\nlog.level = ERROR\n")).unwrap();
-    let as_account = |program: &str, arguments: &str| {
-        succeed(as_account(program).args(arguments.split(' ')).env("SOFTHSM2_CONF", &conf));
-    };
-    as_account("softhsm2-util", &format!("--init-token --free --label release --pin {PIN} --so-pin {PIN}"));
-    let module = "/usr/lib/softhsm/libsofthsm2.so";
-    let key = "--keypairgen --key-type EC:edwards25519 --label ed25519 --id 07 --always-auth";
-    as_account("pkcs11-tool", &format!("--module {module} --token-label release --login --pin {PIN} {key}"));
-    // SoftHSM notes each such login in its store, and fails where it cannot.
-    let (read, more) = (format!("read = [\"{STORE}\"]"), format!("write = [\"{store}\"]"));
-    let certificate = format!("/etc/sigsh/{name}.pgp");
-    let own = [(read.as_str(), ""), (CONF, &conf), (CERTIFICATE, &certificate)];
-    let of_it = [("[token.hsm]", format!("[token.{name}]\n{more}")), ("token = \"hsm\"", format!("token = \"{name}\""))];
-    let config = changed(&[&own[..], &of_it.each_ref().map(|(from, to)| (*from, to.as_str()))].concat());
-    let create = ["certificate", "create", "ed25519", "--user-id", "Wary <wary@example.org>"];
-    succeed(Command::new("strace").args(["-f", "-o", "/tmp/w/C.strace3", "sigsh-admin"]).arg("--config").arg(config).args(create));
-    let store = format!("write = [\"{store}\", ");
-    faulty(fault, &[own[0], own[1], own[2], ("write = [", &store)])
+    faulty(fault, &[("{ SOFTHSM2_CONF", "{ MODULE_ALWAYS = \"1\", SOFTHSM2_CONF")])
 }
 
 fn session(config: &Path, request: &str) -> Session {
@@ -70,8 +43,8 @@ fn batch(files: usize) -> Vec<u8> {
 
 #[test]
 fn one_login_for_each_signature() {
-    let (config, count) = wary("wary1", "");
-    verify("wary1", run(&config, "sign ed25519", b"artifact").signature(), b"artifact");
+    let (config, count) = wary("");
+    verify("ed25519", run(&config, "sign ed25519", b"artifact").signature(), b"artifact");
     let one = ["C_SignInit", "C_Login", "C_Sign"];
     assert_eq!(signing(&count), [&one[..], &["C_Finalize"]].concat());
     assert_eq!(calls(&count, "C_Login"), 2);
@@ -93,14 +66,14 @@ fn no_login_for_other_keys() {
 
 #[test]
 fn a_pin_that_is_wrong_meanwhile_is_given_once() {
-    let (config, count) = wary("wary2", "wrong-pin@1");
+    let (config, count) = wary("wrong-pin@1");
     run(&config, "sign ed25519", b"artifact").fails(69, REFUSED, "failed", "the PIN is wrong");
     assert_eq!((calls(&count, "C_Login"), calls(&count, "C_Sign")), (2, 0));
     run(&config, "sign ed25519", b"artifact").fails(69, REFUSED, "failed", TRIED);
     assert_eq!(calls(&count, "C_Login"), 2);
 
     // What came before stays good.
-    let (config, count) = wary("wary3", "wrong-pin@3");
+    let (config, count) = wary("wrong-pin@3");
     let outcome = run(&config, "sign-tar ed25519", &batch(5));
     assert_eq!((outcome.code, signatures(&outcome.out).len()), (Some(69), 2), "{outcome:#?}");
     assert_eq!((calls(&count, "C_Login"), calls(&count, "C_SignInit")), (4, 3));
@@ -108,7 +81,7 @@ fn a_pin_that_is_wrong_meanwhile_is_given_once() {
 
 #[test]
 fn sessions_at_once_give_a_wrong_pin_once() {
-    let (config, _) = wary("wary4", "wrong-pin@1");
+    let (config, _) = wary("wrong-pin@1");
     let sessions = [(); 4].map(|()| session(&config, "sign ed25519").start());
     let outcomes = sessions.map(|child| finish_child(child, b"artifact"));
     let mut reasons = outcomes.iter().map(|outcome| field(outcome.records.last().unwrap(), "SIGSH_REASON")).collect::<Vec<_>>();
@@ -119,7 +92,7 @@ fn sessions_at_once_give_a_wrong_pin_once() {
 /// A failure that may not have been the PIN's fault spends nothing: the PIN was right before.
 #[test]
 fn a_login_that_fails_otherwise_is_tried_by_the_next_session() {
-    let (config, count) = wary("wary5", "fail-login@1");
+    let (config, count) = wary("fail-login@1");
     for logins in [2, 4] {
         let reason = "the module failed: C_Login returned CKR_FUNCTION_FAILED";
         run(&config, "sign ed25519", b"artifact").fails(69, "the token failed", "failed", reason);

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 mod card;
+mod kryoptic;
 mod p11kit;
 mod softhsm;
 

@@ -57,29 +57,3 @@ fn an_openpgp_card_passes() {
     script(&["key", "0", "ed25519"]);
     suite(&Lab::new("card", openpgp(0), PIN, vec![present("ed25519", "01")]));
 }
-
-#[test]
-#[ignore = "debug"]
-fn zz_debug() {
-    let _readers = Readers::take();
-    script(&["insert", "0", "openpgp"]);
-    script(&["key", "0", "ed25519"]);
-    let lab = Lab::new("card", openpgp(0), PIN, vec![present("ed25519", "01")]);
-    crate::world::secret(&lab.pin_file(), lab.pin);
-    let config = lab.config(&[]);
-    let mut c = Command::new("strace");
-    c.args(["-f", "-o", "/tmp/w/C.strace", "sigsh-admin", "--config"]).arg(&config).args([
-        "certificate",
-        "create",
-        "ed25519",
-        "--user-id",
-        "x <x@example.org>",
-    ]);
-    println!("{:?}", c.output());
-    let mut s = lab.session(&config, "sign");
-    let mut c = Command::new("strace");
-    c.args(["-f", "-o", "/tmp/w/C.strace2"]).arg(s.command.get_program()).args(s.command.get_args());
-    c.env_clear().envs(s.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    s.command = c;
-    println!("{:?}", s.run(b"data"));
-}
