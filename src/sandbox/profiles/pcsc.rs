@@ -9,8 +9,8 @@ use libc::{AF_UNIX, EACCES, ENOSYS, ENOTTY, EPERM, F_GETFL, F_SETFL, PR_SET_NAME
 use std::path::Path;
 
 pub(super) const LOAD: &[Row] = &[
-    row!(SYS_socket, When::Is(0, AF_UNIX), "pcscd"),
-    row!(SYS_connect, "pcscd"),
+    row!(SYS_socket, When::Is(0, AF_UNIX), "the connection to pcscd"),
+    row!(SYS_connect, "the same"),
     row!(SYS_fcntl, When::Is(1, F_GETFL), "the connection does not block"),
     row!(SYS_fcntl, When::Is(1, F_SETFL), "the same"),
     row!(SYS_sendto, When::IsNull(4), "commands to the card, over the connection and to no address"),
