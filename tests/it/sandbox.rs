@@ -2,11 +2,11 @@
 //! its tables stands there without need.
 
 use crate::world::{
-    CONFIG, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient, records,
-    scratch, secret, succeed, world,
+    CONFIG, Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient,
+    records, scratch, secret, succeed, world,
 };
-use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::{BEGINNING, HASHER, MONITOR, Row, When};
+use sigsh::sandbox::{self, Profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
 /// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> [(&'static str, Vec<Vec<Row>>); 6] {
+fn processes() -> [(&'static str, Vec<Vec<Row>>); 8] {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
@@ -30,6 +30,8 @@ fn processes() -> [(&'static str, Vec<Vec<Row>>); 6] {
         ("monitor", vec![monitor]),
         ("token-load", vec![load]),
         ("token-sign", vec![sign]),
+        ("tpm-load", vec![Profile::Tpm.load()]),
+        ("tpm-sign", vec![Profile::Tpm.sign()]),
     ]
 }
 
@@ -57,20 +59,27 @@ const BEFORE: &[&[&str]] = &[
 ];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 6] = [
+const MAY: [(&str, &[&[&str]]); 8] = [
     ("begin", BEFORE),
     ("settled", BEFORE),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
+    ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
 
-/// What fails in the token process instead of killing: Landlock's refusals, and a call that libraries try and can do without.
-const FAILS: [(&str, &[&str]); 2] = [("errno 13", OPENS), ("errno 97", &["socket-unix"])];
-
-/// The same, before.
-const FAIL_BEFORE: [(&str, &[&str]); 1] = [("errno 38", &["clone3"])];
+/// What becomes of an action that a process may not do. Landlock's refusals, and calls that libraries try and can do without, fail.
+fn refusal(process: &str, action: &str) -> &'static str {
+    match (process, action) {
+        ("begin" | "settled", "clone3") => "errno 38",
+        ("begin" | "tpm-load", "unlink") => "errno 13",
+        ("token-load" | "token-sign", "socket-unix") => "errno 97",
+        ("token-load" | "token-sign" | "tpm-load", _) if OPENS.contains(&action) => "errno 13",
+        _ => KILLED,
+    }
+}
 
 /// What an ordinary process of the account may not do either, on this host or on any: the killing is the proof.
 const NOBODY_MAY: [&str; 12] = [
@@ -115,6 +124,10 @@ impl Probe {
             fs::set_permissions(format!("{HOME}/{decoy}"), fs::Permissions::from_mode(0o666)).unwrap();
         }
         let program = installed("probe");
+        fs::create_dir_all("/usr/lib/sigsh-test/tpm").unwrap();
+        for name in ["device", "tpm2_pkcs11.sqlite3.lock"] {
+            account_file(&format!("/usr/lib/sigsh-test/tpm/{name}"), b"");
+        }
         let mut probe = Probe { program, sibling: sleep(), _decoys: decoys, _turn: turn };
         probe.reset();
         probe
@@ -202,10 +215,7 @@ fn each_process_is_stopped() {
     let actions = probe.actions();
     for (process, may) in MAY {
         for action in actions.iter().map(String::as_str).filter(|action| !may.iter().any(|some| some.contains(action))) {
-            let here: &[_] = if process.starts_with("token") { &FAILS } else { &FAIL_BEFORE };
-            let fails = here.iter().find(|(_, actions)| process != "hasher" && process != "monitor" && actions.contains(&action));
-            let expected = fails.map_or(KILLED, |(errno, _)| errno);
-            assert_eq!(probe.try_action(process, action), expected, "{process} {action}");
+            assert_eq!(probe.try_action(process, action), refusal(process, action), "{process} {action}");
         }
     }
     assert!(probe.is_untouched());
@@ -448,11 +458,50 @@ fn no_core_is_dumped() {
     patient(|| waiting.pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
 }
 
-/// What one session called, by table.
-#[derive(Default)]
-struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
+/// What sessions called, by table.
+pub struct Calls {
+    seen: BTreeMap<&'static str, BTreeSet<String>>,
+    profile: Profile,
+    /// The names of its tables.
+    names: [&'static str; 2],
+}
 
 impl Calls {
+    /// Of sessions with a token of this profile, whose tables have these names in [`processes`].
+    pub fn of(profile: Profile, names: [&'static str; 2]) -> Calls {
+        Calls { seen: BTreeMap::new(), profile, names }
+    }
+
+    /// Runs one under strace.
+    pub fn trace(&mut self, session: Session, input: &[u8]) -> Outcome {
+        let trace = format!("{}/trace", scratch());
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
+        command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let outcome = finish_child(Session { command }.start(), input);
+        self.read(&fs::read_to_string(&trace).unwrap());
+        outcome
+    }
+
+    /// Calls without a row, and rows without a call.
+    pub fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (process, tables) in processes() {
+            // Those of "settled" are among those of "begin".
+            let Some(seen) = self.seen.get(process) else { continue };
+            let rows = tables.concat();
+            for call in seen {
+                if !rows.iter().any(|row| row.name == call) {
+                    wrong.push(format!("{process}: {call} has no row"));
+                }
+            }
+            for row in tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name)) {
+                wrong.push(format!("{process}: {} was not called", row.name));
+            }
+        }
+        wrong
+    }
+
     /// Reads what `strace -f -o FILE` has written. Each process's calls belong to the table whose filter was installed last.
     fn read(&mut self, trace: &str) {
         // The filters of a table: one that kills, and one for each errno.
@@ -463,10 +512,11 @@ impl Calls {
                 .collect::<BTreeSet<_>>()
                 .len()
         };
-        let token =
-            [(0, "begin"), (filters(&Profile::Softhsm.load()), "token-load"), (filters(&Profile::Softhsm.sign()), "token-sign")];
+        let [load, sign] = self.names;
+        let token = [(0, "begin"), (filters(&self.profile.load()), load), (filters(&self.profile.sign()), sign)];
         let own = [(0, "begin"), (filters(HASHER), "hasher")];
-        let monitor = [(0, ""), (filters(BEGINNING), "begin"), (filters(BEGINNING), "begin"), (filters(MONITOR), "monitor")];
+        let [begun, settled] = [&Profile::ALL[..], &[self.profile]].map(|profiles| filters(&sandbox::before(profiles)));
+        let monitor = [(0, ""), (begun, "begin"), (settled, "begin"), (filters(MONITOR), "monitor")];
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
@@ -500,7 +550,7 @@ impl Calls {
                     stage = name;
                 }
             }
-            self.0.entry(stage).or_default().insert(name.to_owned());
+            self.seen.entry(stage).or_default().insert(name.to_owned());
             *so_far += usize::from(name == "seccomp");
         }
     }
@@ -578,31 +628,11 @@ fn every_row_is_needed() {
     ];
     let sessions = sessions.map(|(config, client, request, code)| (config, client, request, code, b"data".to_vec()));
     let batches = batches.map(|(request, code, input)| (&two, "build1", request, code, input));
-    let mut seen_calls = Calls::default();
+    let mut calls = Calls::of(Profile::Softhsm, ["token-load", "token-sign"]);
     for (config, client, request, code, input) in sessions.into_iter().chain(batches) {
-        let trace = format!("{}/trace", scratch());
-        let mut session = Session::new(config).client(client).request(request);
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
-        command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        session.command = command;
-        let outcome = finish_child(session.start(), &input);
+        let outcome = calls.trace(Session::new(config).client(client).request(request), &input);
         assert_eq!(outcome.code, code, "{request} {outcome:?}");
-        seen_calls.read(&fs::read_to_string(&trace).unwrap());
     }
-    let mut wrong = Vec::new();
-    for (process, tables) in processes() {
-        // Its calls are among those of "begin".
-        let Some(seen) = seen_calls.0.get(process) else { continue };
-        let rows = tables.concat();
-        for call in seen {
-            if !rows.iter().any(|row| row.name == call) {
-                wrong.push(format!("{process}: {call} has no row"));
-            }
-        }
-        for row in tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name)) {
-            wrong.push(format!("{process}: {} was not called", row.name));
-        }
-    }
+    let wrong = calls.wrong();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

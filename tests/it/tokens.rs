@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 mod softhsm;
+mod tpm;
 
 use crate::batch::{END, entry, signatures};
 use crate::token::alone;

@@ -59,7 +59,9 @@ fn answer(
         // INIT: version 7.31, and the largest write.
         26 => Ok(words(&[7, 31, 0, 0, 0, 4096, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
         // GETATTR
-        3 => Ok([&words(&[60, 0, 0, 0, 1, 0])[..], &[0; 52], &words(&[stat.mode(), 1, stat.uid(), stat.gid(), 0, 4096, 0])].concat()),
+        3 => {
+            Ok([&words(&[60, 0, 0, 0, 1, 0])[..], &[0; 52], &words(&[stat.mode(), 1, stat.uid(), stat.gid(), 0, 4096, 0])].concat())
+        }
         // OPEN
         14 => {
             let new = (1..).find(|handle| !opened.contains_key(handle)).unwrap();
@@ -189,7 +191,8 @@ impl Space {
             self.objects.insert(own, context);
             tpm.call(FLUSH_CONTEXT, &real.to_be_bytes())?;
         }
-        self.sessions = self.sessions.keys().filter_map(|own| Some((*own, tpm.call(CONTEXT_SAVE, &own.to_be_bytes()).ok()?))).collect();
+        self.sessions =
+            self.sessions.keys().filter_map(|own| Some((*own, tpm.call(CONTEXT_SAVE, &own.to_be_bytes()).ok()?))).collect();
         Ok(answer)
     }
 
