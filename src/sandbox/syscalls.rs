@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn no_table_holds_what_is_never_allowed() {
-        for row in tables().into_iter().flatten() {
-            assert!(!NEVER.contains(&row.name) || matches!(row.when, When::Fails(_)), "{}", row.name);
+        for row in tables().into_iter().flatten().filter(|row| !matches!(row.when, When::Fails(_))) {
+            assert!(!NEVER.contains(&row.name), "{}", row.name);
             // The one that empties a file is open for writing, too, which Landlock rules.
             let opens = [When::Without(2, O_TRUNC), When::Is(2, O_RDWR | O_CREAT | O_TRUNC)];
             assert!(row.name != "openat" || opens.contains(&row.when));

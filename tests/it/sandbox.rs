@@ -458,52 +458,13 @@ fn no_core_is_dumped() {
     patient(|| waiting.pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
 }
 
-/// What sessions called, by table.
-pub struct Calls {
-    seen: BTreeMap<&'static str, BTreeSet<String>>,
-    profile: Profile,
-    /// The names of its tables.
-    names: [&'static str; 2],
-}
+/// What one session called, by table.
+#[derive(Default)]
+struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
 
 impl Calls {
-    /// Of sessions with a token of this profile, whose tables have these names in [`processes`].
-    pub fn of(profile: Profile, names: [&'static str; 2]) -> Calls {
-        Calls { seen: BTreeMap::new(), profile, names }
-    }
-
-    /// Runs one under strace.
-    pub fn trace(&mut self, session: Session, input: &[u8]) -> Outcome {
-        let trace = format!("{}/trace", scratch());
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
-        command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let outcome = finish_child(Session { command }.start(), input);
-        self.read(&fs::read_to_string(&trace).unwrap());
-        outcome
-    }
-
-    /// Calls without a row, and rows without a call.
-    pub fn wrong(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for (process, tables) in processes() {
-            // Those of "settled" are among those of "begin".
-            let Some(seen) = self.seen.get(process) else { continue };
-            let rows = tables.concat();
-            for call in seen {
-                if !rows.iter().any(|row| row.name == call) {
-                    wrong.push(format!("{process}: {call} has no row"));
-                }
-            }
-            for row in tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name)) {
-                wrong.push(format!("{process}: {} was not called", row.name));
-            }
-        }
-        wrong
-    }
-
     /// Reads what `strace -f -o FILE` has written. Each process's calls belong to the table whose filter was installed last.
-    fn read(&mut self, trace: &str) {
+    fn read(&mut self, profile: Profile, trace: &str) {
         // The filters of a table: one that kills, and one for each errno.
         let filters = |table: &[Row]| {
             1 + table
@@ -512,10 +473,9 @@ impl Calls {
                 .collect::<BTreeSet<_>>()
                 .len()
         };
-        let [load, sign] = self.names;
-        let token = [(0, "begin"), (filters(&self.profile.load()), load), (filters(&self.profile.sign()), sign)];
+        let token = [(0, "begin"), (filters(&profile.load()), "token-load"), (filters(&profile.sign()), "token-sign")];
         let own = [(0, "begin"), (filters(HASHER), "hasher")];
-        let [begun, settled] = [&Profile::ALL[..], &[self.profile]].map(|profiles| filters(&sandbox::before(profiles)));
+        let [begun, settled] = [&Profile::ALL[..], &[profile]].map(|profiles| filters(&sandbox::before(profiles)));
         let monitor = [(0, ""), (begun, "begin"), (settled, "begin"), (filters(MONITOR), "monitor")];
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
@@ -550,10 +510,39 @@ impl Calls {
                     stage = name;
                 }
             }
-            self.seen.entry(stage).or_default().insert(name.to_owned());
+            self.0.entry(stage).or_default().insert(name.to_owned());
             *so_far += usize::from(name == "seccomp");
         }
     }
+}
+
+/// Runs a session under strace.
+fn traced(profile: Profile, mut session: Session, input: &[u8], calls: &mut Calls) -> Outcome {
+    let trace = format!("{}/trace", scratch());
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
+    command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    session.command = command;
+    let outcome = finish_child(session.start(), input);
+    calls.read(profile, &fs::read_to_string(&trace).unwrap());
+    outcome
+}
+
+/// What is wrong with a token's tables: calls without a row, rows without a call, in sessions that sign these data.
+pub fn misfits(profile: Profile, sessions: Vec<(Session, &[u8])>) -> Vec<String> {
+    let mut calls = Calls::default();
+    for (session, input) in sessions {
+        assert_eq!(traced(profile, session, input, &mut calls).code, Some(0));
+    }
+    let mut wrong = Vec::new();
+    for (process, rows) in [("token-load", profile.load()), ("token-sign", profile.sign())] {
+        let seen = &calls.0[process];
+        let known = |call: &&String| rows.iter().any(|row| row.name == **call);
+        wrong.extend(seen.iter().filter(|call| !known(call)).map(|call| format!("{process}: {call} has no row")));
+        let idle = rows.iter().filter(|row| row.always_seen && !seen.contains(row.name));
+        wrong.extend(idle.map(|row| format!("{process}: {} was not called", row.name)));
+    }
+    wrong
 }
 
 /// A state of "hello".
@@ -628,11 +617,25 @@ fn every_row_is_needed() {
     ];
     let sessions = sessions.map(|(config, client, request, code)| (config, client, request, code, b"data".to_vec()));
     let batches = batches.map(|(request, code, input)| (&two, "build1", request, code, input));
-    let mut calls = Calls::of(Profile::Softhsm, ["token-load", "token-sign"]);
+    let mut seen_calls = Calls::default();
     for (config, client, request, code, input) in sessions.into_iter().chain(batches) {
-        let outcome = calls.trace(Session::new(config).client(client).request(request), &input);
+        let session = Session::new(config).client(client).request(request);
+        let outcome = traced(Profile::Softhsm, session, &input, &mut seen_calls);
         assert_eq!(outcome.code, code, "{request} {outcome:?}");
     }
-    let wrong = calls.wrong();
+    let mut wrong = Vec::new();
+    for (process, tables) in processes() {
+        // Its calls are among those of "begin".
+        let Some(seen) = seen_calls.0.get(process) else { continue };
+        let rows = tables.concat();
+        for call in seen {
+            if !rows.iter().any(|row| row.name == call) {
+                wrong.push(format!("{process}: {call} has no row"));
+            }
+        }
+        for row in tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name)) {
+            wrong.push(format!("{process}: {} was not called", row.name));
+        }
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

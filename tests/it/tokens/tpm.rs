@@ -2,7 +2,7 @@
 
 use super::{Daemon, Key, Lab, suite};
 use crate::batch::{END, entry};
-use crate::sandbox::{Calls, installed};
+use crate::sandbox::{installed, misfits};
 use crate::world::{account, account_file, finish_child, patient, scratch, secret, succeed, world};
 use sigsh::sandbox::Profile;
 use std::fs;
@@ -226,15 +226,10 @@ fn every_row_of_the_profile_is_needed() {
     let tpm = Tpm::new();
     let lab = ready(&tpm, "tpm-rows");
     let config = lab.config(&[]);
-    let mut calls = Calls::of(Profile::Tpm, ["tpm-load", "tpm-sign"]);
-    for request in ["sign rsa2048", "sign nistp256", "sign-tar rsa2048 nistp256"] {
-        let input = if request.starts_with("sign-tar") { [entry(b"1", b"file"), END.to_vec()].concat() } else { b"file".to_vec() };
-        let outcome = calls.trace(lab.session(&config, request), &input);
-        assert_eq!(outcome.code, Some(0), "{outcome:#?}");
-    }
-    let wrong = calls.wrong();
-    let of_profile = wrong.iter().filter(|line| line.starts_with("tpm") || line.contains("has no row")).collect::<Vec<_>>();
-    assert!(of_profile.is_empty(), "{of_profile:#?}");
+    let archive = [entry(b"1", b"file"), END.to_vec()].concat();
+    let single = ["sign rsa2048", "sign nistp256"].map(|request| (lab.session(&config, request), &b"file"[..]));
+    let batch = (lab.session(&config, "sign-tar rsa2048 nistp256"), archive.as_slice());
+    assert_eq!(misfits(Profile::Tpm, single.into_iter().chain([batch]).collect()), [""; 0]);
 }
 
 /// The lock that tpm2_ptool has removed.
