@@ -116,7 +116,7 @@ fn key(name: &'static str, uri: &str) -> Key {
 }
 
 /// A lab with its certificates made.
-fn ready(tpm: &Tpm, name: &'static str) -> Lab {
+pub fn ready(tpm: &Tpm, name: &'static str) -> Lab {
     let lab = tpm.lab(name, &["rsa2048", "nistp256"]);
     secret(&lab.pin_file(), PIN);
     super::prepares(&lab, &lab.config(&[]));
