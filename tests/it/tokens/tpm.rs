@@ -59,7 +59,7 @@ impl Tpm {
         let server = format!("type=unixio,path={socket}");
         let mut chip = Command::new("swtpm");
         chip.args(["socket", "--tpm2", "--tpmstate", &format!("dir={directory}/chip"), "--server", &server]);
-        let chip = Daemon(chip.args(["--flags", "not-need-init,startup-clear"]).spawn().unwrap());
+        let chip = Daemon(chip.args(["--flags", "not-need-init,startup-clear"]).stderr(Stdio::null()).spawn().unwrap());
         patient(|| Path::new(&socket).exists());
         fs::write(&device, b"").unwrap();
         fs::set_permissions(&device, fs::Permissions::from_mode(0o660)).unwrap();
