@@ -131,7 +131,9 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
     let own = around.profile.read(around.environment);
     let optional = LIBRARIES.iter().map(Path::new).chain(own).filter(|path| path.exists());
     let read = optional.chain(around.read.iter().copied()).collect::<Vec<_>>();
-    paths::restrict(&read, &around.write, around.connect)?;
+    let own = around.profile.write(around.environment);
+    let write = own.iter().map(AsRef::as_ref).chain(around.write.iter().copied()).collect::<Vec<_>>();
+    paths::restrict(&read, &write, around.connect)?;
     filter(&around.profile.load(), Bonds::default())
 }
 

@@ -3,10 +3,11 @@
 // What is measured is for whoever runs this with `--nocapture`, as tests/tokens.sh does.
 #![allow(clippy::print_stdout)]
 
-mod card;
-mod kryoptic;
-mod p11kit;
-mod softhsm;
+pub mod card;
+pub mod kryoptic;
+pub mod p11kit;
+pub mod softhsm;
+pub mod tpm;
 
 use crate::batch::{END, entry, signatures};
 use crate::token::alone;
@@ -199,7 +200,7 @@ pub fn suite(lab: &Lab) {
     }
 }
 
-fn prepares(lab: &Lab, config: &Path) {
+pub fn prepares(lab: &Lab, config: &Path) {
     for key in &lab.keys {
         if let Some(algorithm) = key.generate {
             succeed(lab.admin(config).args(["key", "generate", key.name, "--algorithm", algorithm]));
