@@ -113,6 +113,9 @@ pub enum Fault {
     /// Its backlog was full for as long as one may wait.
     #[error("the p11-kit server lets nobody more in")]
     Full,
+    /// Others have it for now.
+    #[error("the token is in use: {0}")]
+    Taken(Text),
     /// There is one already, and it is not replaced.
     #[error("the token already has a key that this uri selects")]
     Exists,

@@ -8,6 +8,7 @@
 //! | `hasher`, `monitor` | the process's own |
 //! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
 //! | `tpm-load`, `tpm-sign` | that of a TPM |
+//! | `pcsc-load`, `pcsc-sign` | that of smartcards |
 //!
 //! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of one action a list of numbers may stand,
 //! `0,1,2`: system calls by number with arguments of zero, one line for each.
@@ -388,7 +389,7 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let body = call!(SYS_memfd_create, c"body".as_ptr(), syscalls::MEMFD) as c_int;
             demand(sandbox::enter_hasher(channel, unsafe { BorrowedFd::borrow_raw(body) }));
         }
-        "token-load" | "token-sign" | "tpm-load" | "tpm-sign" => {
+        "token-load" | "token-sign" | "tpm-load" | "tpm-sign" | "pcsc-load" | "pcsc-sign" => {
             // What a configuration with SoftHSM says, or with a TPM.
             let read = vec![Path::new("/var/lib/sigsh/tokens"), Path::new("/usr/lib/softhsm/libsofthsm2.so"), Path::new(HOME)];
             let environment = |name: &str| match name {
@@ -397,7 +398,11 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
                 "TPM2_PKCS11_TCTI" => Some("device:/usr/lib/sigsh-test/tpm/device"),
                 _ => None,
             };
-            let profile = if process.starts_with("tpm") { Profile::Tpm } else { Profile::Softhsm };
+            let profile = match process.split('-').next() {
+                Some("tpm") => Profile::Tpm,
+                Some("pcsc") => Profile::Pcsc,
+                _ => Profile::Softhsm,
+            };
             let around = Surroundings { profile, read, write: vec![], connect: &[], environment: &environment };
             demand(sandbox::enter_token(&around));
             if process.ends_with("sign") {

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Finds the one token that the uri selects.
 ///
 /// # Errors
-/// [`Fault::Tokens`], [`Fault::Module`].
+/// [`Fault::Tokens`], [`Fault::Taken`], [`Fault::Module`].
 fn find(cryptoki: &dyn Cryptoki, uri: &TokenUri) -> Result<(Handle, TokenInfo), Fault> {
     let mut found = Vec::new();
     for slot in cryptoki.slots()? {
@@ -22,6 +22,12 @@ fn find(cryptoki: &dyn Cryptoki, uri: &TokenUri) -> Result<(Handle, TokenInfo), 
     }
     match (found.len(), found.pop()) {
         (1, Some(token)) => Ok(token),
+        (0, _) => match cryptoki.unreadable() {
+            Err(error) if error.rv() == Some(CKR_DEVICE_ERROR) => {
+                Err(Fault::Taken(printable(&format!("{error}: another program may keep its card to itself"))))
+            }
+            _ => Err(Fault::Tokens(0)),
+        },
         (count, _) => Err(Fault::Tokens(count)),
     }
 }
@@ -54,7 +60,7 @@ pub fn log_in(
         let unknown = |fault| (Verdict::Unknown, fault);
         let (slot, info) = find(cryptoki, uri).map_err(unknown)?;
         spare(&info).map_err(unknown)?;
-        let session = cryptoki.open(slot, writable).map_err(|error| unknown(error.into()))?;
+        let session = cryptoki.open(slot, writable).map_err(|error| unknown(opened_by_others(error)))?;
         turn.mark().map_err(unknown)?;
         match cryptoki.login(session, CKU_USER, pin.bytes()) {
             Err(error) if error.rv() != Some(CKR_USER_ALREADY_LOGGED_IN) => Err(judge(error)),
@@ -89,6 +95,13 @@ impl Again<'_> {
             let (verdict, fault) = judge(error);
             turn.after(verdict).and(Err(fault))
         })
+    }
+}
+
+fn opened_by_others(error: CryptokiError) -> Fault {
+    match error.rv() {
+        Some(CKR_SESSION_COUNT) => Fault::Taken(printable(&format!("{error}: it bears no more sessions"))),
+        _ => error.into(),
     }
 }
 

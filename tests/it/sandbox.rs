@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
 /// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> [(&'static str, Vec<Vec<Row>>); 8] {
+fn processes() -> [(&'static str, Vec<Vec<Row>>); 10] {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
@@ -32,6 +32,8 @@ fn processes() -> [(&'static str, Vec<Vec<Row>>); 8] {
         ("token-sign", vec![sign]),
         ("tpm-load", vec![Profile::Tpm.load()]),
         ("tpm-sign", vec![Profile::Tpm.sign()]),
+        ("pcsc-load", vec![Profile::Pcsc.load()]),
+        ("pcsc-sign", vec![Profile::Pcsc.sign()]),
     ]
 }
 
@@ -59,7 +61,7 @@ const BEFORE: &[&[&str]] = &[
 ];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 8] = [
+const MAY: [(&str, &[&[&str]]); 10] = [
     ("begin", BEFORE),
     ("settled", BEFORE),
     ("hasher", &[]),
@@ -68,6 +70,9 @@ const MAY: [(&str, &[&[&str]]); 8] = [
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
     ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    // Sockets with a path are not Landlock's to forbid before ABI 9: docs/THREATS.md.
+    ("pcsc-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec", "socket-unix", "connect-decoy"]]),
+    ("pcsc-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
 
 /// What becomes of an action that a process may not do. Landlock's refusals, and calls that libraries try and can do without, fail.
@@ -76,7 +81,7 @@ fn refusal(process: &str, action: &str) -> &'static str {
         ("begin" | "settled", "clone3") => "errno 38",
         ("begin" | "tpm-load", "unlink") => "errno 13",
         ("token-load" | "token-sign", "socket-unix") => "errno 97",
-        ("token-load" | "token-sign" | "tpm-load", _) if OPENS.contains(&action) => "errno 13",
+        ("token-load" | "token-sign" | "tpm-load" | "pcsc-load", _) if OPENS.contains(&action) => "errno 13",
         _ => KILLED,
     }
 }

@@ -5,9 +5,13 @@
 #   card.sh start                       pcscd with two readers
 #   card.sh insert READER KIND          0 or 1; openpgp or piv. The card is the one that was in this reader before, if there was one
 #   card.sh remove READER
+#   card.sh empty                       takes all cards out, and breaks them
 #   card.sh key READER ALGORITHM        makes the signature key: ed25519, nistp256, rsa2048; on a PIV card nistp256
 #   card.sh forced READER on|off        whether an OpenPGP card asks for its PIN before every signature
 #   card.sh tries READER                how often an OpenPGP card's PIN may be wrong still
+#   card.sh verify READER PIN           gives a PIN to the card; the card may refuse it
+#   card.sh verified READER             how often a PIV card was given a PIN
+#   card.sh unblock READER              gives a locked OpenPGP card its tries back
 set -eu
 here=$(cd -- "$(dirname -- "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$here/../target}/card
@@ -67,7 +71,7 @@ start)
     for range in 127.0.0.0/8 127.0.0.1; do
         ip route replace local $range dev lo table local proto kernel scope host src 127.0.0.1 quickack 1
     done
-    setsid pcscd --foreground --info </dev/null >$state/pcscd.log 2>&1 &
+    setsid pcscd --foreground --info --apdu </dev/null >$state/pcscd.log 2>&1 &
     until_card 1 no
     ;;
 insert)
@@ -79,6 +83,14 @@ insert)
 remove)
     kill "$(cat "$state/pid.$2")"
     until_card "$2" no
+    ;;
+empty)
+    for pid in "$state"/pid.*; do
+        [ ! -f "$pid" ] || kill "$(cat "$pid")" 2>/dev/null || :
+    done
+    rm -f $state/pid.* $state/openpgp.* $state/piv.*
+    until_card 0 no
+    until_card 1 no
     ;;
 key)
     if [ -f "$state/piv.$2" ]; then
@@ -97,6 +109,24 @@ key)
 forced)
     if [ "$3" = on ]; then multiple=00; else multiple=01; fi
     tell "$2" $select $admin 00:DA:00:C4:01:$multiple >/dev/null
+    ;;
+verify)
+    if [ -f "$state/piv.$2" ]; then verify=00:20:00:80:08; else verify=00:20:00:81:$(printf %02X ${#3}); fi
+    pin=$(printf %s "$3" | xxd -p | fold -w 2 | tr '\n' : | sed 's/:$//')
+    if [ -f "$state/piv.$2" ]; then
+        # Filled up to eight bytes.
+        while [ ${#pin} -lt 23 ]; do pin=$pin:FF; done
+        opensc-tool -r "$2" -s 00:A4:04:00:05:A0:00:00:03:08 -s "$verify:$pin" >/dev/null
+    else
+        opensc-tool -r "$2" -s $select -s "$verify:$pin" >/dev/null
+    fi
+    ;;
+verified)
+    grep -c 'APDU: 00 20 00 80 08' $state/pcscd.log || :
+    ;;
+unblock)
+    # RESET RETRY COUNTER by the admin PIN, with the factory's PIN as the new one.
+    tell "$2" $select $admin 00:2C:02:81:06:31:32:33:34:35:36 >/dev/null
     ;;
 tries)
     # PW status bytes, the fifth.
