@@ -77,7 +77,7 @@ const MODULE_LOAD: &[Row] = &[
     row!(SYS_newfstatat, "sizes of libraries; a module's look at its files"),
     rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
     row!(SYS_futex, "one-time initialisation in the module's libraries"),
-    row!(SYS_getrandom, "a module masks the PIN in memory, seeds its generator"),
+    rare!(SYS_getrandom, "a module masks the PIN in memory, seeds its generator"),
     rare!(SYS_readlinkat, "the loader, where a library is a link with a relative origin"),
     rare!(SYS_rt_sigprocmask, "the C library around thread-specific data"),
 ];

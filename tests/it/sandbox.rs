@@ -485,7 +485,12 @@ impl Calls {
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        // A module's threads, and whose they are: forks return no parent_tid. A filter for all threads counts for them, too.
+        let mut threads: BTreeMap<&str, &str> = BTreeMap::new();
         for line in trace.lines() {
+            if let (Some((pid, _)), Some((_, rest))) = (line.split_once(' '), line.split_once("parent_tid=[")) {
+                threads.insert(rest.split_once(']').unwrap().0, pid);
+            }
             let (pid, call) = line.split_once(' ').unwrap();
             let call = call.trim_start();
             if call.starts_with("prctl(PR_SET_NAME, \"sigsh-hasher\"") {
@@ -497,6 +502,7 @@ impl Calls {
         let mut installed: BTreeMap<&str, usize> = BTreeMap::new();
         for line in trace.lines() {
             let (pid, call) = line.split_once(' ').unwrap();
+            let pid = threads.get(pid).unwrap_or(&pid);
             let call = call.trim_start();
             assert!(!call.contains("SIGSYS"), "{line}");
             // `???` stands for a call of a process that was killed before strace could read which.

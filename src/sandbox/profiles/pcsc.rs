@@ -41,7 +41,7 @@ pub(super) const SIGN: &[Row] = &[
     rare!(SYS_fstat, "the same, in C libraries that do not use newfstatat for it"),
     row!(SYS_mlock, "OpenSC keeps the PIN and what it signs out of swap"),
     row!(SYS_munlock, "the same, when it has wiped it"),
-    row!(SYS_getpid, "OpenSC looks for forks"),
+    rare!(SYS_getpid, "OpenSC and libcrypto look for forks"),
     row!(SYS_close, "the connection, when it leaves"),
 ];
 

@@ -31,6 +31,7 @@ fn main() {
                 insert(port, piv_authenticator::Authenticator::new(client, options));
             } else {
                 let mut options = opcard::Options::default();
+                options.storage = Location::Internal;
                 options.serial[2..].copy_from_slice(&port.to_be_bytes());
                 insert(port, opcard::Card::new(client, options));
             }
