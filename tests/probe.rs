@@ -7,6 +7,7 @@
 //! | `begin` | what all processes share |
 //! | `hasher`, `monitor` | the process's own |
 //! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
+//! | `p11-kit-load`, `p11-kit-sign` | that of a p11-kit server, likewise |
 //! | `tpm-load`, `tpm-sign` | that of a TPM |
 //! | `pcsc-load`, `pcsc-sign` | that of smartcards |
 //!
@@ -407,6 +408,14 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             demand(sandbox::enter_token(&around));
             if process.ends_with("sign") {
                 demand(sandbox::narrow_token(profile, -1));
+            }
+        }
+        "p11-kit-load" | "p11-kit-sign" => {
+            let (profile, environment) = (Profile::P11Kit, |_: &str| None);
+            let around = Surroundings { profile, read: vec![], write: vec![], connect: &[], environment: &environment };
+            demand(sandbox::enter_token(&around));
+            if process == "p11-kit-sign" {
+                demand(sandbox::narrow_token(profile));
             }
         }
         _ => leave(UNPREPARED),

@@ -30,6 +30,8 @@ fn processes() -> [(&'static str, Vec<Vec<Row>>); 10] {
         ("monitor", vec![monitor]),
         ("token-load", vec![load]),
         ("token-sign", vec![sign]),
+        ("p11-kit-load", vec![Profile::P11Kit.load()]),
+        ("p11-kit-sign", vec![Profile::P11Kit.sign()]),
         ("tpm-load", vec![Profile::Tpm.load()]),
         ("tpm-sign", vec![Profile::Tpm.sign()]),
         ("pcsc-load", vec![Profile::Pcsc.load()]),
@@ -68,6 +70,8 @@ const MAY: [(&str, &[&[&str]]); 10] = [
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("p11-kit-load", &[&["write-other", "write-stdout", "pwrite-other"]]),
+    ("p11-kit-sign", &[&["write-other", "write-stdout"]]),
     ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
     // Sockets with a path are not Landlock's to forbid before ABI 9: docs/THREATS.md.

@@ -6,6 +6,7 @@
 pub mod card;
 pub mod kryoptic;
 pub mod p11kit;
+mod peer;
 pub mod softhsm;
 pub mod tpm;
 
