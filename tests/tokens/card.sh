@@ -1,7 +1,7 @@
 #!/bin/sh
 # Virtual smartcards behind a private pcscd, as OpenSC sees real ones. On a host of its own (tests/inside.sh), as root:
 #
-#   card.sh build                       the program of tests/card; the only one that needs a network
+#   card.sh                             what the tests need: packages, and the program of tests/card. No other needs a network
 #   card.sh start                       pcscd with two readers
 #   card.sh insert READER KIND          0 or 1; openpgp or piv. The card is the one that was in this reader before, if there was one
 #   card.sh remove READER
@@ -58,8 +58,16 @@ piv_key() {
     piv-tool -r "$1" -A M:9B:03 -C 9C -i 9c.pem || :
 }
 
-case $1 in
-build)
+case ${1-} in
+'')
+    packages="libclang1 libpcsclite1 opensc openssl pcscd polkitd python3 vsmartcard-vpcd xxd"
+    # shellcheck disable=SC2086 # a list of words
+    if ! dpkg-query -W $packages >/dev/null 2>&1; then
+        DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $packages >/dev/null || {
+            echo "cannot install $packages"
+            exit 77
+        }
+    fi
     # bindgen (of littlefs2-sys) finds libclang1, but not the headers of a clang that is not installed.
     BINDGEN_EXTRA_CLANG_ARGS=-I$(gcc -print-file-name=include)
     export BINDGEN_EXTRA_CLANG_ARGS

@@ -3,11 +3,11 @@
 use super::{Daemon, Key, Lab, prepares, suite};
 use crate::batch::{END, entry, signatures};
 use crate::sandbox::misfits;
-use crate::world::{Outcome, field, finish_child, secret, succeed, world};
+use crate::world::{Outcome, field, finish_child, patient, secret, succeed, world};
 use sigsh::sandbox::Profile;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -280,6 +280,39 @@ fn every_row_of_the_profile_is_needed() {
     let single = (lab.session(&config, "sign"), &b"file"[..]);
     let batch = (lab.session(&config, "sign-tar nistp256"), archive.as_slice());
     assert_eq!(misfits(Profile::Pcsc, vec![single, batch]), [""; 0]);
+}
+
+/// Where pcscd asks polkit (not in Debian 12): the account may, by the guide's rule, and nobody else.
+#[test]
+#[ignore = "smartcards: just tokens"]
+fn polkit_lets_the_account_use_cards() {
+    world();
+    let actions = ["access_pcsc", "access_card"].map(|action| {
+        format!(
+            "<action id=\"org.debian.pcsc-lite.{action}\"><message>m</message><defaults><allow_any>no</allow_any>\
+             <allow_inactive>no</allow_inactive><allow_active>yes</allow_active></defaults></action>"
+        )
+    });
+    let policy = format!("<policyconfig>{}</policyconfig>", actions.concat());
+    fs::write("/usr/share/polkit-1/actions/org.debian.pcsc-lite.policy", policy).unwrap();
+    fs::create_dir_all("/run/dbus").unwrap();
+    let _bus = Daemon(Command::new("dbus-daemon").args(["--system", "--nofork", "--nopidfile"]).spawn().unwrap());
+    patient(|| Path::new("/run/dbus/system_bus_socket").exists());
+    let _polkitd = Daemon(Command::new("/usr/lib/polkit-1/polkitd").arg("--no-debug").stderr(Stdio::null()).spawn().unwrap());
+    let may = |user: &str, action: &str| {
+        let mut sleeper = Daemon(Command::new("setpriv").args(["--reuid", user, "--clear-groups", "sleep", "60"]).spawn().unwrap());
+        let id = sleeper.0.id().to_string();
+        let asked = Command::new("pkcheck").args(["--action-id", action, "--process", &id]).output().unwrap();
+        sleeper.0.kill().unwrap();
+        asked.status.success()
+    };
+    let action = |name: &str| format!("org.debian.pcsc-lite.{name}");
+    patient(|| may("root", &action("access_pcsc")));
+    assert!(!may("signer", &action("access_card")));
+    fs::copy("/usr/share/doc/sigsh/pcsc.rules", "/etc/polkit-1/rules.d/50-sigsh.rules").unwrap();
+    patient(|| may("signer", &action("access_card")));
+    assert!(may("signer", &action("access_pcsc")));
+    assert!(!may("nobody", &action("access_card")) && !may("nobody", &action("access_pcsc")));
 }
 
 /// The guide's own commands make a key that signs.
