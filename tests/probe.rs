@@ -415,7 +415,7 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let around = Surroundings { profile, read: vec![], write: vec![], connect: &[], environment: &environment };
             demand(sandbox::enter_token(&around));
             if process == "p11-kit-sign" {
-                demand(sandbox::narrow_token(profile));
+                demand(sandbox::narrow_token(profile, -1));
             }
         }
         _ => leave(UNPREPARED),

@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
 /// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> [(&'static str, Vec<Vec<Row>>); 10] {
+fn processes() -> [(&'static str, Vec<Vec<Row>>); 12] {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
@@ -63,7 +63,7 @@ const BEFORE: &[&[&str]] = &[
 ];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 10] = [
+const MAY: [(&str, &[&[&str]]); 12] = [
     ("begin", BEFORE),
     ("settled", BEFORE),
     ("hasher", &[]),
@@ -82,7 +82,7 @@ const MAY: [(&str, &[&[&str]]); 10] = [
 /// What becomes of an action that a process may not do. Landlock's refusals, and calls that libraries try and can do without, fail.
 fn refusal(process: &str, action: &str) -> &'static str {
     match (process, action) {
-        ("begin" | "settled", "clone3") => "errno 38",
+        ("begin" | "settled" | "pcsc-load", "clone3") => "errno 38",
         ("begin" | "tpm-load", "unlink") => "errno 13",
         ("token-load" | "token-sign", "socket-unix") => "errno 97",
         ("token-load" | "token-sign" | "tpm-load" | "pcsc-load", _) if OPENS.contains(&action) => "errno 13",
