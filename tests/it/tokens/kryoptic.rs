@@ -1,9 +1,9 @@
 //! Kryoptic, which tests/tokens/kryoptic.sh builds: the one token here with post-quantum keys.
 
-use super::{Judge, Key, Lab, prepares, suite};
+use super::{Daemon, Judge, Key, Lab, prepares, suite};
 use crate::sandbox::misfits;
 use crate::trixie;
-use crate::world::{account, as_account, scratch, secret, succeed, world};
+use crate::world::{account, as_account, patient, scratch, secret, succeed, world};
 use sigsh::sandbox::Profile;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -32,6 +32,10 @@ fn module() -> &'static str {
     })
 }
 
+fn conf(token: &str) -> String {
+    format!("/etc/sigsh/{token}.conf")
+}
+
 /// Makes a token of this name, and returns its table.
 fn token(name: &str) -> String {
     world();
@@ -42,7 +46,7 @@ fn token(name: &str) -> String {
         chown(directory, Some(uid), Some(gid)).unwrap();
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    let config = format!("/etc/sigsh/kryoptic-{name}.conf");
+    let config = conf(name);
     fs::write(&config, format!("[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{store}/token.sql\"\n")).unwrap();
     let tool = |arguments: &[&str]| {
         let mut command = as_account("pkcs11-tool");
@@ -119,4 +123,20 @@ fn every_row_of_its_profile_is_needed() {
     let (_, archive) = super::archive();
     let batch = (lab.session(&config, &format!("sign-tar {}", lab.names())), &archive[..]);
     assert_eq!(misfits(Profile::Kryoptic, sessions.chain([batch]).collect()), [""; 0]);
+}
+
+/// Such keys behind a p11-kit server, which knows none of this and passes it on.
+#[test]
+#[ignore = "Kryoptic takes ten minutes to build: just tokens"]
+fn behind_p11_kit_it_passes() {
+    let (lab, _) = prepared("kryoptic-behind", vec![key("rsa2048"), modern("mldsa65-ed25519"), modern("mldsa87-ed448")]);
+    let socket = PathBuf::from(format!("{}/pkcs11", scratch()));
+    let mut server = Command::new("p11-kit");
+    server.args(["server", "--foreground", "--name"]).arg(&socket).args(["--provider", module(), "pkcs11:token=kryoptic-behind"]);
+    let _server = Daemon(server.env("KRYOPTIC_CONF", conf("kryoptic-behind")).spawn().unwrap());
+    patient(|| socket.exists());
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let table = format!("server = \"{}\"\nuri = \"pkcs11:token=kryoptic-behind\"\n", socket.display());
+    let keys = lab.keys.into_iter().map(|key| Key { generate: None, ..key }).collect();
+    suite(&Lab::new("kryoptic-p11-kit", table, PIN, keys));
 }
