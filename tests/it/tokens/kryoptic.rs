@@ -5,7 +5,7 @@ use crate::batch::signatures;
 use crate::client::BuildServer;
 use crate::sandbox::misfits;
 use crate::trixie;
-use crate::world::{CONFIG, Outcome, Session, account, as_account, patient, scratch, secret, succeed, verify_file, world};
+use crate::world::{HOME, Outcome, account, as_account, finish, patient, scratch, secret, ssh_key, succeed, verify_file, world};
 use cryptoki_sys::*;
 use sigsh::openpgp::Composite;
 use sigsh::sandbox::Profile;
@@ -313,7 +313,8 @@ fn legacy_and_modern_in_one_pass() {
     assert_eq!((outcome.code, outcome.err.lines().count()), (Some(65), 4), "{outcome:?}");
 
     let (files, archive) = super::archive();
-    let outcome = Session::new(CONFIG).client("both").request("sign-tar rsa4096 mldsa").run(&archive);
+    let ssh = ["-F", &format!("{HOME}/ssh_config"), "-i", &ssh_key("both"), "signer@127.0.0.1", "sign-tar rsa4096 mldsa"];
+    let outcome = finish(server.program("ssh", &ssh), &archive);
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
     let found = signatures(&outcome.out);
     assert_eq!(found.len(), 2 * files.len());
