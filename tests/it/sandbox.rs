@@ -5,8 +5,8 @@ use crate::world::{
     CONFIG, Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient,
     records, scratch, secret, succeed, world,
 };
-use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::{BEGINNING, HASHER, MONITOR, Row, When};
+use sigsh::sandbox::{self, Profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
 /// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> [(&'static str, Vec<Vec<Row>>); 6] {
+fn processes() -> [(&'static str, Vec<Vec<Row>>); 8] {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
@@ -30,6 +30,8 @@ fn processes() -> [(&'static str, Vec<Vec<Row>>); 6] {
         ("monitor", vec![monitor]),
         ("token-load", vec![load]),
         ("token-sign", vec![sign]),
+        ("tpm-load", vec![Profile::Tpm.load()]),
+        ("tpm-sign", vec![Profile::Tpm.sign()]),
     ]
 }
 
@@ -57,20 +59,27 @@ const BEFORE: &[&[&str]] = &[
 ];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 6] = [
+const MAY: [(&str, &[&[&str]]); 8] = [
     ("begin", BEFORE),
     ("settled", BEFORE),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
+    ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
 
-/// What fails in the token process instead of killing: Landlock's refusals, and a call that libraries try and can do without.
-const FAILS: [(&str, &[&str]); 2] = [("errno 13", OPENS), ("errno 97", &["socket-unix"])];
-
-/// The same, before.
-const FAIL_BEFORE: [(&str, &[&str]); 1] = [("errno 38", &["clone3"])];
+/// What becomes of an action that a process may not do. Landlock's refusals, and calls that libraries try and can do without, fail.
+fn refusal(process: &str, action: &str) -> &'static str {
+    match (process, action) {
+        ("begin" | "settled", "clone3") => "errno 38",
+        ("begin" | "tpm-load", "unlink") => "errno 13",
+        ("token-load" | "token-sign", "socket-unix") => "errno 97",
+        ("token-load" | "token-sign" | "tpm-load", _) if OPENS.contains(&action) => "errno 13",
+        _ => KILLED,
+    }
+}
 
 /// What an ordinary process of the account may not do either, on this host or on any: the killing is the proof.
 const NOBODY_MAY: [&str; 12] = [
@@ -115,6 +124,10 @@ impl Probe {
             fs::set_permissions(format!("{HOME}/{decoy}"), fs::Permissions::from_mode(0o666)).unwrap();
         }
         let program = installed("probe");
+        fs::create_dir_all("/usr/lib/sigsh-test/tpm").unwrap();
+        for name in ["device", "tpm2_pkcs11.sqlite3.lock"] {
+            account_file(&format!("/usr/lib/sigsh-test/tpm/{name}"), b"");
+        }
         let mut probe = Probe { program, sibling: sleep(), _decoys: decoys, _turn: turn };
         probe.reset();
         probe
@@ -202,10 +215,7 @@ fn each_process_is_stopped() {
     let actions = probe.actions();
     for (process, may) in MAY {
         for action in actions.iter().map(String::as_str).filter(|action| !may.iter().any(|some| some.contains(action))) {
-            let here: &[_] = if process.starts_with("token") { &FAILS } else { &FAIL_BEFORE };
-            let fails = here.iter().find(|(_, actions)| process != "hasher" && process != "monitor" && actions.contains(&action));
-            let expected = fails.map_or(KILLED, |(errno, _)| errno);
-            assert_eq!(probe.try_action(process, action), expected, "{process} {action}");
+            assert_eq!(probe.try_action(process, action), refusal(process, action), "{process} {action}");
         }
     }
     assert!(probe.is_untouched());
@@ -465,7 +475,8 @@ impl Calls {
         };
         let token = [(0, "begin"), (filters(&profile.load()), "token-load"), (filters(&profile.sign()), "token-sign")];
         let own = [(0, "begin"), (filters(HASHER), "hasher")];
-        let monitor = [(0, ""), (filters(BEGINNING), "begin"), (filters(BEGINNING), "begin"), (filters(MONITOR), "monitor")];
+        let [begun, settled] = [&Profile::ALL[..], &[profile]].map(|profiles| filters(&sandbox::before(profiles)));
+        let monitor = [(0, ""), (begun, "begin"), (settled, "begin"), (filters(MONITOR), "monitor")];
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
