@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
 /// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> [(&'static str, Vec<Vec<Row>>); 8] {
+fn processes() -> [(&'static str, Vec<Vec<Row>>); 10] {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
@@ -30,6 +30,8 @@ fn processes() -> [(&'static str, Vec<Vec<Row>>); 8] {
         ("monitor", vec![monitor]),
         ("token-load", vec![load]),
         ("token-sign", vec![sign]),
+        ("p11-kit-load", vec![Profile::P11Kit.load()]),
+        ("p11-kit-sign", vec![Profile::P11Kit.sign()]),
         ("tpm-load", vec![Profile::Tpm.load()]),
         ("tpm-sign", vec![Profile::Tpm.sign()]),
     ]
@@ -59,13 +61,15 @@ const BEFORE: &[&[&str]] = &[
 ];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 8] = [
+const MAY: [(&str, &[&[&str]]); 10] = [
     ("begin", BEFORE),
     ("settled", BEFORE),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("p11-kit-load", &[&["write-other", "write-stdout", "pwrite-other"]]),
+    ("p11-kit-sign", &[&["write-other", "write-stdout"]]),
     ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];

@@ -5,6 +5,7 @@
 
 pub mod kryoptic;
 pub mod p11kit;
+mod peer;
 pub mod softhsm;
 pub mod tpm;
 
