@@ -1,11 +1,9 @@
 //! Kryoptic, which tests/tokens/kryoptic.sh builds: the one token here with post-quantum keys.
 
 use super::{Daemon, Judge, Key, Lab, prepares, suite};
-use crate::batch::signatures;
-use crate::client::BuildServer;
 use crate::sandbox::misfits;
 use crate::trixie;
-use crate::world::{HOME, Outcome, account, as_account, finish, patient, scratch, secret, ssh_key, succeed, verify_file, world};
+use crate::world::{account, as_account, patient, scratch, secret, succeed, world};
 use cryptoki_sys::*;
 use sigsh::openpgp::Composite;
 use sigsh::sandbox::Profile;
@@ -68,7 +66,7 @@ fn token(name: &str) -> String {
 }
 
 /// An sqv that knows RFC 9980; that of Debian 13 does not.
-const RFC9980: Judge = Judge {
+pub const RFC9980: Judge = Judge {
     detached: |certificate, signature, data| {
         assert!(!trixie::accepts(certificate, signature, data));
         sqv(certificate, &[], signature, Some(data));
@@ -272,53 +270,4 @@ fn both_pairs_are_made_or_none() {
                 sigsh-admin: hint: say --openpgp v6; the verifiers that know version 4 alone know no such key\n";
     assert_eq!((good, said.as_str()), (false, hint));
     assert!(!PathBuf::from(lab.certificate(&lab.keys[0])).exists());
-}
-
-/// One artifact, an RSA key of version 4 in one token and a post-quantum key of version 6 in another, each with its own hash.
-#[test]
-#[ignore = "Kryoptic takes ten minutes to build: just tokens"]
-fn legacy_and_modern_in_one_pass() {
-    let (lab, _) = prepared("kryoptic-two", vec![Key { hash: "sha256", ..modern("mldsa65-ed25519") }]);
-    let certificate = "/etc/sigsh/mldsa.pgp";
-    fs::copy(lab.certificate(&lab.keys[0]), certificate).unwrap();
-    let table = format!(
-        "keys = [\"rsa4096\", \"mldsa\"]\ninputs = [\"artifact\", \"tar\", \"state\"]\n[token.two]\npin-file = \"{}\"\n{}\
-         [key.mldsa]\ntoken = \"two\"\nuri = \"{}\"\nhash = \"sha256\"\ncertificate = \"{certificate}\"",
-        lab.pin_file(),
-        lab.table,
-        lab.keys[0].uri
-    );
-    let server = BuildServer::admitted("both", &table, &["rsa4096", "mldsa"], "");
-    let well = |outcome: Outcome| assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:?}");
-    let both = ["-k", "rsa4096", "-k", "mldsa"];
-    let names = ["one", "two"];
-    for name in names {
-        server.write(name, format!("content of {name}"));
-    }
-    for (first, more) in [(&["one"][..], ""), (&names, "-a"), (&["one"], "--text")] {
-        well(server.run(
-            &[&["sign", "--force"], &both[..], more.split_terminator(' ').collect::<Vec<_>>().as_slice(), first].concat(),
-            b"",
-        ));
-        for name in first {
-            let end = if more == "-a" { "asc" } else { "sig" };
-            let data = server.read(name);
-            verify_file("rsa4096", &server.path(&format!("{name}.rsa4096.{end}")), &server.path(name));
-            (RFC9980.detached)(certificate, &server.read(&format!("{name}.mldsa.{end}")), &data);
-        }
-        well(Outcome { out: vec![], ..server.run(&[&["verify"], &both[..], first].concat(), b"") });
-    }
-    server.write("one", "another content");
-    let outcome = server.run(&[&["verify"], &both[..], &["one"]].concat(), b"");
-    assert_eq!((outcome.code, outcome.err.lines().count()), (Some(65), 4), "{outcome:?}");
-
-    let (files, archive) = super::archive();
-    let ssh = ["-F", &format!("{HOME}/ssh_config"), "-i", &ssh_key("both"), "signer@127.0.0.1", "sign-tar rsa4096 mldsa"];
-    let outcome = finish(server.program("ssh", &ssh), &archive);
-    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
-    let found = signatures(&outcome.out);
-    assert_eq!(found.len(), 2 * files.len());
-    let of = |name: &str| &found.iter().find(|(found, _)| *found == name.as_bytes()).unwrap().1;
-    crate::world::verify("rsa4096", of("7.rsa4096.sig"), &files[7]);
-    (RFC9980.detached)(certificate, of("7.mldsa.sig"), &files[7]);
 }
