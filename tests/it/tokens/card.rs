@@ -7,7 +7,7 @@ use crate::world::{Outcome, field, finish_child, patient, secret, succeed, world
 use sigsh::sandbox::Profile;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -89,7 +89,7 @@ fn present(name: &'static str, id: &str) -> Key {
     Key { generate: None, ..Key::new(name, &format!("pkcs11:id=%{id}"), name) }
 }
 
-fn sign(lab: &Lab, config: &PathBuf) -> Outcome {
+fn sign(lab: &Lab, config: &Path) -> Outcome {
     lab.session(config, "sign").run(b"artifact")
 }
 
