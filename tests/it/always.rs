@@ -2,10 +2,14 @@
 
 use crate::batch::{END, entry, signatures};
 use crate::token::alone;
-use crate::world::{Outcome, Session, account_file, calls, faulty, field, finish_child, verify, world};
+use crate::tokens::p11kit::by_hand_for;
+use crate::tokens::{Key, Lab, prepares};
+use crate::world::{Outcome, PIN, Session, account_file, calls, faulty, field, finish_child, secret, succeed, verify, world};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const REFUSED: &str = "the token does not accept its PIN";
 const TRIED: &str = "the PIN in this PIN file was wrong, or its first use failed; it is not tried again";
 
@@ -53,6 +57,32 @@ fn one_login_for_each_signature() {
     let outcome = run(&config, "sign-tar ed25519", &batch(5));
     assert_eq!((outcome.code, signatures(&outcome.out).len()), (Some(0), 5), "{outcome:#?}");
     assert_eq!(signing(&count), [&one.repeat(5)[..], &["C_Finalize"]].concat());
+}
+
+/// SoftHSM's own keys of this kind, behind a p11-kit server: it notes such logins in its store, and there it may.
+#[test]
+fn softhsm_signs_behind_a_server() {
+    world();
+    let (store, conf) = ("/var/lib/sigsh-token/wary", "/var/lib/sigsh-token/wary.conf");
+    fs::create_dir_all(store).unwrap();
+    fs::write(conf, format!("directories.tokendir = {store}\nlog.level = ERROR\n")).unwrap();
+    let run = |words: &str| {
+        let mut words = words.split(' ');
+        succeed(Command::new(words.next().unwrap()).args(words).env("SOFTHSM2_CONF", conf));
+    };
+    run(&format!("softhsm2-util --init-token --free --label wary --pin {PIN} --so-pin {PIN}"));
+    let key = "--keypairgen --key-type EC:edwards25519 --label ed25519 --always-auth";
+    run(&format!("pkcs11-tool --module {SOFTHSM} --token-label wary --login --pin {PIN} {key}"));
+    run("chown -R sigsh-token /var/lib/sigsh-token");
+    let (_server, table) = by_hand_for(SOFTHSM, "pkcs11:token=wary", &[("SOFTHSM2_CONF", conf)]);
+    let key = Key { generate: None, ..Key::new("ed25519", "pkcs11:object=ed25519", "ed25519") };
+    let lab = Lab::new("wary", table, PIN, vec![key]);
+    secret(&lab.pin_file(), PIN);
+    let config = lab.config(&[]);
+    prepares(&lab, &config);
+    lab.signs(&config);
+    let outcome = lab.session(&config, "sign-tar ed25519").run(&batch(5));
+    assert_eq!((outcome.code, signatures(&outcome.out).len()), (Some(0), 5), "{outcome:#?}");
 }
 
 /// Nor is there one for a key that does not want it.

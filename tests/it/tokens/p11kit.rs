@@ -123,6 +123,23 @@ fn serve(store: &Store, socket: &Path) -> Daemon {
     daemon
 }
 
+/// A server by hand for another module, and its table.
+pub fn by_hand_for(module: &str, uri: &str, environment: &[(&str, &str)]) -> (Daemon, String) {
+    let directory = scratch();
+    succeed(Command::new("chown").args(["sigsh-token", &directory]));
+    let socket = PathBuf::from(directory).join("pkcs11");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "sigsh-token", "--regid", "sigsh-token", "--clear-groups", "--", "p11-kit", "server", "--foreground"]);
+    command.arg("--name").arg(&socket).args(["--provider", module, uri]).env_clear().env("PATH", "/usr/bin:/bin");
+    command.env("SHELL", "/bin/sh").envs(environment.iter().copied()).process_group(0);
+    let daemon = Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    patient(|| fs::metadata(&socket).is_ok_and(|stat| stat.uid() != 0));
+    chown(&socket, None, Some(account().1)).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o770)).unwrap();
+    let table = format!("server = \"{}\"\nserver-account = \"sigsh-token\"\nuri = \"{uri}\"\n", socket.display());
+    (daemon, table)
+}
+
 /// The host's configuration with this server in the module's place.
 fn config(socket: &Path, more: &str, changes: &[(&str, &str)]) -> PathBuf {
     let server = format!("server = \"{}\"\n{more}", socket.display());
