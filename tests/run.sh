@@ -38,7 +38,7 @@ done
 [ -z "$missing" ] || step "missing packages" install_packages $missing
 
 step format cargo fmt --all --check
-step scripts shellcheck .ci/run src/bin/sigsh-client/setup/*.sh sshd/*.sh tests/*.sh
+step scripts shellcheck .ci/run src/bin/sigsh-client/setup/*.sh sshd/*.sh tests/*.sh tests/tokens/*.sh
 step lints cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 if command -v cargo-deny >/dev/null; then
     step dependencies cargo deny check bans licenses sources
