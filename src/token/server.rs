@@ -22,6 +22,12 @@ const MAX_SLOTS: usize = 256;
 /// What p11-kit's client says first.
 const HANDSHAKE: &[u8] = b"PRIVATE-GNOME-KEYRING-PKCS11-PROTOCOL-V-1";
 
+/// CKM_EDDSA.
+const EDDSA: u32 = 0x1057;
+
+/// CK_EDDSA_PARAMS: no hash first, a context of length 0, at address 0.
+const EDDSA_PARAMS: [u8; 24] = [0; 24];
+
 /// A server at the other end of a connection, its module initialised.
 pub struct Server<S>(RefCell<Connection<S>>);
 
@@ -193,6 +199,15 @@ impl<S: Read + Write> Cryptoki for Server<S> {
         let arguments = |request: &mut Request<'_>, version| {
             request.number(session);
             request.mechanism(mechanism, version);
+            request.number(key);
+        };
+        self.call(&wire::SIGN_INIT, arguments, nothing)
+    }
+
+    fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError> {
+        let arguments = |request: &mut Request<'_>, version| {
+            request.number(session);
+            request.mechanism_with(EDDSA, &EDDSA_PARAMS, version);
             request.number(key);
         };
         self.call(&wire::SIGN_INIT, arguments, nothing)

@@ -134,6 +134,15 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// The same with parameters that p11-kit does not know, and carries as they stand in memory.
+    pub fn mechanism_with(&mut self, mechanism: u32, parameters: &[u8], version: u8) {
+        self.count(mechanism);
+        if version > 1 {
+            self.byte(1);
+        }
+        self.array(parameters);
+    }
+
     /// `aA`
     pub fn attributes(&mut self, attributes: &[Attribute]) {
         self.length(attributes.len());

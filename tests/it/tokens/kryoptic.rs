@@ -22,7 +22,7 @@ fn made(name: &str) -> String {
 }
 
 /// The module, where the account can load it.
-fn module() -> &'static str {
+pub(super) fn module() -> &'static str {
     static MODULE: OnceLock<&str> = OnceLock::new();
     MODULE.get_or_init(|| {
         let path = "/usr/lib/sigsh-test/kryoptic.so";
