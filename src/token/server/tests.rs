@@ -104,15 +104,24 @@ fn a_mechanism_is_written_as_the_version_has_it() {
 }
 
 #[test]
-fn the_parameters_of_ed448() {
-    for (version, present) in [(0, &[][..]), (1, &[]), (2, &[1])] {
+fn a_mechanism_with_parameters_is_written_as_the_version_has_it() {
+    for (version, before) in [(0, &[][..]), (1, &[]), (2, &[1])] {
         let (server, script) = server(version);
         script.heard();
         script.say(&frame(2, 42, "", b""));
         server.sign_init_ed448(7, 9).unwrap();
-        let body = [number(7), be(0x1057).to_vec(), present.to_vec(), be(24).to_vec(), vec![0; 24], number(9)].concat();
+        let body = [&number(7)[..], &be(CKM_EDDSA as u32), before, &be(24), &[0; 24], &number(9)].concat();
         assert_eq!(script.heard(), frame(2, 42, "uMu", &body), "{version}");
     }
+}
+
+#[test]
+fn an_object_is_destroyed() {
+    let (server, script) = server(0);
+    script.heard();
+    script.say(&frame(2, 22, "", b""));
+    server.destroy(7, 9).unwrap();
+    assert_eq!(script.heard(), frame(2, 22, "uu", &[number(7), number(9)].concat()));
 }
 
 #[test]
