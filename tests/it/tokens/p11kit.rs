@@ -2,7 +2,7 @@
 //! `p11-kit server` runs by hand.
 
 use super::peer::{CALLS, Fault, Peer};
-use super::{Daemon, Key, Lab, kryoptic, suite};
+use super::{Daemon, Key, Lab, suite};
 use crate::batch::{END, entry};
 use crate::sandbox::misfits;
 use crate::token::group;
@@ -33,16 +33,14 @@ const PIN_REFUSED: &str = "the token does not accept its PIN";
 const WRONG: &str = "the token made a wrong signature";
 const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 
-/// A store of the token's account, and the module for it.
+/// A SoftHSM store of the token's account.
 struct Store {
-    module: &'static str,
-    variable: &'static str,
     conf: String,
     tokens: String,
 }
 
 impl Store {
-    /// SoftHSM's, with the token and the keys of all tests.
+    /// With the token and the keys of all tests.
     fn of_the_world() -> Store {
         world();
         let store = Store::empty();
@@ -52,22 +50,11 @@ impl Store {
     }
 
     fn empty() -> Store {
-        Store::of(MODULE, "SOFTHSM2_CONF", |tokens| format!("directories.tokendir = {tokens}\nlog.level = ERROR\n"))
-    }
-
-    /// Kryoptic's, empty.
-    fn of_kryoptic() -> Store {
-        let slot = |tokens: &str| format!("[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{tokens}/token.sql\"\n");
-        Store::of(kryoptic::module(), "KRYOPTIC_CONF", slot)
-    }
-
-    fn of(module: &'static str, variable: &'static str, text: impl Fn(&str) -> String) -> Store {
         world();
         let directory = format!("/var/lib/sigsh-token/{}", scratch().rsplit('/').next().unwrap());
-        let (conf, tokens) = (format!("{directory}/conf"), format!("{directory}/tokens"));
-        fs::create_dir_all(&tokens).unwrap();
-        fs::write(&conf, text(&tokens)).unwrap();
-        let store = Store { module, variable, conf, tokens };
+        let store = Store { conf: format!("{directory}/softhsm2.conf"), tokens: format!("{directory}/tokens") };
+        fs::create_dir_all(&store.tokens).unwrap();
+        fs::write(&store.conf, format!("directories.tokendir = {}\nlog.level = ERROR\n", store.tokens)).unwrap();
         store.read_only(false);
         store
     }
@@ -84,7 +71,7 @@ impl Store {
 fn as_token(store: &Store, program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "sigsh-token", "--regid", "sigsh-token", "--clear-groups", "--", program]);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").env(store.variable, &store.conf);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").env("SOFTHSM2_CONF", &store.conf);
     command
 }
 
@@ -101,12 +88,12 @@ fn activated(store: &Store) -> (Daemon, PathBuf) {
     let socket = format!("{directory}/pkcs11");
     let user = unit("sigsh-token@.service", "User").concat();
     let start = unit("sigsh-token@.service", "ExecStart").into_iter().map(|word| match word.as_str() {
-        "${MODULE}" => store.module.to_owned(),
+        "${MODULE}" => MODULE.to_owned(),
         "${TOKEN}" => "pkcs11:token=release".to_owned(),
         _ => word,
     });
     let mut command = Command::new("systemd-socket-activate");
-    command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("{}={}", store.variable, store.conf)]);
+    command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("SOFTHSM2_CONF={}", store.conf)]);
     command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]).args(start).env_clear();
     let daemon = Daemon(command.stderr(Stdio::null()).spawn().unwrap());
     let socket = PathBuf::from(socket);
@@ -129,7 +116,7 @@ fn serve(store: &Store, socket: &Path) -> Daemon {
     // One that died has left it.
     let _ = fs::remove_file(socket);
     let mut command = as_token(store, "p11-kit");
-    command.args(["server", "--foreground", "--name"]).arg(socket).args(["--provider", store.module, "pkcs11:token=release"]);
+    command.args(["server", "--foreground", "--name"]).arg(socket).args(["--provider", MODULE, "pkcs11:token=release"]);
     let daemon = Daemon(command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     patient(|| fs::metadata(socket).is_ok_and(|stat| stat.uid() != 0));
     chown(socket, None, Some(account().1)).unwrap();
@@ -178,22 +165,6 @@ fn what_the_units_start_passes() {
     let key = |name: &'static str| Key { generate: None, ..Key::new(name, &format!("pkcs11:object={name}"), name) };
     let modern = Key { name: "modern", ..key("ed25519") }.v6();
     suite(&Lab::new("p11-kit", table, PIN, vec![key("ed25519"), key("rsa4096"), key("nistp384"), modern]));
-}
-
-/// p11-kit knows nothing of ML-DSA, and carries it all the same: key generation, certificates, signatures.
-#[test]
-#[ignore = "Kryoptic takes ten minutes to build: just tokens"]
-fn kryoptic_behind_p11_kit_passes() {
-    const PIN: &str = "47114711";
-    let store = Store::of_kryoptic();
-    let tool = |arguments: &[&str]| succeed(as_token(&store, "pkcs11-tool").args(["--module", store.module]).args(arguments));
-    tool(&["--init-token", "--label", "release", "--so-pin", "08150815"]);
-    tool(&["--init-pin", "--login", "--so-pin", "08150815", "--pin", PIN]);
-    let (_daemon, socket) = activated(&store);
-    let table = format!("server = \"{}\"\nuri = \"pkcs11:token=release\"\n", socket.display());
-    let named = ["mldsa65-ed25519", "mldsa87-ed448"].map(kryoptic::modern);
-    let keys = ["rsa2048", "nistp256", "ed25519"].map(kryoptic::key).into_iter().chain(named).collect();
-    suite(&Lab::new("p11-kit-kryoptic", table, PIN, keys));
 }
 
 /// As a number in a header has at most, and none.
