@@ -7,8 +7,8 @@ use crate::batch::{END, entry};
 use crate::sandbox::misfits;
 use crate::token::group;
 use crate::world::{
-    Outcome, PIN, PIN_FILE, Session, account, changed, field, fingerprint, finish_child, patient, records, scratch, succeed,
-    verify, world,
+    Outcome, PIN, PIN_FILE, Session, account, calls, changed, faulty, field, fingerprint, finish_child, patient, records, scratch,
+    succeed, verify, world,
 };
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen};
@@ -113,10 +113,13 @@ fn by_hand(store: &Store) -> (Daemon, PathBuf) {
 }
 
 fn serve(store: &Store, socket: &Path) -> Daemon {
+    served(as_token(store, "p11-kit"), Path::new(MODULE), socket)
+}
+
+fn served(mut command: Command, module: &Path, socket: &Path) -> Daemon {
     // One that died has left it.
     let _ = fs::remove_file(socket);
-    let mut command = as_token(store, "p11-kit");
-    command.args(["server", "--foreground", "--name"]).arg(socket).args(["--provider", MODULE, "pkcs11:token=release"]);
+    command.args(["server", "--foreground", "--name"]).arg(socket).arg("--provider").arg(module).arg("pkcs11:token=release");
     let daemon = Daemon(command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     patient(|| fs::metadata(socket).is_ok_and(|stat| stat.uid() != 0));
     chown(socket, None, Some(account().1)).unwrap();
@@ -446,6 +449,24 @@ fn a_key_that_is_removed() {
     assert_eq!((outcome.code, outcome.err.lines().next()), (Some(69), Some("sigsh: error: the token failed")), "{outcome:?}");
     assert!(field(outcome.records.last().unwrap(), "SIGSH_REASON").contains("HANDLE_INVALID"), "{outcome:?}");
     sign(&config).fails(69, MISSING, "failed", "selects 0 private keys");
+}
+
+/// A key that wants the PIN before each signature gets it, between C_SignInit and C_Sign.
+#[test]
+fn a_login_before_each_signature() {
+    let store = Store::of_the_world();
+    store.read_only(true);
+    let (_, count) = faulty("", &[]);
+    fs::set_permissions(&count, fs::Permissions::from_mode(0o666)).unwrap();
+    let directory = scratch();
+    succeed(Command::new("chown").args(["sigsh-token", &directory]));
+    let socket = PathBuf::from(directory).join("pkcs11");
+    let mut command = as_token(&store, "p11-kit");
+    command.env("MODULE_ALWAYS", "1").env("MODULE_COUNT", &count);
+    let _daemon = served(command, &count.with_file_name("module.so"), &socket);
+    let config = config(&socket, SERVER_ACCOUNT, &[]);
+    verify("ed25519", sign(&config).signature(), b"artifact");
+    assert_eq!((calls(&count, "C_Login"), calls(&count, "C_SignInit")), (2, 1));
 }
 
 /// Keys are made through the server, too, and their certificates.
