@@ -20,7 +20,7 @@ const MISSING: &str = "the signing key is not in the token, or not alone";
 const REFUSED: &str = "the token does not accept its PIN";
 
 /// Both readers, empty; one test at a time has them.
-struct Readers {
+pub struct Readers {
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -39,7 +39,7 @@ impl Readers {
     }
 
     /// With an OpenPGP card in the first, that has a key of this kind.
-    fn with(kind: &'static str) -> (Readers, Lab) {
+    pub fn with(kind: &'static str) -> (Readers, Lab) {
         let readers = Readers::take();
         script("insert 0 openpgp");
         script(&format!("key 0 {kind}"));
