@@ -34,7 +34,17 @@
 //! | `long-signature` | 4096 bytes are claimed, size query or not; only the caller's buffer is filled |
 //! | `other-digest` | the data are signed with their last byte inverted |
 //! | `FAULT@N` | one of these, but only from the Nth call of `C_SignInit` to the next |
+//! | `FUNCTION=ANSWER` | this function, `C_Initialize` for one, answers with one of the answers below; `STRUCK` is noted |
+//! | `FUNCTION=ANSWER@N` | the same, but only its Nth call |
 //! | `print` | text on descriptors 0, 1 and 2 in `C_Initialize` and `C_Sign` |
+//!
+//! | answer | what happens |
+//! |---|---|
+//! | a number | it returns this CKR value, and the real module is not asked |
+//! | `hang`, `crash` | it waits for ever; it writes to an unmapped address |
+//! | `zero`, `long`, `huge`, `unavailable` | the length or number of what it has filled in is 0, one more than there was room for, 2^64 - 2, or `CK_UNAVAILABLE_INFORMATION` |
+//! | `garbage` | all that it has filled in, handles and texts and bytes alike, is 0xff |
+//! | `endless` | `C_FindObjects` finds one object more, whenever it is asked |
 //!
 //! The trials are what a sandbox must stop. Each is made at the start of every `C_Sign` or, with
 //! `-load` appended to its name, of `C_Initialize`. When the process survives it, `MODULE_COUNT`
@@ -88,6 +98,7 @@ struct Switches {
     fault: String,
     /// At which signature alone it strikes, from 1.
     at: Option<u64>,
+    answer: Option<Answer>,
     count: Option<CString>,
     target: Option<CString>,
 }
@@ -96,8 +107,105 @@ static SWITCHES: LazyLock<Switches> = LazyLock::new(|| {
     let path = |name| CString::new(env::var_os(name)?.into_vec()).ok();
     let fault = env::var_os("MODULE_FAULT").map(|fault| fault.to_string_lossy().into_owned()).unwrap_or_default();
     let (fault, at) = fault.split_once('@').map_or((fault.clone(), None), |(fault, at)| (fault.to_owned(), Some(at)));
-    Switches { at: at.map(|at| at.parse().unwrap_or(0)), fault, count: path("MODULE_COUNT"), target: path("MODULE_TARGET") }
+    let at = at.map(|at| at.parse().unwrap_or(0));
+    Switches { answer: Answer::of(&fault, at), at, fault, count: path("MODULE_COUNT"), target: path("MODULE_TARGET") }
 });
+
+/// What one function answers.
+struct Answer {
+    function: String,
+    lie: Lie,
+    /// Of which call alone, from 1.
+    at: Option<u64>,
+    calls: AtomicU64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Lie {
+    Code(CK_RV),
+    Hang,
+    Crash,
+    Zero,
+    Long,
+    Huge,
+    Unavailable,
+    Garbage,
+    Endless,
+}
+
+impl Answer {
+    fn of(fault: &str, at: Option<u64>) -> Option<Answer> {
+        let (function, lie) = fault.split_once('=')?;
+        let lie = match lie {
+            "hang" => Lie::Hang,
+            "crash" => Lie::Crash,
+            "zero" => Lie::Zero,
+            "long" => Lie::Long,
+            "huge" => Lie::Huge,
+            "unavailable" => Lie::Unavailable,
+            "garbage" => Lie::Garbage,
+            "endless" => Lie::Endless,
+            number => Lie::Code(number.parse().ok()?),
+        };
+        Some(Answer { function: function.to_owned(), lie, at, calls: AtomicU64::new(0) })
+    }
+}
+
+impl Lie {
+    /// How many there are, when there is room for so many.
+    fn count(self, count: &mut CK_ULONG, room: CK_ULONG) {
+        match self {
+            Lie::Zero => *count = 0,
+            Lie::Long => *count = room + 1,
+            Lie::Huge => *count = CK_ULONG::MAX - 1,
+            Lie::Unavailable => *count = CK_UNAVAILABLE_INFORMATION,
+            _ => {}
+        }
+    }
+
+    /// What it has filled in.
+    unsafe fn fill<T>(self, values: *mut T, count: usize) {
+        match self {
+            Lie::Garbage if !values.is_null() => values.write_bytes(0xff, count),
+            Lie::Zero if !values.is_null() => values.write_bytes(0, count),
+            _ => {}
+        }
+    }
+}
+
+/// Begins a call of this function: what it is to lie about what it fills in, or what it returns at once.
+fn begin(function: &str) -> Result<Option<Lie>, CK_RV> {
+    let Some(answer) = SWITCHES.answer.as_ref().filter(|answer| answer.function == function) else { return Ok(None) };
+    let call = answer.calls.fetch_add(1, Ordering::Relaxed) + 1;
+    if answer.at.is_some_and(|at| at != call) {
+        return Ok(None);
+    }
+    note("STRUCK");
+    match answer.lie {
+        Lie::Code(rv) => Err(rv),
+        Lie::Hang => loop {
+            unsafe { libc::ppoll(ptr::null_mut(), 0, ptr::null(), ptr::null()) };
+        },
+        Lie::Crash => crash(),
+        lie => Ok(Some(lie)),
+    }
+}
+
+macro_rules! begin {
+    ($function:literal) => {
+        match begin($function) {
+            Ok(lie) => lie,
+            Err(rv) => return rv,
+        }
+    };
+}
+
+fn crash() -> ! {
+    loop {
+        // Not the null pointer itself: builds with debug assertions stop before that write.
+        unsafe { ptr::without_provenance_mut::<u8>(1).write_volatile(1) };
+    }
+}
 
 /// The real module's functions, and those that the caller gets.
 static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
@@ -117,9 +225,12 @@ static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
         C_GetSlotList: Some(get_slot_list),
         C_GetTokenInfo: Some(get_token_info),
         C_OpenSession: Some(open_session),
+        C_CloseSession: Some(close_session),
         C_Login: Some(login),
         C_FindObjectsInit: Some(find_objects_init),
         C_FindObjects: Some(find_objects),
+        C_FindObjectsFinal: Some(find_objects_final),
+        C_GetAttributeValue: Some(get_attribute_value),
         C_SignInit: Some(sign_init),
         C_Sign: Some(sign),
         ..real
@@ -185,11 +296,7 @@ fn strike(place: &str) -> Option<CK_RV> {
             std::hint::spin_loop();
         },
         ("crash", "load") => std::process::abort(),
-        ("crash", _) => unsafe {
-            // Not the null pointer itself: builds with debug assertions stop before that write.
-            ptr::without_provenance_mut::<u8>(1).write_volatile(1);
-            None
-        },
+        ("crash", _) => crash(),
         ("exit", _) => unsafe { libc::_exit(0) },
         ("wait", _) => {
             // A sandbox that hides the file does not hide that it is there.
@@ -261,9 +368,11 @@ unsafe extern "C" fn get_function_list(list: *mut *mut CK_FUNCTION_LIST) -> CK_R
     let fault = SWITCHES.fault.as_str();
     let trial = fault.strip_suffix("-load").unwrap_or(fault);
     let targeted = TARGETED.contains(&trial) && SWITCHES.target.is_some();
-    if list.is_null() || SWITCHES.at == Some(0) || !(FAULTS.contains(&fault) || TRIALS.contains(&trial) || targeted) {
+    let known = FAULTS.contains(&fault) || TRIALS.contains(&trial) || targeted || SWITCHES.answer.is_some();
+    if list.is_null() || SWITCHES.at == Some(0) || !known {
         return CKR_ARGUMENTS_BAD;
     }
+    begin!("C_GetFunctionList");
     if let Some(rv) = strike("load") {
         return rv;
     }
@@ -276,6 +385,7 @@ unsafe extern "C" fn get_function_list(list: *mut *mut CK_FUNCTION_LIST) -> CK_R
 
 unsafe extern "C" fn initialize(arguments: *mut c_void) -> CK_RV {
     note("C_Initialize");
+    begin!("C_Initialize");
     match strike("initialize") {
         Some(rv) => rv,
         None => real!(C_Initialize(arguments)),
@@ -284,6 +394,7 @@ unsafe extern "C" fn initialize(arguments: *mut c_void) -> CK_RV {
 
 unsafe extern "C" fn finalize(reserved: *mut c_void) -> CK_RV {
     note("C_Finalize");
+    begin!("C_Finalize");
     match strike("finalize") {
         Some(rv) => rv,
         None => real!(C_Finalize(reserved)),
@@ -291,18 +402,28 @@ unsafe extern "C" fn finalize(reserved: *mut c_void) -> CK_RV {
 }
 
 unsafe extern "C" fn get_slot_list(present: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG) -> CK_RV {
+    let lie = begin!("C_GetSlotList");
+    let room = *count;
     let rv = real!(C_GetSlotList(present, slots, count));
     if rv == CKR_OK && fault() == "no-slots" {
         *count = 0;
+    }
+    if let (CKR_OK, Some(lie)) = (rv, lie) {
+        lie.fill(slots, *count as usize);
+        lie.count(&mut *count, room);
     }
     rv
 }
 
 unsafe extern "C" fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
+    let lie = begin!("C_GetTokenInfo");
     let rv = real!(C_GetTokenInfo(slot, info));
     let Some(info) = info.as_mut().filter(|_| rv == CKR_OK) else {
         return rv;
     };
+    if let Some(lie) = lie {
+        lie.fill(info, 1);
+    }
     match fault() {
         "pin-low" => info.flags |= CKF_USER_PIN_COUNT_LOW,
         "pin-final" => info.flags |= CKF_USER_PIN_FINAL_TRY,
@@ -327,11 +448,21 @@ unsafe extern "C" fn open_session(
     session: *mut CK_SESSION_HANDLE,
 ) -> CK_RV {
     note("C_OpenSession");
+    let lie = begin!("C_OpenSession");
     if fault() == "one-session" && !alone() {
         note("REFUSED");
         return CKR_SESSION_COUNT;
     }
-    real!(C_OpenSession(slot, flags, application, notify, session))
+    let rv = real!(C_OpenSession(slot, flags, application, notify, session));
+    if let (CKR_OK, Some(lie)) = (rv, lie) {
+        lie.fill(session, 1);
+    }
+    rv
+}
+
+unsafe extern "C" fn close_session(session: CK_SESSION_HANDLE) -> CK_RV {
+    begin!("C_CloseSession");
+    real!(C_CloseSession(session))
 }
 
 /// Whether no other process has a session: a lock on the count that lasts as long as the process.
@@ -345,6 +476,7 @@ fn alone() -> bool {
 
 unsafe extern "C" fn login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: *mut CK_UTF8CHAR, length: CK_ULONG) -> CK_RV {
     note("C_Login");
+    begin!("C_Login");
     match strike("login") {
         Some(rv) => rv,
         None if fault() == "wrong-pin" => CKR_PIN_INCORRECT,
@@ -354,6 +486,7 @@ unsafe extern "C" fn login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: 
 
 unsafe extern "C" fn find_objects_init(session: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, length: CK_ULONG) -> CK_RV {
     note("C_FindObjectsInit");
+    begin!("C_FindObjectsInit");
     let attributes = match template.is_null() {
         true => &[],
         false => slice::from_raw_parts(template, length as usize),
@@ -372,15 +505,49 @@ unsafe extern "C" fn find_objects(
     room: CK_ULONG,
     count: *mut CK_ULONG,
 ) -> CK_RV {
+    let lie = begin!("C_FindObjects");
     let rv = real!(C_FindObjects(session, objects, room, count));
     if rv == CKR_OK && SEARCH_IS_EMPTY.load(Ordering::Relaxed) {
         *count = 0;
+    }
+    match lie {
+        Some(Lie::Endless) => (*objects, *count) = (1, 1),
+        Some(lie) if rv == CKR_OK => {
+            lie.fill(objects, *count as usize);
+            lie.count(&mut *count, room);
+        }
+        _ => {}
+    }
+    rv
+}
+
+unsafe extern "C" fn find_objects_final(session: CK_SESSION_HANDLE) -> CK_RV {
+    begin!("C_FindObjectsFinal");
+    real!(C_FindObjectsFinal(session))
+}
+
+unsafe extern "C" fn get_attribute_value(
+    session: CK_SESSION_HANDLE,
+    object: CK_OBJECT_HANDLE,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+) -> CK_RV {
+    let lie = begin!("C_GetAttributeValue");
+    let attributes = slice::from_raw_parts_mut(template, count as usize);
+    let rooms = attributes.iter().map(|attribute| attribute.ulValueLen).collect::<Vec<_>>();
+    let rv = real!(C_GetAttributeValue(session, object, template, count));
+    if let (CKR_OK, Some(lie)) = (rv, lie) {
+        for (attribute, room) in attributes.iter_mut().zip(rooms) {
+            lie.fill(attribute.pValue.cast::<u8>(), attribute.ulValueLen as usize);
+            lie.count(&mut attribute.ulValueLen, room);
+        }
     }
     rv
 }
 
 unsafe extern "C" fn sign_init(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) -> CK_RV {
     note("C_SignInit");
+    begin!("C_SignInit");
     SIGNATURES.fetch_add(1, Ordering::Relaxed);
     if fault() == "removed" {
         return CKR_DEVICE_REMOVED;
@@ -396,6 +563,7 @@ unsafe extern "C" fn sign(
     length: *mut CK_ULONG,
 ) -> CK_RV {
     note("C_Sign");
+    let lie = begin!("C_Sign");
     if let Some(rv) = strike("sign") {
         return rv;
     }
@@ -416,6 +584,11 @@ unsafe extern "C" fn sign(
         if fault() == "long-signature" {
             *length = LONG;
         }
+        return rv;
+    }
+    if let Some(lie) = lie {
+        lie.fill(signature, *length as usize);
+        lie.count(length, room);
         return rv;
     }
     let made = slice::from_raw_parts_mut(signature, *length as usize);

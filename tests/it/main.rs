@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod differ;
 mod docs;
+mod faults;
 mod hostile;
 mod identity;
 mod killed;
