@@ -1,8 +1,10 @@
-//! The only unsafe code: what neither the standard library nor `nix` offers as a safe call.
+//! The only unsafe code, with its part for PKCS#11 modules: what neither the standard library nor `nix` offers as a safe call.
 //!
 //! Each function here is sound to call at any time in a process that has one thread, and sigsh never starts a second one
 //! before its forks are done.
 #![allow(unsafe_code)]
+
+pub(crate) mod pkcs11;
 
 use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::{ForkResult, Pid};
