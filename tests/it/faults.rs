@@ -83,6 +83,10 @@ const LIES: [(&str, &str, i32); 27] = [
     ("C_Finalize", "crash", 0),
 ];
 
+/// Lies that do not matter when the second call tells them: the search is over, and half a public key is none.
+const HARMLESS_AGAIN: [(&str, &str); 3] =
+    [("C_FindObjects", "zero"), ("C_FindObjects", "garbage"), ("C_GetAttributeValue", "garbage")];
+
 /// What a module does, and how the session must end.
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -93,7 +97,7 @@ struct Case {
     code: i32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
     Code(u64),
     Lie(&'static str),
@@ -116,7 +120,9 @@ fn lies() -> Vec<Case> {
 }
 
 fn again(cases: &[Case]) -> Vec<Case> {
-    cases.iter().filter(|case| AGAIN.contains(&case.function)).map(|case| Case { again: true, ..*case }).collect()
+    let harmless = |case: &Case| HARMLESS_AGAIN.iter().any(|(of, told)| (case.function, case.answer) == (*of, Answer::Lie(told)));
+    let again = |case: &Case| Case { again: true, code: if harmless(case) { 0 } else { case.code }, ..*case };
+    cases.iter().filter(|case| AGAIN.contains(&case.function)).map(again).collect()
 }
 
 /// Where the sessions of one test keep what is theirs.
