@@ -6,6 +6,7 @@ use crate::hash_state::HashAlgorithm;
 use crate::sandbox::Profile;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 use toml::Spanned;
 
@@ -66,7 +67,7 @@ struct Fields {
     #[serde(default)]
     write: Vec<AbsolutePath>,
     #[serde(default)]
-    connect: Vec<u16>,
+    connect: Vec<NonZeroU16>,
     #[serde(default)]
     environment: BTreeMap<Variable, VariableValue>,
     #[serde(default = "Token::default_timeout")]
@@ -100,6 +101,7 @@ impl TryFrom<Fields> for Token {
         if network == connect.is_empty() {
             return Err("the sandbox 'network' and 'connect', its TCP ports, need each other".into());
         }
+        let connect = connect.into_iter().map(NonZeroU16::get).collect();
         Ok(Token { source, uri, pin_file, read, write, connect, environment, timeout, sessions, queue })
     }
 }

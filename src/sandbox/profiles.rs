@@ -118,6 +118,7 @@ impl Profile {
     pub(super) fn read<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
         match self {
             Profile::Softhsm => softhsm::read(environment),
+            Profile::Network => network::READ.iter().map(Path::new).collect(),
             _ => Vec::new(),
         }
     }

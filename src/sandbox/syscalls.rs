@@ -41,6 +41,10 @@ pub enum When {
     Is(u8, i32),
     /// It fails with this errno instead of killing: code that we do not own tries it and can do without.
     Fails(i32),
+    /// The same for what no other row allows of the call.
+    FailsElse(i32),
+    /// It makes a socket for TCP: Landlock's rules for ports know of no other protocol, whose sockets could be streams as well.
+    Tcp,
 }
 
 macro_rules! row {
@@ -75,6 +79,9 @@ pub(super) const fn name(constant: &'static str) -> &'static str {
 
 /// What fork(2) passes to clone(2).
 const FORK: i32 = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+
+/// The bits of socket(2)'s second argument that are the type; the others are flags.
+const SOCKET_TYPE: u64 = 0xf;
 
 /// What memfd_create(2) is given: a file that never becomes executable, closes on exec, and can be sealed.
 pub const MEMFD: i32 = (libc::MFD_CLOEXEC | libc::MFD_NOEXEC_SEAL).cast_signed();
@@ -176,7 +183,7 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
     let mut failing: BTreeMap<i32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
     // Free rows last: an empty chain of rules means whatever the arguments, and stays empty.
     let (free, bound): (Vec<Row>, Vec<Row>) =
-        rows.iter().copied().partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_)));
+        rows.iter().copied().partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_) | When::FailsElse(_)));
     for row in bound {
         let is = |argument, value| condition(argument, Op::Eq, value);
         let rules = match row.when {
@@ -188,10 +195,28 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
             },
             When::Is(argument, value) => vec![Ok(vec![is(argument, value)?])],
             When::Without(argument, bits) => vec![Ok(vec![condition(argument, Op::MaskedEq(bits.cast_unsigned().into()), 0)?])],
-            When::Free | When::Fails(_) => continue,
+            When::Tcp => [libc::AF_INET, libc::AF_INET6]
+                .into_iter()
+                .flat_map(|family| [0, libc::IPPROTO_TCP].map(|by| (family, by)))
+                .map(|(family, by)| {
+                    Ok(vec![is(0, family)?, condition(1, Op::MaskedEq(SOCKET_TYPE), libc::SOCK_STREAM)?, is(2, by)?])
+                })
+                .collect(),
+            When::Free | When::Fails(_) | When::FailsElse(_) => continue,
         };
         for rule in rules {
             allowed.entry(row.number).or_default().push(SeccompRule::new(rule?)?);
+        }
+    }
+    let mut programs = Vec::new();
+    for row in &free {
+        if let When::FailsElse(errno) = row.when {
+            // What it does not know has no row: the program that kills sees to it.
+            let others = rows.iter().filter(|other| other.number != row.number).map(|other| (other.number, vec![]));
+            let is_free = free.iter().any(|other| (other.number, other.when) == (row.number, When::Free));
+            let rules = allowed.get(&row.number).filter(|_| !is_free).cloned().unwrap_or_default();
+            let calls = others.chain([(row.number, rules)]).collect();
+            programs.push(program(calls, SeccompAction::Errno(errno.unsigned_abs()), SeccompAction::Allow)?);
         }
     }
     for row in free {
@@ -200,7 +225,7 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
             failing.entry(errno).or_default().insert(row.number, vec![]);
         }
     }
-    let mut programs = vec![program(allowed, SeccompAction::KillProcess, SeccompAction::Allow)?];
+    programs.insert(0, program(allowed, SeccompAction::KillProcess, SeccompAction::Allow)?);
     for (errno, calls) in failing {
         programs.push(program(calls, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()))?);
     }
@@ -239,8 +264,11 @@ mod tests {
         "fchown", "lchown", "fchownat", "truncate", "setxattr", "fsetxattr", "removexattr", "utimensat", "futimesat", "prlimit64",
         "open", "openat2", "creat", "link", "linkat", "symlink", "symlinkat", "rename", "renameat", "renameat2", "unlink", "unlinkat",
         "mkdir", "mknod", "mount", "setuid", "setgid", "setresuid", "setgroups", "bpf", "io_uring_setup", "userfaultfd", "keyctl",
-        "bind", "listen", "accept", "accept4", "sendto", "sendmsg", "recvmsg", "pidfd_getfd", "fork", "vfork",
+        "bind", "listen", "accept", "accept4", "pidfd_getfd", "fork", "vfork", "sendmmsg", "recvmmsg",
     ];
+
+    /// What only a token process does whose token is behind a socket.
+    const SPEAKS: &[&str] = &["sendto", "sendmsg", "recvmsg"];
 
     #[test]
     fn no_table_holds_what_is_never_allowed() {
@@ -248,6 +276,26 @@ mod tests {
             assert!(!NEVER.contains(&row.name), "{}", row.name);
             assert!(row.name != "openat" || row.when == When::Without(2, O_TRUNC));
         }
+        let of_files =
+            [Profile::Softhsm, Profile::Kryoptic].into_iter().flat_map(|profile| [profile.load(), profile.sign()]).flatten();
+        for row in [HASHER, MONITOR, BEGINNING].into_iter().flatten().copied().chain(of_files) {
+            assert!(!SPEAKS.contains(&row.name), "{}", row.name);
+        }
+    }
+
+    /// Of a token behind TCP: what may make a socket, or connect one unseen by Landlock.
+    #[test]
+    fn a_network_token_has_tcp_to_its_ports_alone() {
+        for row in [Profile::Network.load(), Profile::Network.sign()].concat() {
+            let expected = match row.name {
+                "socket" => vec![When::Tcp, When::FailsElse(libc::EAFNOSUPPORT)],
+                "sendto" => vec![When::Without(3, libc::MSG_FASTOPEN)],
+                "sendmsg" => vec![When::Without(2, libc::MSG_FASTOPEN)],
+                _ => continue,
+            };
+            assert!(expected.contains(&row.when), "{row:?}");
+        }
+        assert!(Profile::Network.sign().iter().all(|row| !["socket", "connect"].contains(&row.name)));
     }
 
     #[test]

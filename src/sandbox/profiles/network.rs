@@ -1,7 +1,69 @@
-//! HSMs behind TCP.
+//! HSMs behind TCP: one connection or several to the ports that the configuration names, made until it is logged in.
 
-use crate::sandbox::syscalls::Row;
+use crate::sandbox::syscalls::{Row, When, rare, row};
+use libc::{EAFNOSUPPORT, ENOPROTOOPT, IPPROTO_TCP, MSG_FASTOPEN, SOL_SOCKET};
 
-pub(super) const LOAD: &[Row] = &[];
+pub(super) const LOAD: &[Row] = &[
+    row!(SYS_socket, When::Tcp, "a TCP connection; no UDP, no other protocol, no unix socket"),
+    rare!(
+        SYS_socket,
+        When::FailsElse(EAFNOSUPPORT),
+        "the resolver's looks for caches, interfaces and name servers; it goes on without"
+    ),
+    row!(SYS_connect, "the connection; Landlock says to which ports"),
+    // TCP Fast Open would connect past Landlock.
+    row!(SYS_sendto, When::Without(3, MSG_FASTOPEN), "requests"),
+    rare!(SYS_sendmsg, When::Without(2, MSG_FASTOPEN), "the same, in pieces"),
+    rare!(SYS_writev, "the same"),
+    row!(SYS_recvfrom, "answers"),
+    rare!(SYS_recvmsg, "the same, in pieces"),
+    rare!(SYS_readv, "the same"),
+    #[cfg(target_arch = "x86_64")]
+    rare!(SYS_poll, "waits for them"),
+    rare!(SYS_pselect6, "the same"),
+    #[cfg(target_arch = "x86_64")]
+    rare!(SYS_select, "the same"),
+    rare!(SYS_setsockopt, When::Is(1, SOL_SOCKET), "keep-alive and timeouts"),
+    rare!(SYS_setsockopt, When::Is(1, IPPROTO_TCP), "no delay; keep-alive"),
+    rare!(SYS_setsockopt, When::FailsElse(ENOPROTOOPT), "what concerns the network beneath; it goes on without"),
+    rare!(SYS_getsockopt, "whether a connection that was not waited for came about"),
+    rare!(SYS_getsockname, "its own address"),
+    rare!(SYS_getpeername, "the HSM's address"),
+    rare!(SYS_shutdown, "takes leave"),
+    rare!(SYS_fcntl, When::Without(1, !7), "a socket that does not block; no F_SETOWN or F_SETSIG, which send signals"),
+    rare!(SYS_lseek, "the resolver and its /etc/hosts"),
+    rare!(SYS_uname, "the resolver: the name of this host"),
+    rare!(SYS_rt_sigaction, "no signal for a connection that is gone"),
+    rare!(SYS_clock_nanosleep, "a pause before the next attempt"),
+    rare!(SYS_getpid, "looks for forks"),
+    rare!(SYS_gettid, "names itself in what it says"),
+];
 
-pub(super) const SIGN: &[Row] = &[];
+/// A connection that is lost now is lost: the session fails, and the next one connects again.
+pub(super) const SIGN: &[Row] = &[
+    row!(SYS_sendto, When::Without(3, MSG_FASTOPEN), "requests"),
+    rare!(SYS_sendmsg, When::Without(2, MSG_FASTOPEN), "the same, in pieces"),
+    rare!(SYS_writev, "the same"),
+    row!(SYS_recvfrom, "answers"),
+    rare!(SYS_recvmsg, "the same, in pieces"),
+    rare!(SYS_readv, "the same"),
+    #[cfg(target_arch = "x86_64")]
+    rare!(SYS_poll, "waits for them"),
+    rare!(SYS_pselect6, "the same"),
+    #[cfg(target_arch = "x86_64")]
+    rare!(SYS_select, "the same"),
+    rare!(SYS_setsockopt, When::Is(1, SOL_SOCKET), "timeouts"),
+    rare!(SYS_setsockopt, When::Is(1, IPPROTO_TCP), "the same"),
+    rare!(SYS_setsockopt, When::FailsElse(ENOPROTOOPT), "fails as before"),
+    rare!(SYS_getsockopt, "whether the connection is well"),
+    rare!(SYS_fcntl, When::Without(1, !7), "a socket that does not block"),
+    rare!(SYS_clock_nanosleep, "a pause before it asks again"),
+    rare!(SYS_getpid, "looks for forks"),
+    rare!(SYS_gettid, "names itself in what it says"),
+    rare!(SYS_shutdown, "takes leave"),
+    row!(SYS_close, "the same"),
+];
+
+/// For names out of /etc/hosts. No name server can be asked: that would take UDP.
+pub(super) const READ: &[&str] =
+    &["/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/resolv.conf", "/etc/gai.conf", "/etc/ssl/openssl.cnf"];
