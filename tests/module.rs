@@ -7,6 +7,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `MODULE_REAL` | path of the real module; SoftHSM when unset |
+//! | `MODULE_HSM` | HOST:PORT of `tests/hsm.rs`, which is asked in place of the real module |
 //! | `MODULE_COUNT` | an existing file that gets a line for each call of `C_Initialize`, `C_OpenSession`, `C_Login`, `C_FindObjectsInit`, `C_SignInit`, `C_Sign` (size queries too), `C_Finalize` |
 //! | `MODULE_FAULT` | one of the faults below |
 //! | `MODULE_TARGET` | the path that `chmod`, `open-read`, `open-write` and `truncate` try, and `wait-sign` waits for |
@@ -52,6 +53,10 @@
 //!
 //! | trial | what is tried |
 //! |---|---|
+//! | `tcp`, `tcp6` | a TCP connection to port `MODULE_PORT` of this host, over either family |
+//! | `tcp-other`, `fastopen` | to port `MODULE_OTHER`; the second by `MSG_FASTOPEN` |
+//! | `udp`, `mptcp`, `netlink` | such a socket |
+//! | `listen` | a TCP socket, bound to a port of the kernel's choice and listening |
 //! | `exec` | execve of `/bin/sh`, which writes the `ESCAPED` line: nobody else would be left to |
 //! | `fork` | fork; the child exits at once |
 //! | `socket`, `socket-unix` | an `AF_INET` or `AF_UNIX` socket |
@@ -67,8 +72,14 @@
 // them, and saying so at each of them would add nothing.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+#[path = "module/remote.rs"]
+mod remote;
+#[path = "module/wire.rs"]
+mod wire;
+
 use std::env;
 use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 use std::slice;
@@ -91,7 +102,7 @@ const FAULTS: &[&str] = &[
 ];
 #[rustfmt::skip]
 const TRIALS: &[&str] =
-    &["exec", "fork", "socket", "socket-unix", "ptrace", "kill-parent", "mmap-exec"];
+    &["tcp", "tcp6", "tcp-other", "fastopen", "udp", "mptcp", "netlink", "listen", "exec", "fork", "socket", "socket-unix", "ptrace", "kill-parent", "mmap-exec"];
 const TARGETED: &[&str] = &["chmod", "open-read", "open-write", "truncate", "wait-sign"];
 
 struct Switches {
@@ -209,6 +220,9 @@ fn crash() -> ! {
 
 /// The real module's functions, and those that the caller gets.
 static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
+    if env::var_os("MODULE_HSM").is_some() {
+        return Some(with_ours(remote::functions()));
+    }
     let path = env::var_os("MODULE_REAL").unwrap_or_else(|| OsString::from(SOFTHSM));
     let mut list = ptr::null_mut();
     let real = unsafe {
@@ -218,6 +232,10 @@ static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
         std::mem::forget(module);
         *(rv == CKR_OK).then_some(list)?.as_ref()?
     };
+    Some(with_ours(real))
+});
+
+fn with_ours(real: CK_FUNCTION_LIST) -> [CK_FUNCTION_LIST; 2] {
     let ours = CK_FUNCTION_LIST {
         C_GetFunctionList: Some(get_function_list),
         C_Initialize: Some(initialize),
@@ -235,8 +253,8 @@ static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
         C_Sign: Some(sign),
         ..real
     };
-    Some([real, ours])
-});
+    [real, ours]
+}
 
 /// How many signatures were begun.
 static SIGNATURES: AtomicU64 = AtomicU64::new(0);
@@ -258,20 +276,19 @@ fn fault() -> &'static str {
     if SWITCHES.at.is_none_or(strikes) { &SWITCHES.fault } else { "" }
 }
 
-/// Appends one line to the count. Plain calls, since the filter knows what they come to: openat,
-/// write, close.
+/// Appends one line to the count. By a plain call, since the filter knows what it comes to.
 fn note(line: &str) {
-    let Some(path) = &SWITCHES.count else { return };
     let line = format!("{line}\n");
-    unsafe {
-        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC;
-        let descriptor = libc::open(path.as_ptr(), flags);
-        if descriptor >= 0 {
-            libc::write(descriptor, line.as_ptr().cast(), line.len());
-            libc::close(descriptor);
-        }
+    if *COUNT >= 0 {
+        unsafe { libc::write(*COUNT, line.as_ptr().cast(), line.len()) };
     }
 }
+
+/// Where lines are appended. Opened once: not every sandbox leaves the right to do so later.
+static COUNT: LazyLock<c_int> = LazyLock::new(|| {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC;
+    SWITCHES.count.as_ref().map_or(-1, |path| unsafe { libc::open(path.as_ptr(), flags) })
+});
 
 /// What a fault does at any place; a code if the call is to fail with it.
 fn strike(place: &str) -> Option<CK_RV> {
@@ -338,6 +355,14 @@ fn trial(name: &str) -> Option<bool> {
             0 => unsafe { libc::_exit(0) },
             child => child > 0,
         },
+        "tcp" => TcpStream::connect((Ipv4Addr::LOCALHOST, port("MODULE_PORT"))).is_ok(),
+        "tcp6" => TcpStream::connect((Ipv6Addr::LOCALHOST, port("MODULE_PORT"))).is_ok(),
+        "tcp-other" => TcpStream::connect((Ipv4Addr::LOCALHOST, port("MODULE_OTHER"))).is_ok(),
+        "fastopen" => fastopen(port("MODULE_OTHER")),
+        "udp" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) >= 0 },
+        "mptcp" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) >= 0 },
+        "netlink" => unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0) >= 0 },
+        "listen" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok(),
         "socket" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) >= 0 },
         "socket-unix" => unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) >= 0 },
         "ptrace" => unsafe { libc::ptrace(libc::PTRACE_TRACEME) == 0 },
@@ -354,6 +379,25 @@ fn trial(name: &str) -> Option<bool> {
         "truncate" => open(libc::O_RDONLY | libc::O_TRUNC),
         _ => return None,
     })
+}
+
+fn port(variable: &str) -> u16 {
+    env::var(variable).ok().and_then(|port| port.parse().ok()).unwrap_or(0)
+}
+
+/// Connects by what it sends.
+fn fastopen(port: u16) -> bool {
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        let length = size_of::<libc::sockaddr_in>() as u32;
+        libc::sendto(socket, c"x".as_ptr().cast(), 1, libc::MSG_FASTOPEN, (&raw const address).cast(), length) == 1
+    }
 }
 
 fn noted(line: &str, success: bool) -> bool {

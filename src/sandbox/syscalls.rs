@@ -41,7 +41,7 @@ pub enum When {
     Is(u8, i32),
     /// It fails with this errno instead of killing: code that we do not own tries it and can do without.
     Fails(i32),
-    /// The same for what no other row allows of the call.
+    /// The same for what no other row allows of the call. Not in a last table: it takes a filter more, and a call for that.
     FailsElse(i32),
     /// It makes a socket for TCP: Landlock's rules for ports know of no other protocol, whose sockets could be streams as well.
     Tcp,
@@ -195,13 +195,7 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
             },
             When::Is(argument, value) => vec![Ok(vec![is(argument, value)?])],
             When::Without(argument, bits) => vec![Ok(vec![condition(argument, Op::MaskedEq(bits.cast_unsigned().into()), 0)?])],
-            When::Tcp => [libc::AF_INET, libc::AF_INET6]
-                .into_iter()
-                .flat_map(|family| [0, libc::IPPROTO_TCP].map(|by| (family, by)))
-                .map(|(family, by)| {
-                    Ok(vec![is(0, family)?, condition(1, Op::MaskedEq(SOCKET_TYPE), libc::SOCK_STREAM)?, is(2, by)?])
-                })
-                .collect(),
+            When::Tcp => tcp(),
             When::Free | When::Fails(_) | When::FailsElse(_) => continue,
         };
         for rule in rules {
@@ -230,6 +224,14 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
         programs.push(program(calls, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()))?);
     }
     Ok(programs)
+}
+
+/// Over either family, by name or by default.
+fn tcp() -> Vec<Result<Vec<SeccompCondition>, BackendError>> {
+    let is = |argument, value| condition(argument, Op::Eq, value);
+    let stream = || condition(1, Op::MaskedEq(SOCKET_TYPE), libc::SOCK_STREAM);
+    let kinds = [libc::AF_INET, libc::AF_INET6].into_iter().flat_map(|family| [0, libc::IPPROTO_TCP].map(|by| (family, by)));
+    kinds.map(|(family, by)| Ok(vec![is(0, family)?, stream()?, is(2, by)?])).collect()
 }
 
 fn condition(argument: u8, operator: Op, value: i32) -> Result<SeccompCondition, BackendError> {

@@ -52,9 +52,7 @@ pub(super) const SIGN: &[Row] = &[
     rare!(SYS_pselect6, "the same"),
     #[cfg(target_arch = "x86_64")]
     rare!(SYS_select, "the same"),
-    rare!(SYS_setsockopt, When::Is(1, SOL_SOCKET), "timeouts"),
-    rare!(SYS_setsockopt, When::Is(1, IPPROTO_TCP), "the same"),
-    rare!(SYS_setsockopt, When::FailsElse(ENOPROTOOPT), "fails as before"),
+    rare!(SYS_setsockopt, "timeouts; the rest fails as before: that filter stays in force, and of two the stricter counts"),
     rare!(SYS_getsockopt, "whether the connection is well"),
     rare!(SYS_fcntl, When::Without(1, !7), "a socket that does not block"),
     rare!(SYS_clock_nanosleep, "a pause before it asks again"),
