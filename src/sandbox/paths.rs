@@ -44,6 +44,7 @@ pub(super) fn begin() -> Result<(), SandboxError> {
 
 /// The layer of all but the hasher, which has its own: TCP to these ports alone.
 pub(super) fn settle(connect: &[u16]) -> Result<(), SandboxError> {
+    can_keep_to(connect)?;
     let handled = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(AccessNet::from_all(PINNED))?;
     allow(handled.create()?, connect)?.restrict_self()?;
     Ok(())
@@ -59,12 +60,12 @@ pub fn can_keep_to(connect: &[u16]) -> Result<(), SandboxError> {
 }
 
 fn allow(created: RulesetCreated, connect: &[u16]) -> Result<RulesetCreated, SandboxError> {
-    can_keep_to(connect)?;
     Ok(created.add_rules(connect.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))))?)
 }
 
 /// A child's own layer: these paths, TCP to these ports, and no signal to its parent or sibling.
 pub(super) fn restrict(read: &[&Path], write: &[&Path], connect: &[u16]) -> Result<(), SandboxError> {
+    can_keep_to(connect)?;
     let handled = ruleset(AccessFs::from_all(PINNED), AccessNet::from_all(PINNED), Scope::from_all(PINNED))?;
     let mut created = allow(handled.create()?, connect)?;
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;

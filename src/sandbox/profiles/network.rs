@@ -1,15 +1,11 @@
 //! HSMs behind TCP: one connection or several to the ports that the configuration names, made until it is logged in.
 
 use crate::sandbox::syscalls::{Row, When, rare, row};
-use libc::{EAFNOSUPPORT, ENOPROTOOPT, IPPROTO_TCP, MSG_FASTOPEN, SOL_SOCKET};
+use libc::{EACCES, IPPROTO_TCP, MSG_FASTOPEN, SOL_SOCKET};
 
 pub(super) const LOAD: &[Row] = &[
     row!(SYS_socket, When::Tcp, "a TCP connection; no UDP, no other protocol, no unix socket"),
-    rare!(
-        SYS_socket,
-        When::FailsElse(EAFNOSUPPORT),
-        "the resolver's looks for caches, interfaces and name servers; it goes on without"
-    ),
+    rare!(SYS_socket, When::FailsElse(EACCES), "the resolver's looks for caches, interfaces and name servers; it goes on without"),
     row!(SYS_connect, "the connection; Landlock says to which ports"),
     // TCP Fast Open would connect past Landlock.
     row!(SYS_sendto, When::Without(3, MSG_FASTOPEN), "requests"),
@@ -25,7 +21,7 @@ pub(super) const LOAD: &[Row] = &[
     rare!(SYS_select, "the same"),
     rare!(SYS_setsockopt, When::Is(1, SOL_SOCKET), "keep-alive and timeouts"),
     rare!(SYS_setsockopt, When::Is(1, IPPROTO_TCP), "no delay; keep-alive"),
-    rare!(SYS_setsockopt, When::FailsElse(ENOPROTOOPT), "what concerns the network beneath; it goes on without"),
+    rare!(SYS_setsockopt, When::FailsElse(EACCES), "what concerns the network beneath; it goes on without"),
     rare!(SYS_getsockopt, "whether a connection that was not waited for came about"),
     rare!(SYS_getsockname, "its own address"),
     rare!(SYS_getpeername, "the HSM's address"),
