@@ -3,7 +3,9 @@
 // What is measured is for whoever runs this with `--nocapture`, as tests/tokens.sh does.
 #![allow(clippy::print_stdout)]
 
+mod kryoptic;
 mod network;
+mod p11kit;
 mod softhsm;
 
 use crate::batch::{END, entry, signatures};
