@@ -62,7 +62,7 @@ pub fn settle(profiles: &[Profile], connect: &[u16]) -> Result<(), SandboxError>
 
 /// What the monitor does before its own filter, and token processes of these kinds before theirs. Their second tables are a part of
 /// their first.
-fn before(profiles: &[Profile]) -> Vec<Row> {
+pub fn before(profiles: &[Profile]) -> Vec<Row> {
     // What fails softly in a token process is not allowed to anybody else.
     let firm = |row: &Row| !matches!(row.when, When::Fails(_));
     let tokens = profiles.iter().flat_map(|profile| profile.load()).filter(firm);

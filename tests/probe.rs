@@ -6,7 +6,10 @@
 //! | `none` | nothing: the proof that the action works when nobody forbids it |
 //! | `begin` | what all processes share |
 //! | `hasher`, `monitor` | the process's own |
+//! | `settled` | the same, narrowed down to what a configuration with SoftHSM needs |
+//! | `network-settled` | to what one with an HSM behind TCP needs |
 //! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
+//! | `network-load`, `network-sign` | that of an HSM behind TCP |
 //!
 //! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of one action a list of numbers may stand,
 //! `0,1,2`: system calls by number with arguments of zero, one line for each.
@@ -39,6 +42,9 @@ use std::{env, mem, ptr};
 
 /// What belongs to the tests. Like all below /usr/lib it is readable for the token process.
 const HOME: &str = "/usr/lib/sigsh-test";
+
+/// Of an HSM that is not there.
+const PORTS: &[u16] = &[1792];
 
 const OWN: &CStr = c"/usr/lib/sigsh-test/home/file";
 const NEW: &CStr = c"/usr/lib/sigsh-test/home/new";
@@ -237,6 +243,7 @@ const ACTIONS: &[Action] = &[
     ("unshare", |_| call!(SYS_unshare, libc::CLONE_FS)),
     // Sockets.
     ("socket-inet", |_| call!(SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0)),
+    ("socket-mptcp", |_| call!(SYS_socket, libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)),
     ("socket-inet6", |_| call!(SYS_socket, libc::AF_INET6, libc::SOCK_DGRAM, 0)),
     ("socket-netlink", |_| call!(SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW, 0)),
     ("socket-unix", |_| call!(SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM, 0)),
@@ -347,11 +354,13 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
     if process != "none" {
         demand(sandbox::begin());
     }
-    if process == "settled" {
-        demand(sandbox::settle(&[Profile::Softhsm], &[]));
+    match process {
+        "none" | "begin" | "hasher" => {}
+        _ if process.starts_with("network") => demand(sandbox::settle(&[Profile::Network], PORTS)),
+        _ => demand(sandbox::settle(&[Profile::Softhsm], &[])),
     }
     match process {
-        "none" | "begin" | "settled" => judge(act, &Ready::make()),
+        "none" | "begin" | "settled" | "network-settled" => judge(act, &Ready::make()),
         "monitor" => {
             let ready = Ready::make();
             let [first, second, _] = ready.children.map(|child| Some(nix::unistd::Pid::from_raw(child)));
@@ -383,6 +392,14 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
         "hasher" => {
             let body = call!(SYS_memfd_create, c"body".as_ptr(), syscalls::MEMFD) as c_int;
             demand(sandbox::enter_hasher(channel, unsafe { BorrowedFd::borrow_raw(body) }));
+        }
+        "network-load" | "network-sign" => {
+            let around =
+                Surroundings { profile: Profile::Network, read: vec![], write: vec![], connect: PORTS, environment: &|_| None };
+            demand(sandbox::enter_token(&around));
+            if process == "network-sign" {
+                demand(sandbox::narrow_token(Profile::Network));
+            }
         }
         "token-load" | "token-sign" => {
             // What a configuration with SoftHSM says.

@@ -41,7 +41,7 @@ const PROCESS_LOAD: &[Row] = &[
     rare!(SYS_fdatasync, "the PIN marker must survive a crash"),
     rare!(SYS_ppoll, "waits for another session's login; waits for a message again when interrupted"),
     row!(SYS_close, "files read"),
-    row!(SYS_brk, "memory"),
+    rare!(SYS_brk, "memory"),
     rare!(SYS_munmap, "memory; the loader's cache"),
     rare!(SYS_mremap, "memory: the allocator grows large pieces"),
     rare!(SYS_madvise, "memory: the allocator may give back pages"),
@@ -73,7 +73,7 @@ const MODULE_LOAD: &[Row] = &[
     row!(SYS_newfstatat, "sizes of libraries; a module's look at its files"),
     rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
     row!(SYS_futex, "one-time initialisation in the module's libraries"),
-    row!(SYS_getrandom, "a module masks the PIN in memory, seeds its generator"),
+    rare!(SYS_getrandom, "a module masks the PIN in memory, seeds its generator"),
     rare!(SYS_readlinkat, "the loader, where a library is a link with a relative origin"),
     rare!(SYS_rt_sigprocmask, "the C library around thread-specific data"),
 ];

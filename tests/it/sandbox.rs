@@ -5,8 +5,8 @@ use crate::world::{
     CONFIG, Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient,
     records, scratch, secret, succeed, world,
 };
-use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::{BEGINNING, HASHER, MONITOR, Row, When};
+use sigsh::sandbox::{self, Profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
@@ -19,17 +19,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
 /// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> [(&'static str, Vec<Vec<Row>>); 6] {
+fn processes() -> [(&'static str, Vec<Vec<Row>>); 9] {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
     [
         ("begin", vec![beginning.clone(), hasher.clone(), monitor.clone(), every]),
-        ("settled", vec![beginning, monitor.clone(), load.clone()]),
+        ("settled", vec![beginning.clone(), monitor.clone(), load.clone()]),
+        ("network-settled", vec![beginning, monitor.clone(), Profile::Network.load()]),
         ("hasher", vec![hasher]),
         ("monitor", vec![monitor]),
         ("token-load", vec![load]),
         ("token-sign", vec![sign]),
+        ("network-load", vec![Profile::Network.load()]),
+        ("network-sign", vec![Profile::Network.sign()]),
     ]
 }
 
@@ -48,32 +51,47 @@ const OPENS: &[&str] = &[
 ];
 
 /// What the monitor may do as long as it reads the configuration and forks.
-const BEFORE: &[&[&str]] = &[
-    OPENS,
-    &["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "sendfile-stdout", "kill-child"],
+#[rustfmt::skip]
+const BEFORE: &[&str] = &[
+    "stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "sendfile-stdout", "kill-child",
     // Landlock leaves children alone, where the kernel has signal scopes.
-    &["kill-parent", "kill-sibling", "kill-all", "kill-second-child", "kill-other-child", "kill-group-of-child"],
-    &["socket-unix", "socketpair", "connect-decoy", "mmap-exec"],
+    "kill-parent", "kill-sibling", "kill-all", "kill-second-child", "kill-other-child", "kill-group-of-child",
+    "socket-unix", "socketpair", "connect-decoy", "mmap-exec",
 ];
 
+/// What nobody leaves a token behind TCP but that: the probe's own sockets are none of its.
+const TCP: &[&str] = &["socket-inet", "connect-decoy", "sendto-decoy"];
+
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 6] = [
-    ("begin", BEFORE),
-    ("settled", BEFORE),
+const MAY: [(&str, &[&[&str]]); 9] = [
+    ("begin", &[OPENS, BEFORE, TCP]),
+    ("settled", &[OPENS, BEFORE]),
+    ("network-settled", &[OPENS, BEFORE, TCP]),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("network-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"], TCP]),
+    ("network-sign", &[&["write-other", "write-stdout", "sendto-decoy"]]),
 ];
 
-/// What fails in the token process instead of killing: Landlock's refusals, and a call that libraries try and can do without.
-const FAILS: [(&str, &[&str]); 2] = [("errno 13", OPENS), ("errno 97", &["socket-unix"])];
-
-/// The same, before.
-const FAIL_BEFORE: [(&str, &[&str]); 1] = [("errno 38", &["clone3"])];
+/// What becomes of an action that a process may not do. Landlock's refusals, and calls that libraries try and can do without, fail.
+fn refusal(process: &str, action: &str) -> &'static str {
+    let other_sockets = ["socket-inet6", "socket-netlink", "socket-mptcp"];
+    match (process, action) {
+        ("begin" | "settled" | "network-settled", "clone3") => "errno 38",
+        ("token-load" | "token-sign", "socket-unix") => "errno 97",
+        ("begin" | "network-settled", _) if other_sockets.contains(&action) => "errno 13",
+        ("network-load", _) if action == "socket-unix" || other_sockets.contains(&action) => "errno 13",
+        ("token-load" | "token-sign" | "network-load", _) if OPENS.contains(&action) => "errno 13",
+        _ => KILLED,
+    }
+}
 
 /// What an ordinary process of the account may not do either, on this host or on any: the killing is the proof.
-const NOBODY_MAY: [&str; 12] = [
+const NOBODY_MAY: [&str; 13] = [
+    // Where the kernel knows of it.
+    "socket-mptcp",
     "open-by-handle",
     "chmod-pin",
     "mount",
@@ -202,10 +220,7 @@ fn each_process_is_stopped() {
     let actions = probe.actions();
     for (process, may) in MAY {
         for action in actions.iter().map(String::as_str).filter(|action| !may.iter().any(|some| some.contains(action))) {
-            let here: &[_] = if process.starts_with("token") { &FAILS } else { &FAIL_BEFORE };
-            let fails = here.iter().find(|(_, actions)| process != "hasher" && process != "monitor" && actions.contains(&action));
-            let expected = fails.map_or(KILLED, |(errno, _)| errno);
-            assert_eq!(probe.try_action(process, action), expected, "{process} {action}");
+            assert_eq!(probe.try_action(process, action), refusal(process, action), "{process} {action}");
         }
     }
     assert!(probe.is_untouched());
@@ -457,15 +472,17 @@ impl Calls {
     fn read(&mut self, profile: Profile, trace: &str) {
         // The filters of a table: one that kills, and one for each errno.
         let filters = |table: &[Row]| {
-            1 + table
-                .iter()
-                .filter_map(|row| if let When::Fails(errno) = row.when { Some(errno) } else { None })
-                .collect::<BTreeSet<_>>()
-                .len()
+            let errno = |row: &Row| match row.when {
+                When::Fails(errno) => Some((errno, false)),
+                When::FailsElse(errno) => Some((errno, true)),
+                _ => None,
+            };
+            1 + table.iter().filter_map(errno).collect::<BTreeSet<_>>().len()
         };
         let token = [(0, "begin"), (filters(&profile.load()), "token-load"), (filters(&profile.sign()), "token-sign")];
         let own = [(0, "begin"), (filters(HASHER), "hasher")];
-        let monitor = [(0, ""), (filters(BEGINNING), "begin"), (filters(BEGINNING), "begin"), (filters(MONITOR), "monitor")];
+        let [begun, settled] = [&Profile::ALL[..], &[profile]].map(|profiles| filters(&sandbox::before(profiles)));
+        let monitor = [(0, ""), (begun, "begin"), (settled, "begin"), (filters(MONITOR), "monitor")];
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();

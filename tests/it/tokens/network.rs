@@ -1,12 +1,13 @@
 //! An HSM behind TCP: a module that speaks to `tests/hsm.rs`, a SoftHSM in other processes. And what its sandbox leaves of the network.
 
 use super::{Daemon, Key, Lab, suite};
-use crate::sandbox::installed;
+use crate::sandbox::{installed, misfits};
 use crate::token::noted;
 use crate::world::{
     CONFIG, PIN, Session, account_file, as_account, changed, faulty, field, finish, patient, records, softhsm, succeed, user_auth,
     verify, world,
 };
+use sigsh::sandbox::Profile;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
@@ -47,7 +48,11 @@ fn network_passes() {
     );
     let key = |name: &'static str| Key::new(name, &format!("pkcs11:object={name}"), name);
     let lab = Lab::new("network", table, PIN, vec![key("ed25519"), key("rsa2048"), key("nistp256")]);
-    suite(&Lab { forgive: Some(forgive), ..lab });
+    let lab = Lab { forgive: Some(forgive), ..lab };
+    suite(&lab);
+    let config = lab.config(&[]);
+    let sessions = lab.keys.iter().map(|key| (lab.session(&config, &format!("sign {}", key.name)), &b"artifact"[..]));
+    assert_eq!(misfits(Profile::Network, sessions.collect()), [""; 0]);
 }
 
 /// This HSM's store remembers a wrong PIN, until somebody logs in with the right one.
