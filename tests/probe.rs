@@ -6,10 +6,10 @@
 //! | `none` | nothing: the proof that the action works when nobody forbids it |
 //! | `begin` | what all processes share |
 //! | `hasher`, `monitor` | the process's own |
-//! | `settled` | the same, narrowed down to what a configuration with SoftHSM needs |
-//! | `network-settled` | to what one with an HSM behind TCP needs |
+//! | `settled`, `tpm-settled`, `network-settled` | what all share but the hasher, on a host with SoftHSM, a TPM, an HSM behind TCP |
 //! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
 //! | `network-load`, `network-sign` | that of an HSM behind TCP |
+//! | `tpm-load`, `tpm-sign` | that of a TPM |
 //!
 //! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of one action a list of numbers may stand,
 //! `0,1,2`: system calls by number with arguments of zero, one line for each.
@@ -45,6 +45,8 @@ const HOME: &str = "/usr/lib/sigsh-test";
 
 /// Of an HSM that is not there.
 const PORTS: &[u16] = &[1792];
+/// The store of a TPM that is not there.
+const TPM: &str = "/usr/lib/sigsh-test/tpm";
 
 const OWN: &CStr = c"/usr/lib/sigsh-test/home/file";
 const NEW: &CStr = c"/usr/lib/sigsh-test/home/new";
@@ -356,11 +358,14 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
     }
     match process {
         "none" | "begin" | "hasher" => {}
-        _ if process.starts_with("network") => demand(sandbox::settle(&[Profile::Network], PORTS)),
-        _ => demand(sandbox::settle(&[Profile::Softhsm], &[])),
+        _ => {
+            let (profile, ports) = profile(process);
+            demand(sandbox::settle(&[profile], ports));
+        }
     }
     match process {
-        "none" | "begin" | "settled" | "network-settled" => judge(act, &Ready::make()),
+        "none" | "begin" => judge(act, &Ready::make()),
+        _ if process.ends_with("settled") => judge(act, &Ready::make()),
         "monitor" => {
             let ready = Ready::make();
             let [first, second, _] = ready.children.map(|child| Some(nix::unistd::Pid::from_raw(child)));
@@ -386,6 +391,16 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
     }
 }
 
+/// Whose it is, and the ports of such a token. SoftHSM's, where no other is named.
+fn profile(process: &str) -> (Profile, &'static [u16]) {
+    match process.split('-').next() {
+        Some("tpm") => (Profile::Tpm, &[]),
+        Some("network") => (Profile::Network, PORTS),
+        Some("token" | "settled" | "monitor") => (Profile::Softhsm, &[]),
+        _ => leave(UNPREPARED),
+    }
+}
+
 fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) -> ! {
     let ready = Ready::make();
     match process {
@@ -393,25 +408,21 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let body = call!(SYS_memfd_create, c"body".as_ptr(), syscalls::MEMFD) as c_int;
             demand(sandbox::enter_hasher(channel, unsafe { BorrowedFd::borrow_raw(body) }));
         }
-        "network-load" | "network-sign" => {
-            let around =
-                Surroundings { profile: Profile::Network, read: vec![], write: vec![], connect: PORTS, environment: &|_| None };
-            demand(sandbox::enter_token(&around));
-            if process == "network-sign" {
-                demand(sandbox::narrow_token(Profile::Network));
-            }
-        }
-        "token-load" | "token-sign" => {
-            // What a configuration with SoftHSM says.
+        _ => {
+            // What a configuration with SoftHSM says, or with a TPM, or with an HSM behind TCP.
             let read = vec![Path::new("/var/lib/sigsh/tokens"), Path::new("/usr/lib/softhsm/libsofthsm2.so"), Path::new(HOME)];
-            let environment = |name: &str| (name == "SOFTHSM2_CONF").then_some("/etc/sigsh/softhsm2.conf");
-            let around = Surroundings { profile: Profile::Softhsm, read, write: vec![], connect: &[], environment: &environment };
-            demand(sandbox::enter_token(&around));
-            if process == "token-sign" {
-                demand(sandbox::narrow_token(Profile::Softhsm));
+            let environment = |name: &str| match name {
+                "SOFTHSM2_CONF" => Some("/etc/sigsh/softhsm2.conf"),
+                "TPM2_PKCS11_STORE" => Some(TPM),
+                "TPM2_PKCS11_TCTI" => Some("device:/usr/lib/sigsh-test/tpm/device"),
+                _ => None,
+            };
+            let (profile, connect) = profile(process);
+            demand(sandbox::enter_token(&Surroundings { profile, read, write: vec![], connect, environment: &environment }));
+            if process.ends_with("sign") {
+                demand(sandbox::narrow_token(profile));
             }
         }
-        _ => leave(UNPREPARED),
     }
     judge(act, &ready)
 }

@@ -18,22 +18,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
-/// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> [(&'static str, Vec<Vec<Row>>); 9] {
+/// What `tests/probe.rs` can enter for a profile: what all share on a host with such a token, the token process before login, and after.
+const PROFILES: [(Profile, [&str; 3]); 3] = [
+    (Profile::Softhsm, ["settled", "token-load", "token-sign"]),
+    (Profile::Tpm, ["tpm-settled", "tpm-load", "tpm-sign"]),
+    (Profile::Network, ["network-settled", "network-load", "network-sign"]),
+];
+
+/// All that it can enter, but for `none`, with the tables that are in force there; the first is the process's own.
+fn processes() -> Vec<(&'static str, Vec<Vec<Row>>)> {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
-    let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
-    [
-        ("begin", vec![beginning.clone(), hasher.clone(), monitor.clone(), every]),
-        ("settled", vec![beginning.clone(), monitor.clone(), load.clone()]),
-        ("network-settled", vec![beginning, monitor.clone(), Profile::Network.load()]),
-        ("hasher", vec![hasher]),
-        ("monitor", vec![monitor]),
-        ("token-load", vec![load]),
-        ("token-sign", vec![sign]),
-        ("network-load", vec![Profile::Network.load()]),
-        ("network-sign", vec![Profile::Network.sign()]),
-    ]
+    let begin = vec![beginning.clone(), hasher.clone(), monitor.clone(), every];
+    let of_profiles = PROFILES.into_iter().flat_map(|(profile, [settled, load, sign])| {
+        let before = vec![beginning.clone(), monitor.clone(), profile.load()];
+        [(settled, before), (load, vec![profile.load()]), (sign, vec![profile.sign()])]
+    });
+    [("begin", begin), ("hasher", vec![hasher]), ("monitor", vec![monitor.clone()])].into_iter().chain(of_profiles).collect()
 }
 
 /// All ways to open a file.
@@ -63,27 +64,31 @@ const BEFORE: &[&str] = &[
 const TCP: &[&str] = &["socket-inet", "connect-decoy", "sendto-decoy"];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 9] = [
+const MAY: [(&str, &[&[&str]]); 12] = [
     ("begin", &[OPENS, BEFORE, TCP]),
-    ("settled", &[OPENS, BEFORE]),
-    ("network-settled", &[OPENS, BEFORE, TCP]),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
+    ("settled", &[OPENS, BEFORE]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("tpm-settled", &[OPENS, BEFORE]),
+    ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
+    ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("network-settled", &[OPENS, BEFORE, TCP]),
     ("network-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"], TCP]),
     ("network-sign", &[&["write-other", "write-stdout", "sendto-decoy"]]),
 ];
 
 /// What becomes of an action that a process may not do. Landlock's refusals, and calls that libraries try and can do without, fail.
 fn refusal(process: &str, action: &str) -> &'static str {
-    let other_sockets = ["socket-inet6", "socket-netlink", "socket-mptcp"];
+    let other_socket = ["socket-inet6", "socket-netlink", "socket-mptcp"].contains(&action);
     match (process, action) {
-        ("begin" | "settled" | "network-settled", "clone3") => "errno 38",
+        ("begin" | "settled" | "tpm-settled" | "network-settled", "clone3") => "errno 38",
+        ("begin" | "tpm-settled" | "tpm-load", "unlink") => "errno 13",
+        ("begin" | "network-settled" | "network-load", _) if other_socket => "errno 13",
+        ("network-load", "socket-unix") => "errno 13",
         ("token-load" | "token-sign", "socket-unix") => "errno 97",
-        ("begin" | "network-settled", _) if other_sockets.contains(&action) => "errno 13",
-        ("network-load", _) if action == "socket-unix" || other_sockets.contains(&action) => "errno 13",
-        ("token-load" | "token-sign" | "network-load", _) if OPENS.contains(&action) => "errno 13",
+        ("token-load" | "token-sign" | "tpm-load" | "network-load", _) if OPENS.contains(&action) => "errno 13",
         _ => KILLED,
     }
 }
@@ -133,6 +138,10 @@ impl Probe {
             fs::set_permissions(format!("{HOME}/{decoy}"), fs::Permissions::from_mode(0o666)).unwrap();
         }
         let program = installed("probe");
+        fs::create_dir_all("/usr/lib/sigsh-test/tpm").unwrap();
+        for name in ["device", "tpm2_pkcs11.sqlite3.lock"] {
+            account_file(&format!("/usr/lib/sigsh-test/tpm/{name}"), b"");
+        }
         let mut probe = Probe { program, sibling: sleep(), _decoys: decoys, _turn: turn };
         probe.reset();
         probe
