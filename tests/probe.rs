@@ -6,13 +6,11 @@
 //! | `none` | nothing: the proof that the action works when nobody forbids it |
 //! | `begin` | what all processes share |
 //! | `hasher`, `monitor` | the process's own |
-//! | `settled`, `tpm-settled`, `network-settled` | what all share but the hasher, on a host with SoftHSM, a TPM, an HSM behind TCP |
-//! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
-//! | `network-load`, `network-sign` | that of an HSM behind TCP |
-//! | `tpm-load`, `tpm-sign` | that of a TPM |
+//! | `settled`, `token-load`, `token-sign` | on a host with SoftHSM: what all share but the hasher; its profile before and after login |
+//! | `PROFILE-settled`, `PROFILE-load`, `PROFILE-sign` | on a host with another profile, by its name, likewise |
 //!
-//! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of one action a list of numbers may stand,
-//! `0,1,2`: system calls by number with arguments of zero, one line for each.
+//! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of an action a number may stand: that
+//! of a system call, with arguments of zero. Of several, `fork,0,1`, it prints a line for each: its name, and what became of it.
 //!
 //! `probe list` names the actions.
 //!
@@ -321,13 +319,16 @@ fn main() {
         assert_eq!(process, "list");
         return ACTIONS.iter().for_each(|(name, _)| println!("{name}"));
     };
-    if action.starts_with(|c: char| c.is_ascii_digit()) {
-        for number in action.split(',').map(|number| number.parse::<c_long>().expect("a number")) {
-            println!("{number} {}", attempt(&process, &|_| unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) }));
-        }
-    } else {
-        let (_, act) = ACTIONS.iter().find(|(name, _)| *name == action).expect("no such action");
-        println!("{}", attempt(&process, &act));
+    let one = |name: &str| match (name.parse::<c_long>(), ACTIONS.iter().find(|(action, _)| *action == name)) {
+        (Ok(number), _) => attempt(&process, &|_| unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) }),
+        (_, Some((_, act))) => attempt(&process, act),
+        _ => panic!("no such action: {name}"),
+    };
+    if !action.contains(',') {
+        return println!("{}", one(&action));
+    }
+    for name in action.split(',') {
+        println!("{name} {}", one(name));
     }
 }
 
@@ -394,6 +395,8 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
 /// Whose it is, and the ports of such a token. SoftHSM's, where no other is named.
 fn profile(process: &str) -> (Profile, &'static [u16]) {
     match process.split('-').next() {
+        Some("p11") => (Profile::P11Kit, &[]),
+        Some("kryoptic") => (Profile::Kryoptic, &[]),
         Some("tpm") => (Profile::Tpm, &[]),
         Some("network") => (Profile::Network, PORTS),
         Some("token" | "settled" | "monitor") => (Profile::Softhsm, &[]),
