@@ -4,7 +4,7 @@ use libc::{ENOSYS, O_TRUNC, PROT_EXEC};
 use nix::unistd::Pid;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    SeccompRule, sock_filter,
 };
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
@@ -41,7 +41,7 @@ pub enum When {
     Is(u8, i32),
     /// It fails with this errno instead of killing: code that we do not own tries it and can do without.
     Fails(i32),
-    /// The same for what no other row allows of the call. Not in a last table: it takes a filter more, and a call for that.
+    /// The same for what no other row allows of the call.
     FailsElse(i32),
     /// It makes a socket for TCP: Landlock's rules for ports know of no other protocol, whose sockets could be streams as well.
     Tcp,
@@ -222,17 +222,26 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
         }
     }
     let mut programs = vec![program(allowed, SeccompAction::KillProcess, SeccompAction::Allow)?];
-    for (errno, mut calls) in otherwise {
-        // Of all others the first program judges.
-        for row in rows {
-            calls.entry(row.number).or_default();
-        }
-        programs.push(program(calls, SeccompAction::Errno(errno.unsigned_abs()), SeccompAction::Allow)?);
+    for (errno, calls) in otherwise {
+        let numbers = calls.keys().copied().collect::<Vec<_>>();
+        let judge = program(calls, SeccompAction::Errno(errno.unsigned_abs()), SeccompAction::Allow)?;
+        programs.push(only(&numbers, judge));
     }
     for (errno, calls) in failing {
         programs.push(program(calls, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()))?);
     }
     Ok(programs)
+}
+
+/// Has a program judge these calls, and lets all others pass: of them the program that kills judges.
+fn only(numbers: &[i64], judge: BpfProgram) -> BpfProgram {
+    let step = |code: u32, jt: usize, k: i64| sock_filter { code: code as u16, jt: jt as u8, jf: 0, k: k as u32 };
+    // The number is the first field of what a filter sees. A call that is meant jumps over the rest, to the program.
+    let load = step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0);
+    let jumps =
+        numbers.iter().enumerate().map(|(index, number)| step(libc::BPF_JMP | libc::BPF_JEQ, numbers.len() - index, *number));
+    let pass = step(libc::BPF_RET, 0, libc::SECCOMP_RET_ALLOW.into());
+    [load].into_iter().chain(jumps).chain([pass]).chain(judge).collect()
 }
 
 /// Over either family, by name or by default.
