@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `MODULE_REAL` | path of the real module; SoftHSM when unset |
 //! | `MODULE_HSM` | HOST:PORT of `tests/hsm.rs`, which is asked in place of the real module |
+//! | `MODULE_ALWAYS` | when set, every key says CKA_ALWAYS_AUTHENTICATE, and no signature is made without a login of its own |
 //! | `MODULE_COUNT` | an existing file that gets a line for each call of `C_Initialize`, `C_OpenSession`, `C_Login`, `C_FindObjectsInit`, `C_SignInit`, `C_Sign` (size queries too), `C_Finalize` |
 //! | `MODULE_FAULT` | one of the faults below |
 //! | `MODULE_TARGET` | the path that `chmod`, `open-read`, `open-write` and `truncate` try, and `wait-sign` waits for |
@@ -72,6 +73,8 @@
 // them, and saying so at each of them would add nothing.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+#[path = "module/always.rs"]
+mod always;
 #[path = "module/remote.rs"]
 mod remote;
 #[path = "module/wire.rs"]
@@ -524,6 +527,7 @@ unsafe extern "C" fn login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: 
     match strike("login") {
         Some(rv) => rv,
         None if fault() == "wrong-pin" => CKR_PIN_INCORRECT,
+        None if user == CKU_CONTEXT_SPECIFIC => always::log_in(),
         None => real!(C_Login(session, user, pin, length)),
     }
 }
@@ -580,6 +584,9 @@ unsafe extern "C" fn get_attribute_value(
     let attributes = slice::from_raw_parts_mut(template, count as usize);
     let rooms = attributes.iter().map(|attribute| attribute.ulValueLen).collect::<Vec<_>>();
     let rv = real!(C_GetAttributeValue(session, object, template, count));
+    if rv == CKR_OK {
+        always::pretend(template, count);
+    }
     if let (CKR_OK, Some(lie)) = (rv, lie) {
         for (attribute, room) in attributes.iter_mut().zip(rooms) {
             lie.fill(attribute.pValue.cast::<u8>(), attribute.ulValueLen as usize);
@@ -596,6 +603,7 @@ unsafe extern "C" fn sign_init(session: CK_SESSION_HANDLE, mechanism: *mut CK_ME
     if fault() == "removed" {
         return CKR_DEVICE_REMOVED;
     }
+    always::begin();
     real!(C_SignInit(session, mechanism, key))
 }
 
@@ -609,6 +617,9 @@ unsafe extern "C" fn sign(
     note("C_Sign");
     let lie = begin!("C_Sign");
     if let Some(rv) = strike("sign") {
+        return rv;
+    }
+    if let Some(rv) = always::refuse() {
         return rv;
     }
     let mut other = Vec::new();

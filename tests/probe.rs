@@ -398,6 +398,7 @@ fn profile(process: &str) -> (Profile, &'static [u16]) {
         Some("p11") => (Profile::P11Kit, &[]),
         Some("kryoptic") => (Profile::Kryoptic, &[]),
         Some("tpm") => (Profile::Tpm, &[]),
+        Some("pcsc") => (Profile::Pcsc, &[]),
         Some("network") => (Profile::Network, PORTS),
         Some("token" | "settled" | "monitor") => (Profile::Softhsm, &[]),
         _ => leave(UNPREPARED),
@@ -423,7 +424,7 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let (profile, connect) = profile(process);
             demand(sandbox::enter_token(&Surroundings { profile, read, write: vec![], connect, environment: &environment }));
             if process.ends_with("sign") {
-                demand(sandbox::narrow_token(profile));
+                demand(sandbox::narrow_token(profile, -1));
             }
         }
     }

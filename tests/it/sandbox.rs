@@ -19,11 +19,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
 /// What `tests/probe.rs` can enter for a profile: what all share on a host with such a token, the token process before login, and after.
-const PROFILES: [(Profile, [&str; 3]); 5] = [
+const PROFILES: [(Profile, [&str; 3]); 6] = [
     (Profile::Softhsm, ["settled", "token-load", "token-sign"]),
     (Profile::P11Kit, ["p11-kit-settled", "p11-kit-load", "p11-kit-sign"]),
     (Profile::Kryoptic, ["kryoptic-settled", "kryoptic-load", "kryoptic-sign"]),
     (Profile::Tpm, ["tpm-settled", "tpm-load", "tpm-sign"]),
+    (Profile::Pcsc, ["pcsc-settled", "pcsc-load", "pcsc-sign"]),
     (Profile::Network, ["network-settled", "network-load", "network-sign"]),
 ];
 
@@ -66,7 +67,7 @@ const BEFORE: &[&str] = &[
 const TCP: &[&str] = &["socket-inet", "connect-decoy", "sendto-decoy"];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 18] = [
+const MAY: [(&str, &[&[&str]]); 21] = [
     ("begin", &[OPENS, BEFORE, TCP]),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
@@ -82,6 +83,10 @@ const MAY: [(&str, &[&[&str]]); 18] = [
     ("tpm-settled", &[OPENS, BEFORE]),
     ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("pcsc-settled", &[OPENS, BEFORE]),
+    // Sockets with a path are not Landlock's to forbid before ABI 9: docs/THREATS.md.
+    ("pcsc-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec", "socket-unix", "connect-decoy"]]),
+    ("pcsc-sign", &[&["stat-path", "write-other", "write-stdout"]]),
     ("network-settled", &[OPENS, BEFORE, TCP]),
     ("network-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"], TCP]),
     ("network-sign", &[&["write-other", "write-stdout", "sendto-decoy"]]),
@@ -91,13 +96,17 @@ const MAY: [(&str, &[&[&str]]); 18] = [
 fn refusal(process: &str, action: &str) -> &'static str {
     let other_socket = ["socket-inet6", "socket-netlink", "socket-mptcp"].contains(&action);
     match (process, action) {
-        (_, "clone3") if process == "begin" || process.ends_with("settled") => "errno 38",
+        (_, "clone3") if ["begin", "pcsc-load"].contains(&process) || process.ends_with("settled") => "errno 38",
         ("begin" | "tpm-settled" | "tpm-load", "unlink") => "errno 13",
         ("begin" | "network-settled" | "network-load", _) if other_socket => "errno 13",
         ("network-load", "socket-unix") => "errno 13",
         ("kryoptic-sign", _) if OPENS.contains(&action) => "errno 2",
         ("token-load" | "token-sign", "socket-unix") => "errno 97",
-        ("token-load" | "token-sign" | "kryoptic-load" | "tpm-load" | "network-load", _) if OPENS.contains(&action) => "errno 13",
+        ("token-load" | "token-sign" | "kryoptic-load" | "tpm-load" | "pcsc-load" | "network-load", _)
+            if OPENS.contains(&action) =>
+        {
+            "errno 13"
+        }
         _ => KILLED,
     }
 }
@@ -509,7 +518,12 @@ impl Calls {
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        // A module's threads, and whose they are: forks return no parent_tid. A filter for all threads counts for them, too.
+        let mut threads: BTreeMap<&str, &str> = BTreeMap::new();
         for line in trace.lines() {
+            if let (Some((pid, _)), Some((_, rest))) = (line.split_once(' '), line.split_once("parent_tid=[")) {
+                threads.insert(rest.split_once(']').unwrap().0, pid);
+            }
             let (pid, call) = line.split_once(' ').unwrap();
             let call = call.trim_start();
             if call.starts_with("prctl(PR_SET_NAME, \"sigsh-hasher\"") {
@@ -521,6 +535,7 @@ impl Calls {
         let mut installed: BTreeMap<&str, usize> = BTreeMap::new();
         for line in trace.lines() {
             let (pid, call) = line.split_once(' ').unwrap();
+            let pid = threads.get(pid).unwrap_or(&pid);
             let call = call.trim_start();
             assert!(!call.contains("SIGSYS"), "{line}");
             // `???` stands for a call of a process that was killed before strace could read which.
