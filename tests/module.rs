@@ -57,6 +57,7 @@
 //! | `tcp`, `tcp6` | a TCP connection to port `MODULE_PORT` of this host, over either family |
 //! | `tcp-other`, `fastopen` | to port `MODULE_OTHER`; the second by `MSG_FASTOPEN` |
 //! | `udp`, `mptcp`, `netlink` | such a socket |
+//! | `thread` | a thread, which ends at once |
 //! | `listen` | a TCP socket, bound to a port of the kernel's choice and listening |
 //! | `exec` | execve of `/bin/sh`, which writes the `ESCAPED` line: nobody else would be left to |
 //! | `fork` | fork; the child exits at once |
@@ -105,7 +106,7 @@ const FAULTS: &[&str] = &[
 ];
 #[rustfmt::skip]
 const TRIALS: &[&str] =
-    &["tcp", "tcp6", "tcp-other", "fastopen", "udp", "mptcp", "netlink", "listen", "exec", "fork", "socket", "socket-unix", "ptrace", "kill-parent", "mmap-exec"];
+    &["tcp", "tcp6", "tcp-other", "fastopen", "udp", "mptcp", "netlink", "listen", "thread", "exec", "fork", "socket", "socket-unix", "ptrace", "kill-parent", "mmap-exec"];
 const TARGETED: &[&str] = &["chmod", "open-read", "open-write", "truncate", "wait-sign"];
 
 struct Switches {
@@ -365,6 +366,7 @@ fn trial(name: &str) -> Option<bool> {
         "udp" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) >= 0 },
         "mptcp" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) >= 0 },
         "netlink" => unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0) >= 0 },
+        "thread" => std::thread::Builder::new().spawn(|| ()).is_ok_and(|thread| thread.join().is_ok()),
         "listen" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok(),
         "socket" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) >= 0 },
         "socket-unix" => unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) >= 0 },

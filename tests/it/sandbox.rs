@@ -96,7 +96,7 @@ const MAY: [(&str, &[&[&str]]); 21] = [
 fn refusal(process: &str, action: &str) -> &'static str {
     let other_socket = ["socket-inet6", "socket-netlink", "socket-mptcp"].contains(&action);
     match (process, action) {
-        (_, "clone3") if ["begin", "pcsc-load"].contains(&process) || process.ends_with("settled") => "errno 38",
+        (_, "clone3") if ["begin", "pcsc-load", "network-load"].contains(&process) || process.ends_with("settled") => "errno 38",
         ("begin" | "tpm-settled" | "tpm-load", "unlink") => "errno 13",
         ("begin" | "network-settled" | "network-load", _) if other_socket => "errno 13",
         ("network-load", "socket-unix") => "errno 13",

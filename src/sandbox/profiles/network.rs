@@ -1,7 +1,7 @@
 //! HSMs behind TCP: one connection or several to the ports that the configuration names, made until it is logged in.
 
-use crate::sandbox::syscalls::{Row, When, rare, row};
-use libc::{EACCES, IPPROTO_TCP, MSG_FASTOPEN, SOL_SOCKET};
+use crate::sandbox::syscalls::{Row, THREAD, When, rare, row};
+use libc::{EACCES, ENOSYS, IPPROTO_TCP, MSG_FASTOPEN, PR_SET_NAME, SOL_SOCKET};
 
 pub(super) const LOAD: &[Row] = &[
     row!(SYS_socket, When::Tcp, "a TCP connection; no UDP, no other protocol, no unix socket"),
@@ -35,6 +35,14 @@ pub(super) const LOAD: &[Row] = &[
     rare!(SYS_clock_nanosleep, "a pause before the next attempt"),
     rare!(SYS_getpid, "looks for forks"),
     rare!(SYS_gettid, "names itself in what it says"),
+    rare!(SYS_clone3, When::Fails(ENOSYS), "starts a thread, which keeps a connection alive, say; the C library then takes clone"),
+    rare!(SYS_clone, When::Is(0, THREAD), "the same: no other process"),
+    rare!(SYS_set_robust_list, "the C library in a thread"),
+    rare!(SYS_rseq, "the same"),
+    rare!(SYS_sigaltstack, "the same, in modules that are written in Rust"),
+    rare!(SYS_sched_getaffinity, "how many threads would be of use"),
+    rare!(SYS_prctl, When::Is(0, PR_SET_NAME), "the thread's name"),
+    rare!(SYS_exit, "a thread ends"),
 ];
 
 /// A connection that is lost now is lost: the session fails, and the next one connects again.
@@ -58,6 +66,9 @@ pub(super) const SIGN: &[Row] = &[
     rare!(SYS_gettid, "names itself in what it says"),
     rare!(SYS_shutdown, "takes leave"),
     row!(SYS_close, "the same"),
+    rare!(SYS_rt_sigprocmask, "the C library when a thread ends"),
+    rare!(SYS_sigaltstack, "the same, in modules that are written in Rust"),
+    rare!(SYS_exit, "a thread ends"),
 ];
 
 /// For names out of /etc/hosts. No name server can be asked: that would take UDP.
