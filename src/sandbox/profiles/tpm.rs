@@ -31,7 +31,6 @@ pub(super) const SIGN: &[Row] = &[
     #[cfg(target_arch = "x86_64")]
     row!(SYS_poll, "waits for the device's answers"),
     row!(SYS_getpid, "libcrypto looks for forks"),
-    row!(SYS_close, "the device and the store, at the end"),
     row!(SYS_newfstatat, "SQLite's look at the store when it closes it"),
     rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
 ];
