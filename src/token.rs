@@ -37,6 +37,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use toml::Spanned;
 
 /// How long a token process may take to log out, once it has signed.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -469,7 +470,7 @@ impl Source {
             config::Source::Server { socket, account } => {
                 // The monitor's deadline must not come before the fault.
                 let patience = token.timeout() / 2;
-                server::peer::reach(socket, account.as_ref(), pin.owner(), patience).map(Source::Server)
+                server::peer::reach(socket, account.as_ref().map(Spanned::get_ref), pin.owner(), patience).map(Source::Server)
             }
         }
     }

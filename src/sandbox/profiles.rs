@@ -119,6 +119,11 @@ impl Profile {
         }
     }
 
+    /// Whether its module's environment names what its sandbox needs.
+    pub fn is_complete<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+        self != Profile::Tpm || tpm::has_device(environment)
+    }
+
     /// What its module finds in its environment.
     pub fn environment(self) -> &'static [(&'static str, &'static str)] {
         match self {
