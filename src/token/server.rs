@@ -89,6 +89,15 @@ impl<S: Read + Write> Server<S> {
         };
         Answer::new(&body, call).and_then(read).map_err(said)
     }
+
+    fn sign_by(&self, session: Handle, mechanism: u64, parameters: Option<&[u8]>, key: Handle) -> Result<(), CryptokiError> {
+        let arguments = |request: &mut Request<'_>, version| {
+            request.number(session);
+            request.mechanism(mechanism, parameters, version);
+            request.number(key);
+        };
+        self.call(&wire::SIGN_INIT, arguments, nothing)
+    }
 }
 
 /// What keeps a request or its answer from the other end.
@@ -201,21 +210,11 @@ impl<S: Read + Write> Cryptoki for Server<S> {
     }
 
     fn sign_init(&self, session: Handle, mechanism: u64, key: Handle) -> Result<(), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, version| {
-            request.number(session);
-            request.mechanism(mechanism, version);
-            request.number(key);
-        };
-        self.call(&wire::SIGN_INIT, arguments, nothing)
+        self.sign_by(session, mechanism, None, key)
     }
 
     fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, version| {
-            request.number(session);
-            request.mechanism_with(CKM_EDDSA, &NEITHER_HASH_NOR_CONTEXT, version);
-            request.number(key);
-        };
-        self.call(&wire::SIGN_INIT, arguments, nothing)
+        self.sign_by(session, CKM_EDDSA, Some(&NEITHER_HASH_NOR_CONTEXT), key)
     }
 
     fn sign(&self, session: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError> {
@@ -236,7 +235,7 @@ impl<S: Read + Write> Cryptoki for Server<S> {
     ) -> Result<(Handle, Handle), CryptokiError> {
         let arguments = |request: &mut Request<'_>, version| {
             request.number(session);
-            request.mechanism(mechanism, version);
+            request.mechanism(mechanism, None, version);
             request.attributes(public);
             request.attributes(private);
         };
