@@ -3,12 +3,11 @@
 use crate::channel;
 use crate::failure::{Exit, Failure};
 use crate::hash_state::Body;
-use crate::sys;
+use crate::{process, sys};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::poll::PollFlags;
 use nix::sys::sendfile::sendfile;
-use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
+use nix::sys::stat::{SFlag, fstat, major, minor};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -24,11 +23,11 @@ const PIPE_BUF: usize = 4096;
 /// Puts /dev/null in the place of standard input: the artifact is the hasher's alone.
 ///
 /// # Errors
-/// What `open(2)` says.
+/// What `open(2)` and `memfd_create(2)` say.
 pub fn let_go_of_input() -> Result<(), Errno> {
     nix::unistd::close(0)?;
     // The lowest free descriptor is handed out, and nobody owns it: it stays until the end.
-    std::mem::forget(nix::fcntl::open("/dev/null", OFlag::O_RDONLY, Mode::empty())?);
+    std::mem::forget(process::null()?);
     Ok(())
 }
 

@@ -4,6 +4,9 @@
 //! before its forks are done.
 #![allow(unsafe_code)]
 
+#[cfg(target_env = "musl")]
+mod memory;
+
 use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::c_void;

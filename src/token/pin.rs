@@ -2,13 +2,13 @@
 
 use super::{Fault, printable};
 use crate::config::values::Name;
+use crate::process;
 use crate::state::{self, State};
 use crate::sys;
 use crate::trusted;
 use cryptoki::types::RawAuthPin;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode};
+use nix::sys::stat::FileStat;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -21,11 +21,10 @@ const MAX_PIN: usize = 256;
 
 /// Opens /dev/null as 0, 1 and 2: modules print.
 pub(super) fn standard_descriptors_to_null() -> Result<(), Fault> {
-    let null = || open("/dev/null", OFlag::O_RDWR, Mode::empty());
     let failed = |error: Errno| Fault::Files(printable(&format!("cannot open /dev/null: {}", error.desc().to_lowercase())));
     // The lowest free descriptors are handed out: the fork has closed all three.
     for _ in 0..3 {
-        std::mem::forget(null().map_err(failed)?);
+        std::mem::forget(process::null().map_err(failed)?);
     }
     Ok(())
 }
