@@ -29,6 +29,10 @@ test:
 soak: (fuzz "600")
     cargo test --locked {{ inside }} -- --ignored
 
+# the same signing tests with every kind of token, also those that take minutes
+tokens:
+    sh tests/tokens.sh
+
 # look for input that breaks something, for so many seconds in each target, or in those named
 fuzz SECONDS="60" *TARGETS:
     sh tests/fuzz.sh {{ SECONDS }} {{ TARGETS }}

@@ -13,8 +13,9 @@ pub use audit::Audit;
 pub use client::{Client, Declaration, Input};
 pub use limits::Limits;
 pub use revoked::Revoked;
-pub use token::{Key, Token};
+pub use token::{Key, Source, Token};
 
+use crate::sandbox::Profile;
 use crate::trusted::{self, TrustError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -233,6 +234,17 @@ impl Config {
     /// The name of a key's token.
     pub fn token_name<'a>(&self, key: &'a Key) -> &'a Name {
         key.token.get_ref()
+    }
+
+    /// The sandboxes of its tokens, each once.
+    pub fn profiles(&self) -> Vec<Profile> {
+        let is_used = |profile: &Profile| self.tokens.values().any(|token| token.profile() == *profile);
+        Profile::ALL.into_iter().filter(is_used).collect()
+    }
+
+    /// The TCP ports that its tokens are reached by.
+    pub fn ports(&self) -> Vec<u16> {
+        self.tokens.values().flat_map(|token| token.connect.iter().copied()).collect()
     }
 
     /// All keys, in order of their names.

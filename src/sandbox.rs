@@ -1,8 +1,10 @@
 //! The three sandboxes. There is no switch that turns one off, here or anywhere.
 //!
-//! Each process stacks two layers: the one of [`begin`], taken before the first fork and shared by all, and its own.
+//! Each process stacks layers: the one of [`begin`], taken before the first fork and shared by all; that of [`settle`], which the hasher
+//! does not need; and its own.
 
 pub mod paths;
+pub mod profiles;
 pub mod syscalls;
 
 use crate::channel::Channel;
@@ -12,6 +14,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::Pid;
+pub use profiles::Profile;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use syscalls::{Bonds, Row, When};
@@ -42,9 +45,25 @@ pub fn begin() -> Result<(), SandboxError> {
     harden()?;
     sys::close_all_but(&[0, 1, 2])?;
     paths::begin()?;
-    // What fails softly in the token process is not allowed to anybody else. Its second table is a part of its first.
-    let token = syscalls::SOFTHSM_LOAD.iter().copied().filter(|row| !matches!(row.when, When::Fails(_)));
-    filter(&[syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR, &token.collect::<Vec<_>>()].concat(), Bonds::default())
+    filter(&[&[syscalls::HASHER, syscalls::MONITOR].concat()[..], &before(&Profile::ALL)].concat(), Bonds::default())
+}
+
+/// Narrows that down to what the configured kinds of token need, and to their TCP ports: before any word of the client is read.
+///
+/// # Errors
+/// Any [`SandboxError`]: the program must end.
+pub fn settle(profiles: &[Profile], connect: &[u16]) -> Result<(), SandboxError> {
+    paths::settle(connect)?;
+    filter(&[syscalls::MONITOR, &before(profiles)].concat(), Bonds::default())
+}
+
+/// What the monitor does before its own filter, and token processes of these kinds before theirs. Their second tables are a part of
+/// their first.
+fn before(profiles: &[Profile]) -> Vec<Row> {
+    // What fails softly in a token process is not allowed to anybody else.
+    let firm = |row: &Row| !matches!(row.when, When::Fails(_));
+    let tokens = profiles.iter().flat_map(|profile| profile.load()).filter(firm);
+    syscalls::BEGINNING.iter().copied().chain(tokens).collect()
 }
 
 /// What every program of sigsh does first: no new privileges, no core file, no ptrace by others of the same account; and a crash ends
@@ -65,7 +84,7 @@ pub fn harden() -> Result<(), SandboxError> {
 /// # Errors
 /// Any [`SandboxError`].
 pub fn enter_hasher(channel: &Channel, body: BorrowedFd<'_>) -> Result<(), SandboxError> {
-    paths::restrict(&[], &[])?;
+    paths::restrict(&[], &[], &[])?;
     filter(syscalls::HASHER, Bonds { channel: Some(channel.number()), body: Some(body.as_raw_fd()), ..Bonds::default() })
 }
 
@@ -80,26 +99,6 @@ pub fn enter_monitor(children: &[Option<Pid>]) -> Result<(), SandboxError> {
     filter(syscalls::MONITOR, Bonds { children: Some(&children), ..Bonds::default() })
 }
 
-/// What a kind of token needs. Chosen by `sandbox = "…"` in a token's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Profile {
-    /// SoftHSM 2: files only. Its store stays read-only.
-    Softhsm,
-}
-
-impl Profile {
-    /// The profile's own readable paths, given the module's environment.
-    fn read<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
-        match self {
-            Profile::Softhsm => vec![
-                Path::new(environment("SOFTHSM2_CONF").unwrap_or("/etc/softhsm/softhsm2.conf")),
-                Path::new("/etc/ssl/openssl.cnf"),
-            ],
-        }
-    }
-}
-
 /// What the configuration says of a token's surroundings.
 pub struct Surroundings<'a> {
     /// Which tables apply.
@@ -108,6 +107,8 @@ pub struct Surroundings<'a> {
     pub read: Vec<&'a Path>,
     /// Paths to read and write.
     pub write: Vec<&'a Path>,
+    /// TCP ports to connect to.
+    pub connect: &'a [u16],
     /// The module's environment.
     pub environment: &'a dyn Fn(&str) -> Option<&'a str>,
 }
@@ -120,13 +121,15 @@ const LIBRARIES: [&str; 5] = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/
 /// # Errors
 /// Any [`SandboxError`].
 pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
+    if around.profile == Profile::P11Kit {
+        paths::restrict(&[], &[], &[])?;
+        return filter(&around.profile.load(), Bonds::default());
+    }
     let own = around.profile.read(around.environment);
     let optional = LIBRARIES.iter().map(Path::new).chain(own).filter(|path| path.exists());
     let read = optional.chain(around.read.iter().copied()).collect::<Vec<_>>();
-    paths::restrict(&read, &around.write)?;
-    match around.profile {
-        Profile::Softhsm => filter(syscalls::SOFTHSM_LOAD, Bonds::default()),
-    }
+    paths::restrict(&read, &around.write, around.connect)?;
+    filter(&around.profile.load(), Bonds::default())
 }
 
 /// Narrows the token process down once it is logged in.
@@ -134,9 +137,7 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
 /// # Errors
 /// Any [`SandboxError`].
 pub fn narrow_token(profile: Profile) -> Result<(), SandboxError> {
-    match profile {
-        Profile::Softhsm => filter(syscalls::SOFTHSM_SIGN, Bonds::default()),
-    }
+    filter(&profile.sign(), Bonds::default())
 }
 
 fn filter(rows: &[Row], bonds: Bonds<'_>) -> Result<(), SandboxError> {

@@ -1,4 +1,4 @@
-//! The only unsafe code: what neither the standard library nor `nix` offers as a safe call.
+//! The only unsafe code, with its part for PKCS#11 modules: what neither the standard library nor `nix` offers as a safe call.
 //!
 //! Each function here is sound to call at any time in a process that has one thread, and sigsh never starts a second one
 //! before its forks are done.
@@ -6,6 +6,7 @@
 
 #[cfg(target_env = "musl")]
 mod memory;
+pub(crate) mod pkcs11;
 
 use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::{ForkResult, Pid};

@@ -2,7 +2,10 @@
 //!
 //! The first half of this file runs in the monitor, [`run`] is the process itself.
 
+pub mod cryptoki;
 pub mod generate;
+pub mod key;
+pub mod login;
 pub mod module;
 pub mod pin;
 pub mod queue;
@@ -18,16 +21,16 @@ use crate::sandbox::{self, SandboxError, Surroundings};
 use crate::state::StateError;
 use crate::sys;
 use crate::trusted::{self, TrustError};
-use cryptoki::context::Pkcs11;
+use cryptoki::{Cryptoki, CryptokiError};
+use module::Module;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
 use queue::Queue;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a token process may take to log out, once it has signed.
@@ -133,6 +136,12 @@ impl From<StateError> for Fault {
 impl From<LimitError> for Fault {
     fn from(error: LimitError) -> Fault {
         Fault::Files(printable(&error))
+    }
+}
+
+impl From<CryptokiError> for Fault {
+    fn from(error: CryptokiError) -> Fault {
+        Fault::Module(printable(&error))
     }
 }
 
@@ -430,34 +439,61 @@ pub fn run(channel: Channel, setup: Setup<'_>) {
     sys::exit(code);
 }
 
+/// Where the token is, before the process is confined.
+enum Source {
+    Module(PathBuf),
+}
+
+impl Source {
+    fn of(token: &config::Token) -> Result<Source, Fault> {
+        match &token.source {
+            config::Source::Module { module, .. } => Ok(Source::Module(trusted::resolve(module)?)),
+            config::Source::Server { .. } => Err(Fault::Module(printable(&"no p11-kit server can be reached yet"))),
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Source::Module(path) => Some(path),
+        }
+    }
+
+    fn initialize(self) -> Result<Box<dyn Cryptoki>, Fault> {
+        match self {
+            Source::Module(path) => Ok(Box::new(Module::load(&path)?)),
+        }
+    }
+}
+
 fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let token = setup.token;
-    let module = trusted::resolve(&token.module)?;
+    let source = Source::of(token)?;
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
     sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
     sandbox::enter_token(&Surroundings {
-        profile: token.sandbox,
-        read: token.read.iter().map(AsRef::as_ref).chain([module.as_path()]).collect(),
+        profile: token.profile(),
+        read: token.read.iter().map(AsRef::as_ref).chain(source.path()).collect(),
         write: token.write.iter().map(AsRef::as_ref).collect(),
+        connect: &token.connect,
         environment: &|name| token.environment.get(name).map(|value| &**value),
     })?;
-    let loaded = module::load(&module)?;
+    let cryptoki = source.initialize()?;
     tell(channel, &Answer::Loaded)?;
     let Ok(Request::Open) = channel.receive() else { return Ok(()) };
-    let session = module::log_in(&loaded, &token.uri, pin, marker, token.timeout(), Pkcs11::open_ro_session_no_drop)?;
-    sandbox::narrow_token(token.sandbox)?;
-    let found = setup.keys.iter().map(|uri| module::find_key(&session, uri)).collect::<Result<Vec<_>, _>>()?;
+    let session = login::log_in(&*cryptoki, &token.uri, &pin, &marker, token.timeout(), false)?;
+    sandbox::narrow_token(token.profile())?;
+    drop(pin);
+    let found = setup.keys.iter().map(|uri| key::find(&*cryptoki, session, uri)).collect::<Result<Vec<_>, _>>()?;
     let (keys, publics): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     for public in publics {
         tell(channel, &Answer::Open(public))?;
     }
     while let Ok(Request::Sign(key, scheme, data)) = channel.receive() {
         let Some(key) = keys.get(usize::from(key)) else { break };
-        tell(channel, &Answer::Signed(module::sign(&session, *key, scheme, &data)?))?;
+        tell(channel, &Answer::Signed(key::sign(&*cryptoki, session, *key, scheme, &data)?))?;
     }
-    let _ = session.close();
-    let _ = ManuallyDrop::into_inner(loaded).finalize();
+    cryptoki.leave(session);
     Ok(())
 }
 

@@ -347,8 +347,11 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
     if process != "none" {
         demand(sandbox::begin());
     }
+    if process == "settled" {
+        demand(sandbox::settle(&[Profile::Softhsm], &[]));
+    }
     match process {
-        "none" | "begin" => judge(act, &Ready::make()),
+        "none" | "begin" | "settled" => judge(act, &Ready::make()),
         "monitor" => {
             let ready = Ready::make();
             let [first, second, _] = ready.children.map(|child| Some(nix::unistd::Pid::from_raw(child)));
@@ -385,7 +388,7 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             // What a configuration with SoftHSM says.
             let read = vec![Path::new("/var/lib/sigsh/tokens"), Path::new("/usr/lib/softhsm/libsofthsm2.so"), Path::new(HOME)];
             let environment = |name: &str| (name == "SOFTHSM2_CONF").then_some("/etc/sigsh/softhsm2.conf");
-            let around = Surroundings { profile: Profile::Softhsm, read, write: vec![], environment: &environment };
+            let around = Surroundings { profile: Profile::Softhsm, read, write: vec![], connect: &[], environment: &environment };
             demand(sandbox::enter_token(&around));
             if process == "token-sign" {
                 demand(sandbox::narrow_token(Profile::Softhsm));

@@ -9,27 +9,66 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use toml::Spanned;
 
+/// Where a token is reached.
+#[derive(Debug)]
+pub enum Source {
+    /// By a PKCS#11 module that is loaded into the token process.
+    Module {
+        /// Its file.
+        module: AbsolutePath,
+        /// Which sandbox it runs in.
+        sandbox: Profile,
+    },
+    /// By a p11-kit server, in a process of its own.
+    Server {
+        /// The socket on which it listens.
+        socket: AbsolutePath,
+        /// The account that it may run as, besides root.
+        account: Option<String>,
+    },
+}
+
 /// `[token.NAME]`: a PKCS#11 token and what surrounds it.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(try_from = "Fields")]
 pub struct Token {
-    /// The PKCS#11 module.
-    pub module: AbsolutePath,
+    /// Where it is.
+    pub source: Source,
     /// Selects exactly one token.
     pub uri: TokenUri,
     /// Holds the user PIN, on one line.
     pub pin_file: AbsolutePath,
-    /// Which sandbox the module runs in.
-    pub sandbox: Profile,
     /// Further paths that the module may read.
-    #[serde(default)]
     pub read: Vec<AbsolutePath>,
     /// Further paths that the module may read and write.
-    #[serde(default)]
     pub write: Vec<AbsolutePath>,
+    /// TCP ports that the module may connect to.
+    pub connect: Vec<u16>,
     /// All of the environment that the module sees.
-    #[serde(default)]
     pub environment: BTreeMap<Variable, VariableValue>,
+    timeout: Time,
+    sessions: Option<Count>,
+    queue: Time,
+}
+
+/// The same as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Fields {
+    module: Option<AbsolutePath>,
+    server: Option<AbsolutePath>,
+    server_account: Option<String>,
+    uri: TokenUri,
+    pin_file: AbsolutePath,
+    sandbox: Option<Profile>,
+    #[serde(default)]
+    read: Vec<AbsolutePath>,
+    #[serde(default)]
+    write: Vec<AbsolutePath>,
+    #[serde(default)]
+    connect: Vec<u16>,
+    #[serde(default)]
+    environment: BTreeMap<Variable, VariableValue>,
     #[serde(default = "Token::default_timeout")]
     timeout: Time,
     sessions: Option<Count>,
@@ -37,7 +76,43 @@ pub struct Token {
     queue: Time,
 }
 
+impl TryFrom<Fields> for Token {
+    type Error = String;
+
+    fn try_from(fields: Fields) -> Result<Token, String> {
+        let Fields { uri, pin_file, read, write, connect, environment, timeout, sessions, queue, .. } = fields;
+        let source = match (fields.module, fields.server, fields.sandbox) {
+            (Some(_), None, Some(Profile::P11Kit)) => return Err("the sandbox 'p11-kit' is for a server, not for a module".into()),
+            (Some(_), None, _) if fields.server_account.is_some() => return Err("a 'server-account' needs a 'server'".into()),
+            (Some(module), None, Some(sandbox)) => Source::Module { module, sandbox },
+            (Some(_), None, None) => return Err("a module needs a 'sandbox'".into()),
+            (None, Some(_), Some(sandbox)) if sandbox != Profile::P11Kit => {
+                return Err("the sandbox of a server is 'p11-kit', and need not be named".into());
+            }
+            (None, Some(_), _) if !(read.is_empty() && write.is_empty() && environment.is_empty()) => {
+                return Err("'read', 'write' and 'environment' are for a module; a server has its own".into());
+            }
+            (None, Some(socket), _) => Source::Server { socket, account: fields.server_account },
+            (Some(_), Some(_), _) => return Err("a token has either a 'module' or a 'server'".into()),
+            (None, None, _) => return Err("a token needs a 'module' or a 'server'".into()),
+        };
+        let network = matches!(source, Source::Module { sandbox: Profile::Network, .. });
+        if network == connect.is_empty() {
+            return Err("the sandbox 'network' and 'connect', its TCP ports, need each other".into());
+        }
+        Ok(Token { source, uri, pin_file, read, write, connect, environment, timeout, sessions, queue })
+    }
+}
+
 impl Token {
+    /// Which sandbox the token process runs in.
+    pub fn profile(&self) -> Profile {
+        match self.source {
+            Source::Module { sandbox, .. } => sandbox,
+            Source::Server { .. } => Profile::P11Kit,
+        }
+    }
+
     fn default_queue() -> Time {
         Time(Duration::from_secs(120))
     }

@@ -3,8 +3,8 @@
 
 use super::SandboxError;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 use std::path::Path;
 
@@ -26,25 +26,42 @@ fn never() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-fn ruleset(files: BitFlags<AccessFs>, scope: BitFlags<Scope>) -> Result<Ruleset, SandboxError> {
+fn ruleset(files: BitFlags<AccessFs>, net: BitFlags<AccessNet>, scope: BitFlags<Scope>) -> Result<Ruleset, SandboxError> {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(files & AccessFs::from_all(REQUIRED))?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(files)?
-        .handle_access(AccessNet::from_all(PINNED))?;
+        .handle_access(net)?;
     Ok(if scope.is_empty() { ruleset } else { ruleset.scope(scope)? })
 }
 
-/// The layer of all three processes: no exec, no TCP, no signal or abstract socket to the outside.
+/// The layer of all three processes: no exec, no TCP service, no signal or abstract socket to the outside.
 pub(super) fn begin() -> Result<(), SandboxError> {
-    ruleset(never(), Scope::from_all(PINNED))?.create()?.restrict_self()?;
+    ruleset(never(), AccessNet::BindTcp.into(), Scope::from_all(PINNED))?.create()?.restrict_self()?;
     Ok(())
 }
 
-/// A child's own layer: these paths, and no signal to its parent or sibling.
-pub(super) fn restrict(read: &[&Path], write: &[&Path]) -> Result<(), SandboxError> {
-    let mut created = ruleset(AccessFs::from_all(PINNED), Scope::from_all(PINNED))?.create()?;
+/// The layer of all but the hasher, which has its own: TCP to these ports alone.
+pub(super) fn settle(connect: &[u16]) -> Result<(), SandboxError> {
+    allow(Ruleset::default().set_compatibility(network(connect)).handle_access(AccessNet::from_all(PINNED))?.create()?, connect)?
+        .restrict_self()?;
+    Ok(())
+}
+
+/// Who is to be kept to some ports needs a kernel that can (ABI 4); where TCP is refused by the filter, too, an older one will do.
+fn network(connect: &[u16]) -> CompatLevel {
+    if connect.is_empty() { CompatLevel::BestEffort } else { CompatLevel::HardRequirement }
+}
+
+fn allow(created: RulesetCreated, connect: &[u16]) -> Result<RulesetCreated, SandboxError> {
+    Ok(created.add_rules(connect.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))))?)
+}
+
+/// A child's own layer: these paths, TCP to these ports, and no signal to its parent or sibling.
+pub(super) fn restrict(read: &[&Path], write: &[&Path], connect: &[u16]) -> Result<(), SandboxError> {
+    let handled = ruleset(AccessFs::from_all(PINNED), AccessNet::from_all(PINNED), Scope::from_all(PINNED))?;
+    let mut created = allow(handled.create()?, connect)?;
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     let writing = reading | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg;
     for (paths, rights) in [(read, reading), (write, writing)] {
@@ -60,7 +77,7 @@ pub(super) fn restrict(read: &[&Path], write: &[&Path]) -> Result<(), SandboxErr
 
 /// The monitor's own layer: no path at all. It takes no signal scope, for it must be able to kill its children.
 pub(super) fn restrict_without_scope() -> Result<(), SandboxError> {
-    ruleset(AccessFs::from_all(PINNED), BitFlags::EMPTY)?.create()?.restrict_self()?;
+    ruleset(AccessFs::from_all(PINNED), AccessNet::from_all(PINNED), BitFlags::EMPTY)?.create()?.restrict_self()?;
     Ok(())
 }
 

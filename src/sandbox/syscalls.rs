@@ -1,6 +1,6 @@
 //! The system calls that each process may make: one a line, with its reason. Whatever is not here kills the process.
 
-use libc::{EAFNOSUPPORT, O_TRUNC, PROT_EXEC, PROT_WRITE};
+use libc::{ENOSYS, PROT_EXEC};
 use nix::unistd::Pid;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
@@ -48,7 +48,13 @@ macro_rules! row {
         row!($call, When::Free, $why)
     };
     ($call:ident, $when:expr, $why:literal) => {
-        Row { name: name(stringify!($call)), number: libc::$call, when: $when, why: $why, always_seen: true }
+        Row {
+            name: $crate::sandbox::syscalls::name(stringify!($call)),
+            number: libc::$call,
+            when: $when,
+            why: $why,
+            always_seen: true,
+        }
     };
 }
 macro_rules! rare {
@@ -60,8 +66,10 @@ macro_rules! rare {
     };
 }
 
+pub(super) use {rare, row};
+
 /// A call's name out of its constant's: what stands behind `SYS_`.
-const fn name(constant: &'static str) -> &'static str {
+pub(super) const fn name(constant: &'static str) -> &'static str {
     constant.split_at("SYS_".len()).1
 }
 
@@ -116,75 +124,12 @@ pub const MONITOR: &[Row] = &[
     row!(SYS_exit_group, "leaves"),
 ];
 
-/// The token process with SoftHSM, from before the module is loaded until it is logged in.
-pub const SOFTHSM_LOAD: &[Row] = &[
-    row!(SYS_openat, When::Without(2, O_TRUNC), "the module, its libraries, its store; Landlock says which paths"),
-    row!(SYS_read, "the same; messages of the monitor"),
-    row!(SYS_pread64, "program headers of libraries; the PIN marker"),
-    row!(SYS_mmap, When::Without(2, PROT_EXEC), "data of the module and its libraries; memory"),
-    row!(SYS_mmap, When::Without(2, PROT_WRITE), "their code, which is never writable at once"),
-    row!(SYS_mprotect, When::Without(2, PROT_EXEC), "seals their relocated data"),
-    row!(SYS_munmap, "the loader's cache; memory"),
-    row!(SYS_brk, "memory"),
-    row!(SYS_close, "files read"),
-    row!(SYS_newfstatat, "sizes of libraries; SoftHSM's look at its store"),
-    rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
-    row!(SYS_getdents64, "SoftHSM lists its token store"),
-    rare!(SYS_lseek, "SoftHSM rereads an object file that another process has changed"),
-    row!(
-        SYS_fcntl,
-        When::Without(1, !7),
-        "SoftHSM's advisory locks on its object files; no F_SETOWN or F_SETSIG, which send signals"
-    ),
-    row!(SYS_getpid, "SoftHSM looks for forks"),
-    row!(SYS_getrandom, "SoftHSM masks the PIN in memory"),
-    row!(SYS_futex, "one-time initialisation in the module's libraries"),
-    row!(SYS_write, "messages to the monitor; what the module prints, to /dev/null"),
-    row!(SYS_flock, "the PIN marker: one login at a time"),
-    rare!(SYS_pwrite64, "the PIN marker, when the PIN file is new or the PIN wrong"),
-    rare!(SYS_fdatasync, "the PIN marker must survive a crash"),
-    rare!(SYS_clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
-    rare!(SYS_ftruncate, "SoftHSM empties its token file where a store is writable; it needs a writable descriptor"),
-    rare!(SYS_readlinkat, "the loader, where a library is a link with a relative origin"),
-    rare!(SYS_rt_sigprocmask, "the C library around thread-specific data"),
-    rare!(SYS_madvise, "the allocator may give back pages"),
-    rare!(SYS_mremap, "memory: the allocator grows large pieces"),
-    rare!(SYS_ppoll, "waits for another session's login; waits for a message again when interrupted"),
-    rare!(SYS_socket, When::Fails(EAFNOSUPPORT), "SoftHSM wants to report errors to syslog; it goes on without"),
-    row!(SYS_prctl, When::Is(0, libc::PR_SET_NO_NEW_PRIVS), "the second filter"),
-    row!(SYS_seccomp, "the second filter"),
-    rare!(SYS_exit_group, "leaves when it has failed, unless the monitor is faster and ends it"),
-];
-
-/// The same, logged in: no code can be loaded any more, no lock of ours taken.
-pub const SOFTHSM_SIGN: &[Row] = &[
-    row!(SYS_read, "messages of the monitor; SoftHSM rereads its object files at every call"),
-    row!(SYS_write, "messages to the monitor; what the module prints, to /dev/null"),
-    row!(SYS_openat, When::Without(2, O_TRUNC), "SoftHSM reopens its object files at every call"),
-    row!(SYS_close, "the same"),
-    row!(SYS_newfstatat, "the same"),
-    rare!(SYS_fstat, "the same, in C libraries that do not use newfstatat for it"),
-    row!(SYS_fcntl, When::Without(1, !7), "the same: advisory locks"),
-    rare!(SYS_getdents64, "the same: lists its store again when another process has added a key"),
-    rare!(SYS_lseek, "the same, in a file that has changed"),
-    row!(SYS_getpid, "SoftHSM and its libcrypto look for forks"),
-    rare!(SYS_getrandom, "RSA blinding, ECDSA nonces: when libcrypto seeds its generator anew"),
-    rare!(SYS_brk, "memory"),
-    rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory, without execution"),
-    rare!(SYS_munmap, "memory"),
-    rare!(SYS_mremap, "memory"),
-    rare!(SYS_madvise, "memory"),
-    rare!(SYS_futex, "locks in the module's libraries"),
-    rare!(SYS_ppoll, "waits for a message again when interrupted"),
-    rare!(SYS_clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
-    rare!(SYS_socket, "fails as before: that filter stays in force, and of two the stricter counts"),
-    row!(SYS_exit_group, "leaves"),
-];
-
 /// What the monitor does besides before the tables above are in force: reads configuration and environment, forks, connects to
-/// the journal. This and all tables together are what no process of sigsh ever leaves: no exec, no ptrace, no chmod.
+/// the journal. This, all tables above and those of the profiles ([`super::profiles`]) together are what no process of sigsh ever leaves:
+/// no exec, no ptrace, no chmod.
 pub const BEGINNING: &[Row] = &[
     row!(SYS_clone, When::Is(0, FORK), "forks the hasher and the token process; no thread, no namespace"),
+    rare!(SYS_clone3, When::Fails(ENOSYS), "threads of a module: its C library then takes clone, whose flags a filter can see"),
     row!(SYS_set_robust_list, "the C library in a forked child"),
     rare!(SYS_rseq, "the C library in a forked child"),
     rare!(SYS_rt_sigprocmask, "the C library around fork, in some versions"),
@@ -276,7 +221,16 @@ fn program(
 
 #[cfg(test)]
 mod tests {
+    use super::super::profiles::Profile;
     use super::*;
+    use libc::O_TRUNC;
+
+    /// Every table.
+    fn tables() -> Vec<Vec<Row>> {
+        let own = [HASHER, MONITOR, BEGINNING].map(<[Row]>::to_vec);
+        let profiles = Profile::ALL.into_iter().flat_map(|profile| [profile.load(), profile.sign()]);
+        own.into_iter().chain(profiles).collect()
+    }
 
     /// What no table may ever hold. `openat`'s O_TRUNC is masked where it is allowed.
     #[rustfmt::skip]
@@ -290,7 +244,7 @@ mod tests {
 
     #[test]
     fn no_table_holds_what_is_never_allowed() {
-        for row in [HASHER, MONITOR, SOFTHSM_LOAD, SOFTHSM_SIGN, BEGINNING].into_iter().flatten() {
+        for row in tables().into_iter().flatten() {
             assert!(!NEVER.contains(&row.name), "{}", row.name);
             assert!(row.name != "openat" || row.when == When::Without(2, O_TRUNC));
         }
@@ -298,8 +252,8 @@ mod tests {
 
     #[test]
     fn every_row_has_a_reason_and_stands_once() {
-        for table in [HASHER, MONITOR, SOFTHSM_LOAD, SOFTHSM_SIGN, BEGINNING] {
-            for row in table {
+        for table in tables() {
+            for row in &table {
                 assert!(row.why.len() >= 6, "{}", row.name);
                 let same = |other: &&Row| (other.name, other.when) == (row.name, row.when);
                 assert_eq!(table.iter().filter(same).count(), 1, "{}", row.name);
@@ -310,15 +264,19 @@ mod tests {
     /// The layer of all processes joins tables: a free row of one must not loosen a bound row of the other.
     #[test]
     fn no_union_loosens_what_the_beginning_binds() {
-        for row in [HASHER, MONITOR, SOFTHSM_LOAD].into_iter().flatten().filter(|row| row.when == When::Free) {
+        let loads = Profile::ALL.map(|profile| profile.load());
+        let all = [HASHER, MONITOR].into_iter().flatten().chain(loads.iter().flatten());
+        for row in all.filter(|row| row.when == When::Free) {
             assert!(BEGINNING.iter().all(|other| other.name != row.name || other.when == When::Free), "{}", row.name);
         }
     }
 
     #[test]
     fn after_login_less_is_allowed_than_before() {
-        for row in SOFTHSM_SIGN {
-            assert!(SOFTHSM_LOAD.iter().any(|other| other.name == row.name), "{}", row.name);
+        for profile in Profile::ALL {
+            for row in profile.sign() {
+                assert!(profile.load().iter().any(|other| other.name == row.name), "{profile:?} {}", row.name);
+            }
         }
     }
 }

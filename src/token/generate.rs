@@ -1,11 +1,10 @@
 //! Making a key in the token: for `sigsh-admin key generate`. No session of sigsh ever comes here.
 
-use super::{Answer, Fault, Setup, module, pin, tell};
+use super::cryptoki::{Attribute, Value};
+use super::{Answer, Fault, Setup, Source, key, login, pin, tell};
 use crate::channel::Channel;
-use crate::{sys, trusted};
-use cryptoki::context::Pkcs11;
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectClass};
+use crate::sys;
+use cryptoki_sys::*;
 
 /// The kinds of key, as a command line names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +40,13 @@ pub fn run(channel: Channel, setup: Setup<'_>, algorithm: Algorithm, label: &str
 
 fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answer, Fault> {
     let (token, [uri]) = (setup.token, setup.keys) else { return Err(Fault::Keys(setup.keys.len())) };
-    let path = trusted::resolve(&token.module)?;
+    let source = Source::of(token)?;
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
     sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
-    let loaded = module::load(&path)?;
-    let session = module::log_in(&loaded, &token.uri, pin, marker, token.timeout(), Pkcs11::open_rw_session_no_drop)?;
-    if !session.find_objects(&module::template(ObjectClass::PRIVATE_KEY, uri))?.is_empty() {
+    let cryptoki = source.initialize()?;
+    let session = login::log_in(&*cryptoki, &token.uri, &pin, &marker, token.timeout(), true)?;
+    if !cryptoki.find(session, &key::template(CKO_PRIVATE_KEY, uri))?.is_empty() {
         return Err(Fault::Exists);
     }
     let mut id = uri.id.clone().unwrap_or_else(|| vec![0; 8]);
@@ -55,20 +54,20 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answe
         getrandom::fill(&mut id).map_err(|error| Fault::Module(super::printable(&error)))?;
     }
     let label = uri.label.clone().unwrap_or_else(|| label.as_bytes().to_vec());
-    let named = [Attribute::Token(true), Attribute::Label(label), Attribute::Id(id)];
-    let (mechanism, kind) = match algorithm {
+    let named = [(CKA_TOKEN, Value::Bool(true)), (CKA_LABEL, Value::Bytes(label)), (CKA_ID, Value::Bytes(id))];
+    let (mechanism, kind): (_, Vec<Attribute>) = match algorithm {
         Algorithm::Rsa(bits) => {
-            let bits = bits.into();
-            let exponent = Attribute::PublicExponent(vec![1, 0, 1]);
-            (Mechanism::RsaPkcsKeyPairGen, vec![Attribute::ModulusBits(bits), exponent])
+            let exponent = (CKA_PUBLIC_EXPONENT, Value::Bytes(vec![1, 0, 1]));
+            (CKM_RSA_PKCS_KEY_PAIR_GEN, vec![(CKA_MODULUS_BITS, Value::Number(bits)), exponent])
         }
-        Algorithm::Ecdsa(curve) => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(curve.to_vec())]),
-        Algorithm::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, vec![Attribute::EcParams(b"\x13\x0cedwards25519".to_vec())]),
+        Algorithm::Ecdsa(curve) => (CKM_EC_KEY_PAIR_GEN, vec![(CKA_EC_PARAMS, Value::Bytes(curve.to_vec()))]),
+        Algorithm::Ed25519 => (CKM_EC_EDWARDS_KEY_PAIR_GEN, vec![(CKA_EC_PARAMS, Value::Bytes(b"\x13\x0cedwards25519".to_vec()))]),
     };
-    let public = [&named[..], &[Attribute::Private(false), Attribute::Verify(true)], &kind].concat();
+    let public = [(CKA_PRIVATE, Value::Bool(false)), (CKA_VERIFY, Value::Bool(true))];
     // Born in the token, and never to leave it.
-    let secret = [Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Sign(true)];
-    session.generate_key_pair(&mechanism, &public, &[&named[..], &secret].concat())?;
-    let (_, public) = module::find_key(&session, uri)?;
+    let secret = [(CKA_PRIVATE, true), (CKA_SENSITIVE, true), (CKA_EXTRACTABLE, false), (CKA_SIGN, true)];
+    let secret = secret.map(|(kind, value)| (kind, Value::Bool(value)));
+    cryptoki.generate(session, mechanism, &[&named[..], &public, &kind].concat(), &[&named[..], &secret].concat())?;
+    let (_, public) = key::find(&*cryptoki, session, uri)?;
     Ok(Answer::Open(public))
 }

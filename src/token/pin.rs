@@ -6,7 +6,6 @@ use crate::process;
 use crate::state::{self, State};
 use crate::sys;
 use crate::trusted;
-use cryptoki::types::RawAuthPin;
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 use std::fs::File;
@@ -29,8 +28,18 @@ pub(super) fn standard_descriptors_to_null() -> Result<(), Fault> {
     Ok(())
 }
 
+/// The PIN itself: locked in memory, and wiped when it goes.
+pub struct Pin(Zeroizing<Vec<u8>>);
+
+impl Pin {
+    /// For the token alone.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Reads the PIN: the file's first line. Also returns what identifies this content of the file.
-pub(super) fn read(path: &Path) -> Result<(RawAuthPin, String), Fault> {
+pub(super) fn read(path: &Path) -> Result<(Pin, String), Fault> {
     let opened = trusted::open(path)?;
     trusted::is_secret(path, &opened.stat)?;
     let mut buffer = Zeroizing::new([0; MAX_PIN]);
@@ -51,10 +60,10 @@ pub(super) fn read(path: &Path) -> Result<(RawAuthPin, String), Fault> {
     }
     let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
     // Exactly as long as needed: no copy is left behind by growing.
-    let mut pin = Vec::with_capacity(line.len());
+    let mut pin = Zeroizing::new(Vec::with_capacity(line.len()));
     pin.extend_from_slice(line);
     let _ = sys::lock_memory(&pin);
-    Ok((RawAuthPin::new(Box::new(pin)), identify(&opened.stat)))
+    Ok((Pin(pin), identify(&opened.stat)))
 }
 
 /// Changes whenever somebody writes the file, and says nothing about the PIN.

@@ -44,8 +44,8 @@ journal = "/run/systemd/journal/socket"
 
 /// What every field of each table is called in an error about another one.
 const TOP: &str = "expected one of `account`, `revoked-keys`, `token`, `key`, `client`, `limits`, `audit`";
-const TOKEN: &str =
-    "expected one of `module`, `uri`, `pin-file`, `sandbox`, `read`, `write`, `environment`, `timeout`, `sessions`, `queue`";
+const TOKEN: &str = "expected one of `module`, `server`, `server-account`, `uri`, `pin-file`, `sandbox`, `read`, `write`, `connect`, \
+    `environment`, `timeout`, `sessions`, `queue`";
 const CLIENT: &str = "expected one of `ssh-keys`, `ssh-ca`, `principals`, `key-ids`, `unix-user`, `from`, `keys`, `request`, \
     `inputs`, `require`, `max-size`, `rate`, `burst`";
 const OWN: &str = "ssh-keys = [\"SHA256:GZrb2FPjIoMDtrSADUKZ6YSZIvClvCmQN9l9MpR8ZJE\"]\n";
@@ -164,8 +164,16 @@ fn a_mistake_is_told_with_its_place() {
         ("max-size =", "burst = 1\nmax-size =", "22:9: a burst needs a rate"),
         ("timeout =", "sessions = 0\ntimeout =", "10:12: {COUNT}"),
         ("timeout =", "queue = \"0s\"\ntimeout =", "10:9: a time is between \"1s\" and \"30days\""),
-        ("timeout =", "connect = []\ntimeout =", "10:1: unknown field `connect`, {TOKEN}"),
-        ("timeout =", "server = \"/x\"\ntimeout =", "10:1: unknown field `server`, {TOKEN}"),
+        ("timeout =", "conect = []\ntimeout =", "10:1: unknown field `conect`, {TOKEN}"),
+        ("timeout =", "server = \"/x\"\ntimeout =", "3:1: a token has either a 'module' or a 'server'"),
+        ("timeout =", "server-account = \"x\"\ntimeout =", "3:1: a 'server-account' needs a 'server'"),
+        ("timeout =", "connect = [5000]\ntimeout =", "3:1: the sandbox 'network' and 'connect', its TCP ports, need each other"),
+        (
+            "sandbox = \"softhsm\"",
+            "sandbox = \"network\"",
+            "3:1: the sandbox 'network' and 'connect', its TCP ports, need each other",
+        ),
+        ("sandbox = \"softhsm\"", "sandbox = \"p11-kit\"", "3:1: the sandbox 'p11-kit' is for a server, not for a module"),
         ("hash =", "algorithm =", "16:1: unknown field `algorithm`, expected one of `token`, `uri`, `certificate`, `hash`"),
         ("[token.hsm]", "[token.HSM]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),
         ("[token.hsm]", "[token.\"\"]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),
@@ -193,8 +201,12 @@ fn a_mistake_is_told_with_its_place() {
         ("idle = \"30s\"", "total = \"31days\"", "25:9: a time is between \"1s\" and \"30days\""),
         ("timeout = \"30s\"", "timeout = \"-1s\"", "10:11: a time is between \"1s\" and \"30days\""),
         ("\"size\"]", "\"weight\"]", "21:12: unknown variant `weight`, expected `size` or `digest`"),
-        ("sandbox = \"softhsm\"", "sandbox = \"none\"", "7:11: unknown variant `none`, expected `softhsm`"),
-        ("sandbox = \"softhsm\"\n", "", "3:1: missing field `sandbox`"),
+        (
+            "sandbox = \"softhsm\"",
+            "sandbox = \"none\"",
+            "7:11: unknown variant `none`, expected one of `softhsm`, `kryoptic`, `tpm`, `pcsc`, `network`, `p11-kit`",
+        ),
+        ("sandbox = \"softhsm\"\n", "", "3:1: a module needs a 'sandbox'"),
         ("sha512", "sha1", "16:8: unknown variant `sha1`, expected one of `sha256`, `sha384`, `sha512`"),
         ("pkcs11:token=release", "token=release", "5:7: a PKCS#11 URI begins with \"pkcs11:\""),
         (

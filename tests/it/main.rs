@@ -30,6 +30,7 @@ mod taken_over;
 mod tar;
 mod text;
 mod token;
+mod tokens;
 mod trixie;
 mod v6;
 mod world;

@@ -132,7 +132,7 @@ fn every_fault_is_a_failure() {
     // Fault, the client's line, the journal's reason, and how often the module was asked to log in and to sign.
     let table = [
         ("crash-load", DIED, "died: it was ended by SIG", 0, 0),
-        ("fail-initialize", FAILED, "the module failed: C_Initialize returned GeneralError", 0, 0),
+        ("fail-initialize", FAILED, "the module failed: C_Initialize returned CKR_GENERAL_ERROR", 0, 0),
         ("crash-initialize", DIED, "SIGSEGV", 0, 0),
         ("exit-initialize", DIED, "died: it left with code ", 0, 0),
         ("no-slots", MISSING, "selects 0 tokens instead of one", 0, 0),
@@ -140,10 +140,10 @@ fn every_fault_is_a_failure() {
         ("pin-low", PIN_REFUSED, "its PIN was wrong before; it is not tried", 0, 0),
         ("pin-final", PIN_REFUSED, "one try of its PIN is left; it is not tried", 0, 0),
         ("pin-locked", PIN_REFUSED, "its PIN is locked; it is not tried", 0, 0),
-        ("fail-login", FAILED, "the module failed: C_Login returned FunctionFailed", 1, 0),
+        ("fail-login", FAILED, "the module failed: C_Login returned CKR_FUNCTION_FAILED", 1, 0),
         ("wrong-pin", PIN_REFUSED, "the PIN is wrong", 1, 0),
-        ("removed", FAILED, "the module failed: C_SignInit returned DeviceRemoved", 1, 1),
-        ("fail-sign", FAILED, "the module failed: C_Sign returned FunctionFailed", 1, 1),
+        ("removed", FAILED, "the module failed: C_SignInit returned CKR_DEVICE_REMOVED", 1, 1),
+        ("fail-sign", FAILED, "the module failed: C_Sign returned CKR_FUNCTION_FAILED", 1, 1),
         ("crash-sign", DIED, "SIGSEGV", 1, 1),
         ("exit-sign", DIED, "died: it left with code ", 1, 1),
     ];
@@ -197,7 +197,7 @@ fn a_wrong_signature_never_leaves() {
             ("zero-signature", WRONG, "the self-check failed"),
             ("short-signature", WRONG, "which is no signature by this kind of key"),
             ("empty-signature", WRONG, "the token returned 0 bytes"),
-            ("long-signature", FAILED, "the signature is too long"),
+            ("long-signature", WRONG, "the token returned 4096 bytes"),
             ("other-digest", WRONG, "the self-check failed"),
         ] {
             let (config, count) = faulty(fault, &[]);
@@ -473,7 +473,7 @@ fn pin_files_without_a_pin() {
 #[test]
 fn a_login_that_fails_for_no_clear_reason() {
     world();
-    let failure = "C_Login returned FunctionFailed";
+    let failure = "C_Login returned CKR_FUNCTION_FAILED";
     let (config, count) = faulty("fail-login", &[]);
     sign(&config, "ed25519").fails(69, FAILED, "failed", failure);
     edit(&config, "\"fail-login\"", "\"\"");

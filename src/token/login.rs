@@ -1,0 +1,104 @@
+//! The token that a uri selects, and the one login.
+
+use super::cryptoki::{Cryptoki, CryptokiError, Handle, TokenInfo};
+use super::pin::{Marker, Pin, Verdict};
+use super::{Fault, printable};
+use crate::config::uri::TokenUri;
+use cryptoki_sys::*;
+use std::time::Duration;
+
+/// Finds the one token that the uri selects.
+///
+/// # Errors
+/// [`Fault::Tokens`], [`Fault::Module`].
+fn find(cryptoki: &dyn Cryptoki, uri: &TokenUri) -> Result<(Handle, TokenInfo), Fault> {
+    let mut found = Vec::new();
+    for slot in cryptoki.slots()? {
+        // A slot that fails here has an unreadable token, which nobody selects.
+        let Ok(info) = cryptoki.token(slot) else { continue };
+        if info.flags & CKF_TOKEN_INITIALIZED != 0 && selects(uri, &info) {
+            found.push((slot, info));
+        }
+    }
+    match (found.len(), found.pop()) {
+        (1, Some(token)) => Ok(token),
+        (count, _) => Err(Fault::Tokens(count)),
+    }
+}
+
+fn selects(uri: &TokenUri, info: &TokenInfo) -> bool {
+    let attributes = [
+        (&uri.label, &info.label),
+        (&uri.manufacturer, &info.manufacturer),
+        (&uri.model, &info.model),
+        (&uri.serial, &info.serial),
+    ];
+    attributes.into_iter().all(|(wanted, is)| wanted.as_ref().is_none_or(|wanted| wanted == is))
+}
+
+/// Logs in, on a session that may change the token if so asked. Whatever becomes of it, the marker knows.
+///
+/// # Errors
+/// Any [`Fault`] but [`Fault::Keys`].
+pub fn log_in(
+    cryptoki: &dyn Cryptoki,
+    uri: &TokenUri,
+    pin: &Pin,
+    marker: &Marker,
+    patience: Duration,
+    writable: bool,
+) -> Result<Handle, Fault> {
+    let turn = marker.turn(patience)?;
+    turn.refuse_tried()?;
+    let attempt = || -> Result<Handle, (Verdict, Fault)> {
+        let unknown = |fault| (Verdict::Unknown, fault);
+        let (slot, info) = find(cryptoki, uri).map_err(unknown)?;
+        spare(&info).map_err(unknown)?;
+        let session = cryptoki.open(slot, writable).map_err(|error| unknown(error.into()))?;
+        turn.mark().map_err(unknown)?;
+        match cryptoki.login(session, CKU_USER, pin.bytes()) {
+            Err(error) if error.rv() != Some(CKR_USER_ALREADY_LOGGED_IN) => Err(judge(error)),
+            _ => Ok(session),
+        }
+    };
+    match attempt() {
+        Ok(session) => turn.after(Verdict::Right).map(|()| session),
+        Err((verdict, fault)) => turn.after(verdict).and(Err(fault)),
+    }
+}
+
+/// What a refused login says of the PIN. Tokens may be vague: what does not clearly come before the PIN may have been its fault, and
+/// a PIN that was never right is then not sent again.
+fn judge(error: CryptokiError) -> (Verdict, Fault) {
+    match error.rv() {
+        Some(CKR_PIN_INCORRECT | CKR_PIN_INVALID | CKR_PIN_LEN_RANGE) => (Verdict::Wrong, Fault::PinIncorrect),
+        Some(CKR_PIN_LOCKED | CKR_PIN_EXPIRED) => (Verdict::Wrong, error.into()),
+        Some(
+            CKR_CRYPTOKI_NOT_INITIALIZED
+            | CKR_DEVICE_MEMORY
+            | CKR_DEVICE_REMOVED
+            | CKR_HOST_MEMORY
+            | CKR_SESSION_CLOSED
+            | CKR_SESSION_HANDLE_INVALID
+            | CKR_TOKEN_NOT_PRESENT
+            | CKR_TOKEN_NOT_RECOGNIZED
+            | CKR_USER_ANOTHER_ALREADY_LOGGED_IN
+            | CKR_USER_PIN_NOT_INITIALIZED
+            | CKR_USER_TOO_MANY_TYPES,
+        ) => (Verdict::Unknown, error.into()),
+        _ => (Verdict::Doubtful, error.into()),
+    }
+}
+
+/// A token that counts wrong PINs may be one try from being lost: it is left alone.
+fn spare(info: &TokenInfo) -> Result<(), Fault> {
+    let low = [
+        (CKF_USER_PIN_LOCKED, "its PIN is locked"),
+        (CKF_USER_PIN_FINAL_TRY, "one try of its PIN is left"),
+        (CKF_USER_PIN_COUNT_LOW, "its PIN was wrong before"),
+    ];
+    match low.into_iter().find(|(flag, _)| info.flags & flag != 0) {
+        Some((_, what)) => Err(Fault::PinLow(printable(&what))),
+        None => Ok(()),
+    }
+}

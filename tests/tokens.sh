@@ -1,0 +1,37 @@
+#!/bin/sh
+# sh tests/tokens.sh: the suite of signing tests (tests/it/tokens.rs) with every kind of token, also those that take minutes.
+#
+# A tests/tokens/NAME.sh builds or installs what the token of that name needs. It exits with 77 where this machine cannot have it, its
+# last line being the reason: the token's tests are then skipped, and the reason is told at the end.
+set -eu
+cd -- "$(dirname -- "$0")/.."
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+export PATH
+
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+skipped=
+set -- # what the test program is not to run
+for script in tests/tokens/*.sh; do
+    [ -f "$script" ] || continue
+    name=$(basename "$script" .sh)
+    echo "== $name: sh $script"
+    status=0
+    sh "$script" >"$output" 2>&1 || status=$?
+    cat "$output"
+    case $status in
+    0) ;;
+    77)
+        set -- "$@" --skip "tokens::$name::"
+        skipped="$skipped
+== skipped: $name: $(tail -n 1 "$output")"
+        ;;
+    *) exit $status ;;
+    esac
+done
+
+status=0
+cargo test --locked --config "target.'cfg(all())'.runner = 'sh tests/inside.sh'" --test it -- \
+    --include-ignored --nocapture --test-threads 1 "$@" tokens:: || status=$?
+[ -z "$skipped" ] || echo "$skipped"
+exit $status
