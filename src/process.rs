@@ -4,7 +4,7 @@ use crate::channel::{self, Channel, after};
 use crate::sandbox::syscalls::{MEMFD, MEMFD_BEFORE_6_3};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SealFlag, fcntl, openat};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
@@ -101,7 +101,7 @@ impl Child {
 /// # Errors
 /// What `open(2)` and `memfd_create(2)` say.
 pub(crate) fn null() -> Result<OwnedFd, Errno> {
-    match open("/dev/null", OFlag::O_RDWR, Mode::empty()) {
+    match openat(AT_FDCWD, "/dev/null", OFlag::O_RDWR, Mode::empty()) {
         Err(Errno::ENOENT) => memory(c"sigsh-null", 0, SealFlag::F_SEAL_WRITE),
         opened => opened,
     }

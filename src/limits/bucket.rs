@@ -4,6 +4,9 @@ use super::LimitError;
 use super::gcra::Gcra;
 use crate::config::values::Rate;
 use crate::state::{self, State};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::{self, Read};
@@ -58,11 +61,14 @@ impl Bucket {
     /// [`LimitError::State`], [`LimitError::Io`].
     pub fn open(state: &State, name: &str, rate: Rate, burst: u64) -> Result<Bucket, LimitError> {
         let file = state.file(name).map_err(|error| LimitError::State(name.to_owned(), error))?;
-        let mut boot = [0; 36];
-        let boot = match File::open(BOOT_ID).and_then(|mut file| file.read_exact(&mut boot)) {
-            Ok(()) => String::from_utf8_lossy(&boot).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => NO_BOOT_ID.to_owned(),
-            Err(error) => return Err(LimitError::Io(BOOT_ID.to_owned(), error)),
+        let boot = match openat(AT_FDCWD, BOOT_ID, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(source) => {
+                let mut boot = [0; 36];
+                File::from(source).read_exact(&mut boot).map_err(|error| LimitError::Io(BOOT_ID.to_owned(), error))?;
+                String::from_utf8_lossy(&boot).into_owned()
+            }
+            Err(Errno::ENOENT) => NO_BOOT_ID.to_owned(),
+            Err(error) => return Err(LimitError::Io(BOOT_ID.to_owned(), error.into())),
         };
         Ok(Bucket { file, name: name.to_owned(), gcra: Gcra::new(rate, burst), boot })
     }

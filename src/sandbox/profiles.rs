@@ -8,7 +8,7 @@ mod pcsc;
 mod softhsm;
 mod tpm;
 
-use super::syscalls::{Row, When, rare, row};
+use super::syscalls::{Row, When, glibc, musl, rare, row};
 use libc::{O_TRUNC, PROT_EXEC, PROT_WRITE};
 use std::path::Path;
 
@@ -41,7 +41,8 @@ const PROCESS_LOAD: &[Row] = &[
     rare!(SYS_fdatasync, "the PIN marker must survive a crash"),
     rare!(SYS_ppoll, "waits for another session's login; waits for a message again when interrupted"),
     row!(SYS_close, "files read"),
-    row!(SYS_brk, "memory"),
+    glibc!(row!(SYS_brk, "memory")),
+    musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory, when a piece of 1 MiB is used up")),
     row!(SYS_munmap, "memory; the loader's cache"),
     rare!(SYS_mremap, "memory: the allocator grows large pieces"),
     rare!(SYS_madvise, "memory: the allocator may give back pages"),
@@ -56,7 +57,8 @@ const PROCESS_SIGN: &[Row] = &[
     row!(SYS_read, "messages of the monitor; a module's files"),
     row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null"),
     rare!(SYS_ppoll, "waits for a message again when interrupted"),
-    rare!(SYS_brk, "memory"),
+    glibc!(rare!(SYS_brk, "memory")),
+    musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory")),
     rare!(SYS_munmap, "memory"),
     rare!(SYS_mremap, "memory"),
     rare!(SYS_madvise, "memory"),

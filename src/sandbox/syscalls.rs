@@ -22,6 +22,29 @@ pub struct Row {
     pub why: &'static str,
     /// Whether every signature makes the call. Where not, `why` says why the row stays all the same.
     pub always_seen: bool,
+    /// Which C library makes the call; `None` when any does.
+    pub by: Option<Libc>,
+}
+
+/// A C library. Two of them do the same by different system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Libc {
+    /// Of the dynamic build.
+    Glibc,
+    /// Of the static build.
+    Musl,
+}
+
+impl Libc {
+    /// The one that this program has.
+    pub const OURS: Libc = if cfg!(target_env = "musl") { Libc::Musl } else { Libc::Glibc };
+}
+
+impl Row {
+    /// Whether a program with this C library has the row.
+    pub fn is_of(&self, libc: Libc) -> bool {
+        self.by.is_none_or(|by| by == libc)
+    }
 }
 
 /// Conditions on a call.
@@ -54,6 +77,7 @@ macro_rules! row {
             when: $when,
             why: $why,
             always_seen: true,
+            by: None,
         }
     };
 }
@@ -66,7 +90,18 @@ macro_rules! rare {
     };
 }
 
-pub(super) use {rare, row};
+macro_rules! glibc {
+    ($row:expr) => {
+        Row { by: Some($crate::sandbox::syscalls::Libc::Glibc), ..$row }
+    };
+}
+macro_rules! musl {
+    ($row:expr) => {
+        Row { by: Some($crate::sandbox::syscalls::Libc::Musl), ..$row }
+    };
+}
+
+pub(super) use {glibc, musl, rare, row};
 
 /// A call's name out of its constant's: what stands behind `SYS_`.
 pub(super) const fn name(constant: &'static str) -> &'static str {
@@ -114,7 +149,7 @@ pub const MONITOR: &[Row] = &[
     rare!(SYS_getrandom, "the salt of a v6 signature; seeds of hash maps, where none was needed before"),
     rare!(SYS_newfstatat, When::Is(3, libc::AT_EMPTY_PATH), "whether the list of revoked keys has changed, where there is one"),
     rare!(SYS_fstat, "the same, in C libraries that do not use newfstatat for it"),
-    row!(SYS_brk, "memory"),
+    glibc!(row!(SYS_brk, "memory")),
     rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory: pieces of 128 KiB and more, when a certificate is that large"),
     rare!(SYS_munmap, "memory: gives them back"),
     rare!(SYS_mremap, "memory: the same, growing"),
@@ -128,11 +163,17 @@ pub const MONITOR: &[Row] = &[
 /// the journal. This, all tables above and those of the profiles ([`super::profiles`]) together are what no process of sigsh ever leaves:
 /// no exec, no ptrace, no chmod.
 pub const BEGINNING: &[Row] = &[
-    row!(SYS_clone, When::Is(0, FORK), "forks the hasher and the token process; no thread, no namespace"),
+    glibc!(row!(SYS_clone, When::Is(0, FORK), "forks the hasher and the token process; no thread, no namespace")),
+    #[cfg(target_arch = "x86_64")]
+    musl!(row!(SYS_fork, "forks them")),
+    #[cfg(not(target_arch = "x86_64"))]
+    musl!(row!(SYS_clone, When::Is(0, libc::SIGCHLD), "forks them")),
     rare!(SYS_clone3, When::Fails(ENOSYS), "threads of a module: its C library then takes clone, whose flags a filter can see"),
-    row!(SYS_set_robust_list, "the C library in a forked child"),
-    rare!(SYS_rseq, "the C library in a forked child"),
-    rare!(SYS_rt_sigprocmask, "the C library around fork, in some versions"),
+    glibc!(row!(SYS_set_robust_list, "the C library in a forked child")),
+    musl!(row!(SYS_set_tid_address, "the C library in a forked child")),
+    glibc!(rare!(SYS_rseq, "the C library in a forked child")),
+    glibc!(rare!(SYS_rt_sigprocmask, "the C library around fork, in some versions")),
+    musl!(row!(SYS_rt_sigprocmask, "the C library around fork")),
     row!(SYS_socketpair, "the channels"),
     row!(SYS_fcntl, When::Is(1, libc::F_SETFL), "the monitor's ends of them do not block"),
     row!(SYS_memfd_create, When::Is(1, MEMFD), "the file in memory for the text of a cleartext-signed message"),
@@ -152,7 +193,7 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_landlock_restrict_self, "the same"),
     row!(SYS_geteuid, "who owns the files that are trusted"),
     row!(SYS_getuid, "the unix user that a client may be"),
-    row!(SYS_statx, "files that are trusted"),
+    glibc!(row!(SYS_statx, "files that are trusted")),
     row!(SYS_readlinkat, "links on the way to them"),
     row!(SYS_mlock, "the PIN stays out of swap"),
     row!(SYS_fcntl, When::Is(1, libc::F_OFD_SETLK), "a place among the sessions of a client"),
@@ -175,8 +216,11 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut failing: BTreeMap<i32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
     // Free rows last: an empty chain of rules means whatever the arguments, and stays empty.
-    let (free, bound): (Vec<Row>, Vec<Row>) =
-        rows.iter().copied().partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_)));
+    let (free, bound): (Vec<Row>, Vec<Row>) = rows
+        .iter()
+        .copied()
+        .filter(|row| row.is_of(Libc::OURS))
+        .partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_)));
     for row in bound {
         let is = |argument, value| condition(argument, Op::Eq, value);
         let rules = match row.when {
@@ -232,7 +276,7 @@ mod tests {
         own.into_iter().chain(profiles).collect()
     }
 
-    /// What no table may ever hold. `openat`'s O_TRUNC is masked where it is allowed.
+    /// What no table may ever hold, but musl's fork, which makes a process and nothing else. `openat`'s O_TRUNC is masked where it is allowed.
     #[rustfmt::skip]
     const NEVER: &[&str] = &[
         "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "chmod", "fchmod", "fchmodat", "fchmodat2", "chown",
@@ -245,7 +289,7 @@ mod tests {
     #[test]
     fn no_table_holds_what_is_never_allowed() {
         for row in tables().into_iter().flatten() {
-            assert!(!NEVER.contains(&row.name), "{}", row.name);
+            assert!(!NEVER.contains(&row.name) || (row.name, row.by) == ("fork", Some(Libc::Musl)), "{}", row.name);
             assert!(row.name != "openat" || row.when == When::Without(2, O_TRUNC));
         }
     }
@@ -255,7 +299,7 @@ mod tests {
         for table in tables() {
             for row in &table {
                 assert!(row.why.len() >= 6, "{}", row.name);
-                let same = |other: &&Row| (other.name, other.when) == (row.name, row.when);
+                let same = |other: &&Row| (other.name, other.when, other.by) == (row.name, row.when, row.by);
                 assert_eq!(table.iter().filter(same).count(), 1, "{}", row.name);
             }
         }

@@ -10,11 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const PIECE: usize = 1 << 20;
 
 #[global_allocator]
-static MEMORY: Memory = Memory(Mutex::new(const {
-    let mut memory = Dlmalloc::new_with_allocator(Pages);
-    memory.set_granularity(PIECE);
-    memory
-}));
+static MEMORY: Memory = Memory(Mutex::new(
+    const {
+        let mut memory = Dlmalloc::new_with_allocator(Pages);
+        memory.set_granularity(PIECE);
+        memory
+    },
+));
 
 struct Memory(Mutex<Dlmalloc<Pages>>);
 

@@ -77,7 +77,8 @@ impl Names {
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr, flags: RenameFlags) -> Result<(), AdminError> {
-        let renamed = renameat_with(&self.directory, from, &self.directory, to, flags).map_err(|error| Errno::from_raw(error.raw_os_error()));
+        let renamed =
+            renameat_with(&self.directory, from, &self.directory, to, flags).map_err(|error| Errno::from_raw(error.raw_os_error()));
         renamed.and_then(|()| fsync(&open(&self.directory, OsStr::new("."))?)).map_err(|error| self.failed(to, error))
     }
 
