@@ -16,15 +16,17 @@ pub use text::MAX_LINE;
 use crate::channel::{self, Channel, ChannelError, after};
 use crate::config::Input;
 use crate::hash_state::{Body, Form, HashState, Hashed, StateError, Wanted};
-use crate::process::{self, Child, Ending};
+use crate::process::{Child, Ending};
 use crate::request;
 use crate::sandbox;
+use crate::sandbox::syscalls::{MEMFD, MEMFD_BEFORE_6_3};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::SealFlag;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::PollFlags;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, ftruncate};
 use serde::{Deserialize, Serialize, Serializer};
 use source::{READ, Stdin};
 use state::States;
@@ -245,7 +247,7 @@ impl Hasher {
     /// # Errors
     /// What `fork(2)` and `memfd_create(2)` say.
     pub fn fork(run: fn(Channel, BorrowedFd<'_>)) -> Result<Hasher, Errno> {
-        let body = process::memory(c"sigsh-text", MAX_BODY.try_into().unwrap_or(i64::MAX), SealFlag::empty())?;
+        let body = memory()?;
         let child = Child::fork(c"sigsh-hasher", &[0, body.as_raw_fd()], |channel| run(channel, body.as_fd()))?;
         Ok(Hasher { child, body: Some(body), started: None, asked: VecDeque::new() })
     }
@@ -358,6 +360,18 @@ pub fn import(
         return Err(ChannelError::Nonsense.into());
     }
     Ok(Hashed { name, states, body: body.map(|file| Body { file, length }) })
+}
+
+/// A file in memory of a fixed size, none of which is there before it is written.
+fn memory() -> Result<OwnedFd, Errno> {
+    let make = |flags: i32| memfd_create(c"sigsh-text", MFdFlags::from_bits_retain(flags.cast_unsigned()));
+    let file = match make(MEMFD) {
+        Err(Errno::EINVAL) => make(MEMFD_BEFORE_6_3)?,
+        made => made?,
+    };
+    ftruncate(&file, MAX_BODY.try_into().unwrap_or(i64::MAX))?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL))?;
+    Ok(file)
 }
 
 /// The process. Its filter allows `read`, `ppoll`, `write` to the channel and to the file for a text, and `exit_group`.

@@ -1,19 +1,15 @@
 //! A child process: forked and never exec'ed, tied to its parent's life, spoken to through one channel.
 
 use crate::channel::{self, Channel, after};
-use crate::sandbox::syscalls::{MEMFD, MEMFD_BEFORE_6_3};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SealFlag, fcntl, openat};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, ftruncate, getppid};
+use nix::unistd::{Pid, getppid};
 use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 /// How long a killed process is waited for. One that waits for a device in the kernel cannot even be killed: it is left to init.
@@ -94,32 +90,6 @@ impl Child {
             }
         }
     }
-}
-
-/// What gives nothing and takes what is written: /dev/null. In a root without devices it is an empty file in memory, which takes nothing.
-///
-/// # Errors
-/// What `open(2)` and `memfd_create(2)` say.
-pub(crate) fn null() -> Result<OwnedFd, Errno> {
-    match openat(AT_FDCWD, "/dev/null", OFlag::O_RDWR, Mode::empty()) {
-        Err(Errno::ENOENT) => memory(c"sigsh-null", 0, SealFlag::F_SEAL_WRITE),
-        opened => opened,
-    }
-}
-
-/// A file in memory of a fixed size, none of which is there before it is written. No seal is added later.
-///
-/// # Errors
-/// What `memfd_create(2)` says.
-pub(crate) fn memory(name: &CStr, size: i64, seal: SealFlag) -> Result<OwnedFd, Errno> {
-    let make = |flags: i32| memfd_create(name, MFdFlags::from_bits_retain(flags.cast_unsigned()));
-    let file = match make(MEMFD) {
-        Err(Errno::EINVAL) => make(MEMFD_BEFORE_6_3)?,
-        made => made?,
-    };
-    ftruncate(&file, size)?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL | seal))?;
-    Ok(file)
 }
 
 impl Drop for Child {

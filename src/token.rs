@@ -9,6 +9,7 @@ pub mod login;
 pub mod module;
 pub mod pin;
 pub mod queue;
+pub mod server;
 
 use crate::channel::{self, Channel, ChannelError, after};
 use crate::config;
@@ -26,9 +27,12 @@ use module::Module;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
+use pin::Pin;
 use queue::Queue;
 use serde::{Deserialize, Serialize};
+use server::Server;
 use std::fmt;
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -106,6 +110,9 @@ pub enum Fault {
     /// Other sessions log in, one after the other, and the time was up.
     #[error("other sessions kept the token's login busy")]
     Busy,
+    /// Its backlog was full for as long as one may wait.
+    #[error("the p11-kit server lets nobody more in")]
+    Full,
     /// There is one already, and it is not replaced.
     #[error("the token already has a key that this uri selects")]
     Exists,
@@ -217,9 +224,11 @@ impl Token {
     pub fn fork(setup: Setup<'_>, queue: Option<Queue>, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, Errno> {
         let (timeout, keys) = (setup.token.timeout(), setup.keys.len());
         let keep = queue.as_ref().map(Queue::number);
-        let child = Child::fork(c"sigsh-token", keep.as_slice(), |channel| match pin::standard_descriptors_to_null() {
-            Ok(()) => run(channel, setup),
-            Err(fault) => drop(channel.send(&Answer::Failed(fault))),
+        let child = Child::fork(c"sigsh-token", keep.as_slice(), |channel| {
+            match pin::occupy_standard_descriptors(setup.token.profile()) {
+                Ok(()) => run(channel, setup),
+                Err(fault) => drop(channel.send(&Answer::Failed(fault))),
+            }
         })?;
         Ok(Token { child, timeout, deadline: after(timeout), loaded: false, keys, owed: 0, queue })
     }
@@ -442,33 +451,41 @@ pub fn run(channel: Channel, setup: Setup<'_>) {
 /// Where the token is, before the process is confined.
 enum Source {
     Module(PathBuf),
+    Server(File),
 }
 
 impl Source {
-    fn of(token: &config::Token) -> Result<Source, Fault> {
+    /// Whoever owns the PIN may serve it, too.
+    fn of(token: &config::Token, pin: &Pin) -> Result<Source, Fault> {
         match &token.source {
             config::Source::Module { module, .. } => Ok(Source::Module(trusted::resolve(module)?)),
-            config::Source::Server { .. } => Err(Fault::Module(printable(&"no p11-kit server can be reached yet"))),
+            config::Source::Server { socket, account } => {
+                // The monitor's deadline must not come before the fault.
+                let patience = token.timeout() / 2;
+                server::peer::reach(socket, account.as_ref(), pin.owner(), patience).map(Source::Server)
+            }
         }
     }
 
     fn path(&self) -> Option<&Path> {
         match self {
             Source::Module(path) => Some(path),
+            Source::Server(_) => None,
         }
     }
 
     fn initialize(self) -> Result<Box<dyn Cryptoki>, Fault> {
         match self {
             Source::Module(path) => Ok(Box::new(Module::load(&path)?)),
+            Source::Server(stream) => Ok(Box::new(Server::initialize(stream)?)),
         }
     }
 }
 
 fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let token = setup.token;
-    let source = Source::of(token)?;
     let (pin, pin_file) = pin::read(&token.pin_file)?;
+    let source = Source::of(token, &pin)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
     sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
     sandbox::enter_token(&Surroundings {

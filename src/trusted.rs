@@ -133,12 +133,12 @@ pub fn resolve(path: &Path) -> Result<PathBuf, TrustError> {
 }
 
 /// Follows links to whatever somebody else will open by name, a socket; returns its name without links. What is there may belong to
-/// anybody, but only root and we can have put it there.
+/// anybody, but only root and we, or the user `also`, can have put it there.
 ///
 /// # Errors
 /// Any [`TrustError`].
-pub fn reach(path: &Path) -> Result<PathBuf, TrustError> {
-    let (_, directory, name) = walk(path, true)?;
+pub fn reach(path: &Path, also: Option<u32>) -> Result<PathBuf, TrustError> {
+    let (_, directory, name) = walk_of(path, true, also)?;
     Ok(directory.join(name))
 }
 
@@ -207,6 +207,11 @@ pub fn is_secret(path: &Path, stat: &FileStat) -> Result<(), TrustError> {
 /// Walks to the directory of the last component; returns it, its name without links, and the component. With `follow`, the last
 /// component is followed as well.
 fn walk(path: &Path, follow: bool) -> Result<(OwnedFd, PathBuf, OsString), TrustError> {
+    walk_of(path, follow, None)
+}
+
+/// The same, where directories may belong to one more user.
+fn walk_of(path: &Path, follow: bool, also: Option<u32>) -> Result<(OwnedFd, PathBuf, OsString), TrustError> {
     let failed = |error| TrustError::Open(path.to_owned(), error);
     let mut todo = components(path).ok_or_else(|| TrustError::NotAbsolute(path.to_owned()))?;
     let root = || openat(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
@@ -236,7 +241,7 @@ fn walk(path: &Path, follow: bool) -> Result<(OwnedFd, PathBuf, OsString), Trust
             here.push(&name);
             directory = open_directory(&directory, &name, &here)?;
             let stat = fstat(&directory).map_err(failed)?;
-            belongs_to_us(&here, &stat)?;
+            belongs_to_us_or(also, &here, &stat)?;
         }
     }
     Err(TrustError::NotRegular(path.to_owned()))
@@ -268,7 +273,11 @@ fn open_directory(parent: &impl AsFd, name: &OsString, path: &Path) -> Result<Ow
 }
 
 fn belongs_to_us(path: &Path, stat: &FileStat) -> Result<(), TrustError> {
-    if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
+    belongs_to_us_or(None, path, stat)
+}
+
+fn belongs_to_us_or(also: Option<u32>, path: &Path, stat: &FileStat) -> Result<(), TrustError> {
+    if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() && Some(stat.st_uid) != also {
         return Err(TrustError::Owner(path.to_owned(), stat.st_uid));
     }
     if stat.st_mode & 0o022 != 0 {

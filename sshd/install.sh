@@ -54,7 +54,13 @@ done
 [ "$programs" != sigsh-client ] || exit 0
 put_text sshd/sigsh.toml "$prefix/share/doc/sigsh/sigsh.toml"
 put_text sshd/sysusers.d/sigsh.conf "$prefix/lib/sysusers.d/sigsh.conf"
+put_text sshd/sysusers.d/sigsh-token.conf "$prefix/lib/sysusers.d/sigsh-token.conf"
 put_text sshd/tmpfiles.d/sigsh.conf "$prefix/lib/tmpfiles.d/sigsh.conf"
+# Of use once somebody enables them: the token under an account of its own.
+for unit in sshd/systemd/*; do
+    put_text "$unit" "$prefix/lib/systemd/system/${unit##*/}"
+done
+[ -e "$root/etc/sigsh-token/token.env" ] || put_text sshd/token.env /etc/sigsh-token/token.env
 
 # sshd reads *.conf only, so a new version beside an edited one waits for whoever edited it.
 settings=/etc/ssh/sshd_config.d/50-sigsh.conf
@@ -76,5 +82,6 @@ if ! getent passwd signer >/dev/null; then
     # No password fits, but without the `!` of sysusers, with which sshd lets no key in under `UsePAM no`.
     usermod --password '*' signer
 fi
+getent passwd sigsh-token >/dev/null || systemd-sysusers "$prefix/lib/sysusers.d/sigsh-token.conf"
 systemd-tmpfiles --create "$prefix/lib/tmpfiles.d/sigsh.conf"
 echo "next: write /etc/sigsh/sigsh.toml, starting from $prefix/share/doc/sigsh/sigsh.toml; then sigsh-admin ledger init, sigsh-admin check"

@@ -46,7 +46,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Connect`].
     pub fn open(socket: &Path) -> Result<Journal, JournalError> {
-        Journal::connect(&trusted::reach(socket).map_err(|error| JournalError::Connect(error.to_string()))?)
+        Journal::connect(&trusted::reach(socket, None).map_err(|error| JournalError::Connect(error.to_string()))?)
     }
 
     fn connect(socket: &Path) -> Result<Journal, JournalError> {

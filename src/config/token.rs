@@ -2,6 +2,7 @@
 
 use super::uri::{KeyUri, TokenUri};
 use super::values::{AbsolutePath, Count, Name, Time, Variable, VariableValue};
+use super::who::UnixUser;
 use crate::hash_state::HashAlgorithm;
 use crate::sandbox::Profile;
 use serde::Deserialize;
@@ -24,7 +25,7 @@ pub enum Source {
         /// The socket on which it listens.
         socket: AbsolutePath,
         /// The account that it may run as, besides root.
-        account: Option<String>,
+        account: Option<UnixUser>,
     },
 }
 
@@ -57,7 +58,7 @@ pub struct Token {
 struct Fields {
     module: Option<AbsolutePath>,
     server: Option<AbsolutePath>,
-    server_account: Option<String>,
+    server_account: Option<UnixUser>,
     uri: TokenUri,
     pin_file: AbsolutePath,
     sandbox: Option<Profile>,

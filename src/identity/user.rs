@@ -27,11 +27,18 @@ impl User {
         User::find(getuid().as_raw(), &String::from_utf8_lossy(&passwd))
     }
 
+    /// The user id of this one.
+    pub(crate) fn id_of(user: &UnixUser) -> Option<u32> {
+        match user {
+            UnixUser::Id(id) => Some(*id),
+            UnixUser::Name(name) => {
+                let passwd = trusted::read(Path::new("/etc/passwd"), MAX_PASSWD).ok()?;
+                String::from_utf8_lossy(&passwd).lines().filter_map(words).find(|(other, _)| other == name).map(|(_, id)| id)
+            }
+        }
+    }
+
     fn find(id: u32, passwd: &str) -> User {
-        let words = |line: &'_ str| -> Option<(String, u32)> {
-            let mut words = line.split(':');
-            Some((words.next()?.to_owned(), words.nth(1)?.parse().ok()?))
-        };
         let ours = passwd.lines().filter_map(words).filter(|(_, uid)| *uid == id);
         // Of two lines with one name the first counts, as in getpwnam(3).
         let first =
@@ -51,6 +58,12 @@ impl User {
     pub(super) fn name(&self) -> String {
         self.names.first().map_or_else(|| self.id.to_string(), |name| encode(name.as_bytes(), MAX_NAME))
     }
+}
+
+/// Name and user id in a line of /etc/passwd.
+fn words(line: &str) -> Option<(String, u32)> {
+    let mut words = line.split(':');
+    Some((words.next()?.to_owned(), words.nth(1)?.parse().ok()?))
 }
 
 #[cfg(test)]

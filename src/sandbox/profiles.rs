@@ -33,8 +33,8 @@ pub enum Profile {
 
 /// What every token process does until it is logged in, whatever its token.
 const PROCESS_LOAD: &[Row] = &[
-    row!(SYS_read, "messages of the monitor; a module's files"),
-    row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null"),
+    row!(SYS_read, "messages of the monitor; a module's files, a server's answers"),
+    row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null; requests to a server"),
     row!(SYS_pread64, "the PIN marker; program headers of libraries"),
     row!(SYS_flock, "the PIN marker: one login at a time"),
     rare!(SYS_pwrite64, "the PIN marker, when the PIN file is new or the PIN wrong"),
@@ -43,7 +43,7 @@ const PROCESS_LOAD: &[Row] = &[
     row!(SYS_close, "files read"),
     glibc!(row!(SYS_brk, "memory")),
     musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory, when a piece of 1 MiB is used up")),
-    row!(SYS_munmap, "memory; the loader's cache"),
+    rare!(SYS_munmap, "memory; the loader's cache"),
     rare!(SYS_mremap, "memory: the allocator grows large pieces"),
     rare!(SYS_madvise, "memory: the allocator may give back pages"),
     rare!(SYS_clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
@@ -54,8 +54,8 @@ const PROCESS_LOAD: &[Row] = &[
 
 /// The same, logged in: no code can be loaded any more, no lock of ours taken.
 const PROCESS_SIGN: &[Row] = &[
-    row!(SYS_read, "messages of the monitor; a module's files"),
-    row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null"),
+    row!(SYS_read, "messages of the monitor; a module's files, a server's answers"),
+    row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null; requests to a server"),
     rare!(SYS_ppoll, "waits for a message again when interrupted"),
     glibc!(rare!(SYS_brk, "memory")),
     musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory")),

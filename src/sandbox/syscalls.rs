@@ -1,6 +1,6 @@
 //! The system calls that each process may make: one a line, with its reason. Whatever is not here kills the process.
 
-use libc::{ENOSYS, PROT_EXEC};
+use libc::{ENOSYS, O_TRUNC, PROT_EXEC};
 use nix::unistd::Pid;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
@@ -182,7 +182,9 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_fcntl, When::Is(1, libc::F_ADD_SEALS), "keeps it at that"),
     row!(SYS_socket, When::Is(0, libc::AF_UNIX), "the journal's socket"),
     row!(SYS_connect, "the journal"),
+    rare!(SYS_getsockopt, When::Is(2, libc::SO_PEERCRED), "who is at the other end of a p11-kit server's socket"),
     row!(SYS_close_range, "a child keeps only its own descriptors"),
+    row!(SYS_getpid, "whose children they are"),
     row!(SYS_getppid, "a child whose parent is gone leaves"),
     row!(SYS_prctl, When::Is(0, libc::PR_SET_NO_NEW_PRIVS), "each process's own filter and paths"),
     row!(SYS_prctl, When::Is(0, libc::PR_SET_NAME), "a child's name"),
@@ -193,7 +195,10 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_landlock_restrict_self, "the same"),
     row!(SYS_geteuid, "who owns the files that are trusted"),
     row!(SYS_getuid, "the unix user that a client may be"),
-    glibc!(row!(SYS_statx, "files that are trusted")),
+    row!(SYS_openat, When::Without(2, O_TRUNC), "configuration, certificate, state, ledger, and all directories on the way"),
+    row!(SYS_newfstatat, "files that are trusted"),
+    rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
+    glibc!(row!(SYS_statx, "the same")),
     row!(SYS_readlinkat, "links on the way to them"),
     row!(SYS_mlock, "the PIN stays out of swap"),
     row!(SYS_fcntl, When::Is(1, libc::F_OFD_SETLK), "a place among the sessions of a client"),
@@ -267,7 +272,6 @@ fn program(
 mod tests {
     use super::super::profiles::Profile;
     use super::*;
-    use libc::O_TRUNC;
 
     /// Every table.
     fn tables() -> Vec<Vec<Row>> {

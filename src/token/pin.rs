@@ -2,12 +2,13 @@
 
 use super::{Fault, printable};
 use crate::config::values::Name;
-use crate::process;
+use crate::sandbox::Profile;
 use crate::state::{self, State};
 use crate::sys;
 use crate::trusted;
 use nix::errno::Errno;
-use nix::sys::stat::FileStat;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -18,23 +19,36 @@ use zeroize::Zeroizing;
 /// The longest PIN file in bytes.
 const MAX_PIN: usize = 256;
 
-/// Opens /dev/null as 0, 1 and 2: modules print.
-pub(super) fn standard_descriptors_to_null() -> Result<(), Fault> {
-    let failed = |error: Errno| Fault::Files(printable(&format!("cannot open /dev/null: {}", error.desc().to_lowercase())));
+/// Opens /dev/null as 0, 1 and 2: modules print. Where there is no module there need not be a /dev/null: what can neither be read nor
+/// written then keeps the numbers.
+pub(super) fn occupy_standard_descriptors(profile: Profile) -> Result<(), Fault> {
+    let (path, flags) = match profile {
+        Profile::P11Kit => ("/", OFlag::O_PATH),
+        _ => ("/dev/null", OFlag::O_RDWR),
+    };
+    let failed = |error: Errno| Fault::Files(printable(&format!("cannot open {path}: {}", error.desc().to_lowercase())));
     // The lowest free descriptors are handed out: the fork has closed all three.
     for _ in 0..3 {
-        std::mem::forget(process::null().map_err(failed)?);
+        std::mem::forget(openat(AT_FDCWD, path, flags, Mode::empty()).map_err(failed)?);
     }
     Ok(())
 }
 
 /// The PIN itself: locked in memory, and wiped when it goes.
-pub struct Pin(Zeroizing<Vec<u8>>);
+pub struct Pin {
+    bytes: Zeroizing<Vec<u8>>,
+    owner: u32,
+}
 
 impl Pin {
     /// For the token alone.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    /// The user whose file it came from.
+    pub(super) fn owner(&self) -> u32 {
+        self.owner
     }
 }
 
@@ -63,7 +77,7 @@ pub(super) fn read(path: &Path) -> Result<(Pin, String), Fault> {
     let mut pin = Zeroizing::new(Vec::with_capacity(line.len()));
     pin.extend_from_slice(line);
     let _ = sys::lock_memory(&pin);
-    Ok((Pin(pin), identify(&opened.stat)))
+    Ok((Pin { bytes: pin, owner: opened.stat.st_uid }, identify(&opened.stat)))
 }
 
 /// Changes whenever somebody writes the file, and says nothing about the PIN.

@@ -358,7 +358,7 @@ fn a_waiting_session_is_confined() {
     let (refusals, sessions, lock) = (state("refusals.build1"), state("sessions.build1"), state("ledger.lock"));
     let (ledger, certificate) = ("/var/lib/sigsh/ledger.jsonl", "/etc/sigsh/ed25519.pgp");
     let expected =
-        [null, certificate, text, ledger, ledger, &lock, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
+        ["/", certificate, text, ledger, ledger, &lock, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
     assert_eq!(monitor, expected, "the monitor: two channels, the journal, the ledger, and what it shares with other sessions");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();
@@ -391,7 +391,7 @@ fn each_process_of_a_batch_has_its_own_descriptors() {
     let ledger = "/var/lib/sigsh/ledger.jsonl";
     let shared = ["ledger.lock", "refusals.build1", "sessions.build1", "token.hsm", "token.hsm"].map(state);
     let [lock, refusals, sessions, one, two] = &shared;
-    let files = [null, ed25519, rsa, text, ledger, ledger, lock, refusals, sessions, one, two, "pipe", "pipe"];
+    let files = ["/", ed25519, rsa, text, ledger, ledger, lock, refusals, sessions, one, two, "pipe", "pipe"];
     // To the hasher, to each token process, to the journal.
     assert_eq!(kinds(0), [&files[..], &["socket"; 5]].concat(), "the monitor");
 

@@ -1,0 +1,243 @@
+//! What the client says to a server word for word, and that it takes nothing for an answer that is none.
+
+use super::*;
+use crate::token::cryptoki::{CryptokiError, Value};
+use cryptoki_sys::{
+    CKA_CLASS, CKA_LABEL, CKA_MODULUS, CKA_PARAMETER_SET, CKA_SIGN, CKM_EDDSA, CKM_RSA_PKCS, CKO_PRIVATE_KEY, CKR_FUNCTION_FAILED,
+    CKU_USER,
+};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// A peer that has its answers ready, whatever it is asked.
+#[derive(Clone, Default)]
+struct Script {
+    answers: Rc<RefCell<VecDeque<u8>>>,
+    heard: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Read for Script {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.answers.borrow_mut().read(buffer)
+    }
+}
+
+impl Write for Script {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.heard.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Script {
+    fn say(&self, bytes: &[u8]) {
+        self.answers.borrow_mut().extend(bytes);
+    }
+
+    fn heard(&self) -> Vec<u8> {
+        std::mem::take(&mut self.heard.borrow_mut())
+    }
+}
+
+fn be(number: u32) -> [u8; 4] {
+    number.to_be_bytes()
+}
+
+/// A frame as p11-kit writes it, both ways.
+fn frame(serial: u32, call: u32, signature: &str, body: &[u8]) -> Vec<u8> {
+    let rest = [&be(call)[..], &be(signature.len() as u32), signature.as_bytes(), body].concat();
+    [&be(serial)[..], &be(0), &be(rest.len() as u32), &rest].concat()
+}
+
+fn server(version: u8) -> (Server<Script>, Script) {
+    let script = Script::default();
+    script.say(&[version]);
+    script.say(&frame(1, 1, "", b""));
+    let server = Server::initialize(script.clone()).unwrap();
+    (server, script)
+}
+
+fn number(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+fn broken<T: std::fmt::Debug>(result: Result<T, CryptokiError>) -> String {
+    match result {
+        Err(CryptokiError::Broken(why)) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn it_greets_as_p11_kit_does() {
+    let (_, script) = server(0);
+    let handshake = [&[1, 0, 0, 0, 41][..], b"PRIVATE-GNOME-KEYRING-PKCS11-PROTOCOL-V-1", &[0, 1, 0, 0, 0, 0]].concat();
+    assert_eq!(script.heard(), [&[2][..], &frame(1, 1, "ayyay", &handshake)].concat());
+}
+
+#[test]
+fn versions() {
+    for (said, why) in
+        [(&[3][..], "speaks version 3 alone"), (&[255], "speaks version 255 alone"), (&[], "has closed the connection")]
+    {
+        let script = Script::default();
+        script.say(said);
+        assert!(broken(Server::initialize(script).map(drop)).contains(why), "{said:?}");
+    }
+}
+
+#[test]
+fn a_mechanism_is_written_as_the_version_has_it() {
+    for (version, mechanism, parameters) in
+        [(0, CKM_RSA_PKCS, &[255; 4][..]), (1, CKM_EDDSA, &[255; 4]), (2, CKM_RSA_PKCS, &[]), (2, CKM_EDDSA, &[0])]
+    {
+        let (server, script) = server(version);
+        script.heard();
+        script.say(&frame(2, 42, "", b""));
+        server.sign_init(7, mechanism, 9).unwrap();
+        let body = [number(7), be(mechanism as u32).to_vec(), parameters.to_vec(), number(9)].concat();
+        assert_eq!(script.heard(), frame(2, 42, "uMu", &body), "{version} {mechanism}");
+    }
+}
+
+#[test]
+fn a_login_and_a_signature() {
+    let (server, script) = server(0);
+    script.heard();
+    script.say(&frame(2, 18, "", b""));
+    server.login(7, CKU_USER, b"4711").unwrap();
+    assert_eq!(script.heard(), frame(2, 18, "uuay", &[&number(7)[..], &number(1), &[1, 0, 0, 0, 4], b"4711"].concat()));
+    // Nothing of it is left where it was written.
+    let connection = server.0.borrow();
+    assert!(connection.request.is_empty() && connection.request.capacity() == MAX_REQUEST);
+    drop(connection);
+
+    script.say(&frame(3, 43, "ay", &[&[1, 0, 0, 0, 3][..], b"sig"].concat()));
+    assert_eq!(server.sign(7, b"digest"), Ok(b"sig".to_vec()));
+    let body = [&number(7)[..], &[1, 0, 0, 0, 6], b"digest", &be(MAX_SIGNATURE as u32)].concat();
+    assert_eq!(script.heard(), frame(3, 43, "uayfy", &body));
+}
+
+#[test]
+fn attributes_of_every_shape() {
+    let (server, script) = server(0);
+    script.heard();
+    let template = [
+        (CKA_CLASS, Value::Number(CKO_PRIVATE_KEY)),
+        (CKA_SIGN, Value::Bool(true)),
+        (CKA_LABEL, Value::Bytes(b"key".to_vec())),
+        (CKA_PARAMETER_SET, Value::Number(2)),
+    ];
+    script.say(&frame(2, 26, "", b""));
+    script.say(&frame(3, 27, "au", &[&[1][..], &be(2), &number(5), &number(6)].concat()));
+    script.say(&frame(4, 28, "", b""));
+    assert_eq!(server.find(7, &template), Ok(vec![5, 6]));
+    let wanted = [
+        &number(7)[..],
+        &be(4),
+        &[&be(0)[..], &[1], &be(8), &number(3)].concat(),
+        &[&be(0x108)[..], &[1], &be(1), &[1]].concat(),
+        &[&be(3)[..], &[1], &be(3), &be(3), b"key"].concat(),
+        &[&be(0x61d)[..], &[1], &be(8), &be(8), &2_u64.to_ne_bytes()].concat(),
+    ];
+    let asked = [frame(2, 26, "uaA", &wanted.concat()), frame(3, 27, "ufu", &[&number(7)[..], &be(16)].concat())];
+    assert_eq!(script.heard(), [&asked.concat()[..], &frame(4, 28, "u", &number(7))].concat());
+
+    // What stands behind the number of attributes and before what the function returned, and what it means.
+    let cases = [
+        (CKA_CLASS, [&be(0)[..], &[1], &be(8), &number(3)].concat(), 0, Ok(Some(Value::Number(3)))),
+        (CKA_SIGN, [&be(0x108)[..], &[1], &be(1), &[0]].concat(), 0, Ok(Some(Value::Bool(false)))),
+        (CKA_LABEL, [&be(3)[..], &[1], &be(1), &be(1), b"x"].concat(), 0, Ok(Some(Value::Bytes(b"x".to_vec())))),
+        (CKA_LABEL, [&be(3)[..], &[1], &be(0), &be(0)].concat(), 0, Ok(Some(Value::Bytes(vec![])))),
+        (CKA_PARAMETER_SET, [&be(0x61d)[..], &[1], &be(8), &be(8), &3_u64.to_ne_bytes()].concat(), 0, Ok(Some(Value::Number(3)))),
+        (CKA_MODULUS, [&be(0x120)[..], &[0]].concat(), 0x11, Ok(None)),
+        (CKA_MODULUS, [&be(0x120)[..], &[0]].concat(), 0x12, Ok(None)),
+        (CKA_MODULUS, [&be(0x120)[..], &[0]].concat(), 0x150, Ok(None)),
+        (CKA_MODULUS, [&be(0x120)[..], &[0]].concat(), 0, Err("not written as it should be")),
+        (CKA_MODULUS, [&be(3)[..], &[0]].concat(), 0x12, Err("what was not asked")),
+        (CKA_LABEL, [&be(3)[..], &[1], &be(1), &be(2), b"xy"].concat(), 0, Err("not written as it should be")),
+        (CKA_LABEL, [&be(3)[..], &[1], &be(9999), &be(9999)].concat(), 0, Err("too long")),
+        (CKA_LABEL, [&be(3)[..], &[1], &be(9), &be(u32::MAX)].concat(), 0, Err("length")),
+        (CKA_SIGN, [&be(0x108)[..], &[1], &be(1), &[2]].concat(), 0, Err("not written as it should be")),
+        (CKA_SIGN, [&be(0x108)[..], &[1], &be(2), &[1, 1]].concat(), 0, Err("not written as it should be")),
+        (CKA_CLASS, [&be(0)[..], &[2]].concat(), 0, Err("not written as it should be")),
+    ];
+    for (serial, (kind, attribute, returned, expected)) in (5..).zip(cases) {
+        script.say(&frame(serial, 24, "aAu", &[&be(1)[..], &attribute, &number(returned)].concat()));
+        let got = server.attribute(7, 5, kind);
+        match expected {
+            Ok(value) => assert_eq!(got, Ok(value), "{serial}"),
+            Err(why) => assert!(broken(got).contains(why), "{serial}"),
+        }
+    }
+}
+
+#[test]
+fn a_token_is_told_by_its_texts() {
+    let (server, script) = server(0);
+    let text = |text: &str, length: usize| [&be(length as u32)[..], format!("{text:<length$}").as_bytes()].concat();
+    let texts = [text("release", 32), text("SoftHSM project", 32), text("SoftHSM v2", 16), text("4711", 16)].concat();
+    let numbers = [number(0x40d), number(0).repeat(10)].concat();
+    let end = [&[1, 2, 3, 4][..], &text("", 16)].concat();
+    script.say(&frame(2, 6, "ssssuuuuuuuuuuuvvs", &[&texts[..], &numbers, &end].concat()));
+    let (label, manufacturer) = ("release".to_owned(), "SoftHSM project".to_owned());
+    let expected = TokenInfo { label, manufacturer, model: "SoftHSM v2".into(), serial: "4711".into(), flags: 0x40d };
+    assert_eq!(server.token(17), Ok(expected));
+    script.say(&frame(3, 6, "ssssuuuuuuuuuuuvvs", &[&text("release", 31)[..], &texts, &numbers, &end].concat()));
+    assert!(broken(server.token(17)).contains("not written as it should be"));
+}
+
+#[test]
+fn what_is_no_answer_is_taken_for_none() {
+    let sig = [&[1, 0, 0, 0, 3][..], b"sig"].concat();
+    let good = frame(2, 43, "ay", &sig);
+    let header = |serial: u32, options: u32, length: u32| [be(serial), be(options), be(length)].concat();
+    let cases = [
+        (vec![], "has closed the connection"),
+        (good[..11].to_vec(), "has closed the connection"),
+        (good[..good.len() - 1].to_vec(), "has closed the connection"),
+        (frame(1, 43, "ay", &sig), "what was not asked"),
+        (frame(3, 43, "ay", &sig), "what was not asked"),
+        (frame(2, 42, "", b""), "what was not asked"),
+        (frame(2, 43, "au", &sig), "what was not asked"),
+        (frame(2, 43, "", b""), "what was not asked"),
+        (frame(2, 0, "", b""), "what was not asked"),
+        (frame(2, 0, "u", &number(0)), "not written as it should be"),
+        (frame(2, 0, "u", b""), "length"),
+        (frame(2, 0, "u", &[number(5), number(5)].concat()), "length"),
+        (frame(2, 43, "ay", b""), "length"),
+        (frame(2, 43, "ay", &[&sig[..], b"x"].concat()), "length"),
+        (frame(2, 43, "ay", &[1, 0, 0, 0, 4, 1, 2, 3]), "length"),
+        (frame(2, 43, "ay", &[2, 0, 0, 0, 0]), "not written as it should be"),
+        (frame(2, 43, "ay", &[&[1][..], &be(4628), &[0; 4628]].concat()), "too long"),
+        ([&header(2, 1, 30)[..], &good[12..]].concat(), "what was not asked"),
+        (header(2, 0, u32::MAX), "too long"),
+        (header(2, 0, (64 << 10) + 1), "too long"),
+        (header(2, 0, 0), "length"),
+        ([&header(2, 0, 3)[..], &[0; 3]].concat(), "length"),
+    ];
+    for (answer, why) in cases {
+        let (server, script) = server(0);
+        script.say(&answer);
+        let said = broken(server.sign(7, b"digest"));
+        assert!(said.contains(why), "{said} {answer:?}");
+    }
+    for (answer, value) in
+        [(frame(2, 0, "u", &number(CKR_FUNCTION_FAILED)), 6), (frame(2, 43, "ay", &[0, 0, 0, 18, 0][..1]), 0x150)]
+    {
+        let (server, script) = server(0);
+        script.say(&answer);
+        assert_eq!(server.sign(7, b"digest"), Err(CryptokiError::Returned("C_Sign", Rv(value))));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_not_sent() {
+    let (server, script) = server(0);
+    script.heard();
+    assert!(broken(server.sign(7, &[0; MAX_REQUEST])).contains("too long"));
+    assert_eq!(script.heard(), b"");
+}
