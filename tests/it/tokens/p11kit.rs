@@ -9,14 +9,14 @@ use std::process::{Command, Stdio};
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// A SoftHSM store of the token's account.
-struct Store {
+pub struct Store {
     conf: String,
     tokens: String,
 }
 
 impl Store {
     /// With the token and the keys of all tests.
-    fn of_the_world() -> Store {
+    pub fn of_the_world() -> Store {
         world();
         let store = Store::empty();
         succeed(Command::new("cp").args(["-a", "/var/lib/sigsh/tokens/.", &store.tokens]));
@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// As `ProtectSystem=strict` leaves it to the unit: SoftHSM rewrites what it can at every login, and parallel sessions fail.
-    fn read_only(&self, so: bool) {
+    pub fn read_only(&self, so: bool) {
         let (owner, mode) = if so { ("root:sigsh-token", "u=rwX,g=rX,o=") } else { ("sigsh-token:sigsh-token", "u=rwX,g=rX,o=") };
         succeed(Command::new("chown").args(["-R", owner, &self.tokens]));
         succeed(Command::new("chmod").args(["-R", mode, &self.tokens]));
@@ -50,7 +50,7 @@ fn unit(name: &str, key: &str) -> Vec<String> {
 }
 
 /// A socket on which root listens, and for each connection what the unit's ExecStart says, under the account that it says.
-fn activated(store: &Store) -> (Daemon, PathBuf) {
+pub fn activated(store: &Store) -> (Daemon, PathBuf) {
     let directory = scratch();
     let socket = format!("{directory}/pkcs11");
     let user = unit("sigsh-token@.service", "User").concat();

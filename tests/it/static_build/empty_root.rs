@@ -1,0 +1,166 @@
+//! The static program, copied alone into an empty root.
+
+use super::programs;
+use crate::batch::{END, entry, signatures};
+use crate::tokens::Daemon;
+use crate::tokens::p11kit::{Store, activated};
+use crate::world::{
+    PIN, Session, account, account_file, as_account, field, fingerprint, scratch, secret, succeed, user_auth, verify,
+};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+/// A state of "hello".
+const DOCUMENT: &[u8] = include_bytes!("../../../fuzz/corpus/state_document/client-short");
+
+/// All that there is at first. Two of them are sockets.
+const FILES: [&str; 8] = [
+    "/auth",
+    "/etc/sigsh/ed25519.pgp",
+    "/etc/sigsh/hsm.pin",
+    "/etc/sigsh/sigsh.toml",
+    "/run/systemd/journal/socket",
+    "/run/token/pkcs11",
+    "/sigsh",
+    "/var/lib/sigsh/ledger.jsonl",
+];
+
+pub struct Root {
+    pub path: String,
+    _server: Daemon,
+}
+
+impl Root {
+    fn new(programs: &Path) -> Root {
+        let store = Store::of_the_world();
+        store.read_only(true);
+        let (server, socket) = activated(&store);
+        let root = Root { path: scratch(), _server: server };
+        for directory in ["etc/sigsh", "run/systemd/journal", "run/token", "var/lib/sigsh/state"] {
+            fs::create_dir_all(root.at(directory)).unwrap();
+        }
+        let (uid, gid) = account();
+        chown(root.at("var/lib/sigsh/state"), Some(uid), Some(gid)).unwrap();
+        fs::set_permissions(root.at("var/lib/sigsh/state"), fs::Permissions::from_mode(0o700)).unwrap();
+        succeed(Command::new("cp").args([&programs.join("sigsh"), Path::new("/etc/sigsh/ed25519.pgp")]).arg(&root.path));
+        fs::rename(root.at("ed25519.pgp"), root.at("etc/sigsh/ed25519.pgp")).unwrap();
+        secret(&root.at("etc/sigsh/hsm.pin"), PIN);
+        account_file(&root.at("auth"), &fs::read(user_auth("build1")).unwrap());
+        for (from, to) in [(Path::new("/run/systemd/journal/socket"), "run/systemd/journal/socket"), (&socket, "run/token/pkcs11")]
+        {
+            fs::write(root.at(to), b"").unwrap();
+            succeed(Command::new("mount").arg("--bind").arg(from).arg(root.at(to)));
+        }
+        fs::write(root.at("etc/sigsh/sigsh.toml"), root.configuration("")).unwrap();
+        // From outside, by the dynamic build: nothing of this stays in it.
+        let outside = format!("{}/sigsh.toml", scratch());
+        fs::write(&outside, root.configuration(&root.path)).unwrap();
+        succeed(Command::new("sigsh-admin").args(["--config", &outside, "ledger", "init"]));
+        root
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}/{path}", self.path)
+    }
+
+    /// As it is seen from a place where the root is `root`.
+    fn configuration(&self, root: &str) -> String {
+        format!(
+            "account = \"signer\"\n[token.hsm]\nserver = \"{root}/run/token/pkcs11\"\nuri = \"pkcs11:token=release\"\n\
+             pin-file = \"{root}/etc/sigsh/hsm.pin\"\n[key.ed25519]\ntoken = \"hsm\"\nuri = \"pkcs11:object=ed25519\"\n\
+             certificate = \"{root}/etc/sigsh/ed25519.pgp\"\n[client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"ed25519\"]\n\
+             inputs = [\"artifact\", \"tar\", \"state\"]\nrate = \"1000/s\"\n[audit]\n\
+             journal = \"{root}/run/systemd/journal/socket\"\nledger = \"{root}/var/lib/sigsh/ledger.jsonl\"\n\
+             state = \"{root}/var/lib/sigsh/state\"\n",
+            fingerprint("build1")
+        )
+    }
+
+    fn session(&self, request: &str) -> Session {
+        let (uid, gid) = account();
+        let mut command = Command::new("/usr/sbin/chroot");
+        command.args([&format!("--userspec={uid}:{gid}"), &format!("--groups={gid}"), &self.path, "/sigsh"]);
+        command.env_clear().env("SSH_USER_AUTH", "/auth").env("SSH_CONNECTION", "192.0.2.1 4000 192.0.2.2 22");
+        Session { command }.request(request)
+    }
+
+    /// What is there that is no directory.
+    fn files(&self) -> Vec<String> {
+        let output = succeed(Command::new("find").args([&self.path, "!", "-type", "d", "-printf", "/%P\n"]));
+        let mut names = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args([self.at("run/token/pkcs11"), self.at("run/systemd/journal/socket")]).status();
+    }
+}
+
+#[test]
+fn alone_in_an_empty_root_it_signs() {
+    let Some(programs) = programs() else { return };
+    let root = Root::new(programs);
+    assert_eq!(root.files(), [&FILES[..], &["/var/lib/sigsh/state/ledger.lock"]].concat());
+
+    for (request, data) in [("sign", &b"data"[..]), ("sign --armor", &[7; 100_000]), ("sign --type text", b"a text\n")] {
+        let outcome = root.session(request).run(data);
+        verify("ed25519", outcome.signature(), data);
+        assert_eq!(field(&outcome.records[1], "SIGSH_UNIX_USER"), account().0.to_string());
+    }
+    let outcome = root.session("sign --cleartext").run(b"a text\n");
+    assert!(outcome.signature().starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\na text\n-----BEGIN PGP"));
+    let outcome = root.session("sign-tar").run(&[entry(b"a", b"one"), entry(b"b", b"two"), END.to_vec()].concat());
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
+    for ((name, signature), (expected, data)) in signatures(&outcome.out).iter().zip([("a.sig", b"one"), ("b.sig", b"two")]) {
+        assert_eq!(name, expected.as_bytes());
+        verify("ed25519", signature, data);
+    }
+    let outcome = root.session("sign-state").run(DOCUMENT);
+    let response = serde_json::from_slice::<serde_json::Value>(&outcome.out).unwrap();
+    verify("ed25519", response["signature"].as_str().unwrap().as_bytes(), b"hello");
+    let outcome = root.session("certificate").run(b"");
+    assert_eq!(outcome.out, fs::read("/etc/sigsh/ed25519.pgp").unwrap());
+
+    // It has left nothing but what it shares with other sessions, and the ledger of all of that.
+    let state = ["ledger.lock", "pin.hsm", "rate.build1", "refusals.build1", "sessions.build1"];
+    let state = state.map(|name| format!("/var/lib/sigsh/state/{name}"));
+    assert_eq!(root.files(), [&FILES.map(str::to_owned)[..], &state].concat());
+    let outside = format!("{}/sigsh.toml", scratch());
+    fs::write(&outside, root.configuration(&root.path)).unwrap();
+    let output = succeed(as_account("sigsh-admin").args(["--config", &outside, "ledger", "verify"]));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("ok: lines 1 to 15, "));
+}
+
+/// `sigsh-admin` there finds what a session needs, and says what it cannot look at.
+#[test]
+fn what_an_empty_root_lacks_is_said() {
+    let Some(programs) = programs() else { return };
+    let root = Root::new(programs);
+    succeed(Command::new("cp").arg(programs.join("sigsh-admin")).arg(&root.path));
+    let (uid, gid) = account();
+    let check = |user: &str| {
+        let mut command = Command::new("/usr/sbin/chroot");
+        command.args([&format!("--userspec={user}"), "--groups=", &root.path, "/sigsh-admin", "check"]);
+        let output = command.env_clear().output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, text) = check(&format!("{uid}:{gid}"));
+    let lines = text.lines().map(|line| line.split([',', ';']).next().unwrap()).collect::<Vec<_>>();
+    let (ok, warnings): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.starts_with("ok: "));
+    assert_eq!((code, ok.len()), (Some(0), 6), "{text}");
+    let expected = [
+        "warning: journal: cannot run journalctl: No such file or directory (os error 2)",
+        "warning: journald: cannot run systemd-analyze to see its settings",
+        "warning: sshd: not installed here",
+    ];
+    assert_eq!(warnings, expected);
+    let (code, text) = check("0:0");
+    let error = "sigsh-admin: error: cannot become the account 'signer': there is no such account\n";
+    assert!(code == Some(1) && text.starts_with(error), "{text}");
+}
