@@ -320,7 +320,9 @@ impl From<TokenError> for Failure {
             TokenError::Fault(Fault::Busy | Fault::Full) | TokenError::Busy(_) => {
                 return Failure::new(Exit::TempFail, "the token is busy", "try again later", &error);
             }
-            TokenError::Fault(Fault::Tokens(_) | Fault::Keys(_)) => "the signing key is not in the token, or not alone",
+            TokenError::Fault(Fault::Tokens(_) | Fault::Keys(_) | Fault::Half) => {
+                "the signing key is not in the token, or not alone"
+            }
             TokenError::Fault(Fault::PinIncorrect | Fault::PinTried | Fault::PinLow(_)) => "the token does not accept its PIN",
             TokenError::Fault(Fault::Files(_) | Fault::Module(_) | Fault::Exists) => "the token failed",
             TokenError::Hung => "the token did not answer in time",
@@ -340,7 +342,7 @@ impl From<OpenpgpError> for Failure {
                 (Exit::Configuration, "the key's certificate cannot be used")
             }
             OpenpgpError::Raw(_) | OpenpgpError::SelfCheck(_) => (Exit::Unavailable, "the token made a wrong signature"),
-            OpenpgpError::Library(_) => (Exit::Software, "internal error"),
+            OpenpgpError::Library(_) | OpenpgpError::OnlyV6 => (Exit::Software, "internal error"),
         };
         Failure::new(exit, line, ASK_THE_OPERATOR, &error)
     }

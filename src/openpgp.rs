@@ -2,11 +2,13 @@
 
 mod candidates;
 pub mod certificate;
+pub mod composite;
 pub mod public;
 pub mod signature;
 pub mod verify;
 
 pub use certificate::SigningKey;
+pub use composite::Composite;
 pub use public::{Public, Version};
 pub use signature::Draft;
 pub use verify::{BadSignature, Detached, Good, Pinned};
@@ -24,6 +26,9 @@ pub enum Scheme {
     Ecdsa,
     /// CKM_EDDSA over the digest, which OpenPGP takes as the message (RFC 9580 §5.2.3.3).
     Eddsa,
+    /// The same by the EdDSA half of such a key, and then CKM_ML_DSA over the same digest by the other one, with an empty context
+    /// (RFC 9980 §5.2.2).
+    Composite(Composite),
 }
 
 /// Why there is no OpenPGP signature.
@@ -41,6 +46,9 @@ pub enum OpenpgpError {
     /// The clock is wrong, or the certificate is from the future.
     #[error("the clock is earlier than the certificate's creation time")]
     Clock,
+    /// Keys of RFC 9980 exist in version 6 alone.
+    #[error("a post-quantum key makes certificates and signatures of version 6 alone")]
+    OnlyV6,
     /// The token's bytes are no signature of this kind of key.
     #[error("the token returned {0} bytes, which is no signature by this kind of key")]
     Raw(usize),

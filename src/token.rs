@@ -119,6 +119,9 @@ pub enum Fault {
     /// The uri selects this many private keys, and not one.
     #[error("the key's uri selects {0} private keys instead of one")]
     Keys(usize),
+    /// A post-quantum key is two, and one of them is missing; or there are two where the certificate's key is one.
+    #[error("the key's uri selects half a post-quantum key, or one where its certificate has none")]
+    Half,
 }
 
 impl From<TrustError> for Fault {

@@ -70,8 +70,8 @@ impl Frame {
     }
 }
 
-/// How many blocks a signature has at most: two headers, a name of 4000 bytes, and an armored signature of RSA-4096.
-const MOST_BLOCKS: usize = 16;
+/// How many blocks a signature has at most: two headers, a name of 4000 bytes, and an armored signature of ML-DSA-87+Ed448, 6.6 kB.
+const MOST_BLOCKS: usize = 24;
 
 /// A signature as a file of a tar.
 fn file(name: &[u8], signed: &Signed) -> Vec<u8> {

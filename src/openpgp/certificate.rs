@@ -149,6 +149,8 @@ fn supported(key: &Key<PublicParts, UnspecifiedRole>, hash: HashAlgorithm) -> Re
         // RFC 9580 §5.5.5.5: not in v6; and verifiers of v4 do not know the other one.
         mpi::PublicKey::EdDSA { curve, .. } if key.version() == 4 && coordinate(curve).is_some() => return Ok(()),
         mpi::PublicKey::Ed25519 { .. } if key.version() == 6 => return Ok(()),
+        // RFC 9980 §5.3: in v6 alone, and with a hash of at least 256 bits, which all of ours have.
+        mpi::PublicKey::MLDSA65_Ed25519 { .. } | mpi::PublicKey::MLDSA87_Ed448 { .. } if key.version() == 6 => return Ok(()),
         _ => "has a signing key of a kind that is not supported",
     };
     Err(OpenpgpError::Certificate(what.to_owned()))

@@ -1,6 +1,6 @@
 //! Public keys, as PKCS#11 and as OpenPGP have them.
 
-use super::{OpenpgpError, Scheme, library};
+use super::{Composite, OpenpgpError, Scheme, library};
 use crate::hash_state::HashAlgorithm;
 use openpgp::crypto::mpi::{self, MPI};
 use openpgp::packet::Key;
@@ -36,6 +36,15 @@ pub enum Public {
         /// The point.
         point: Vec<u8>,
     },
+    /// Two keys that make one of RFC 9980: CKA_EC_PARAMS and CKA_EC_POINT of the EdDSA half, CKA_VALUE of the ML-DSA half.
+    Composite {
+        /// The curve.
+        params: Vec<u8>,
+        /// The point.
+        point: Vec<u8>,
+        /// ML-DSA's public key, whose length tells the parameter set.
+        mldsa: Vec<u8>,
+    },
 }
 
 /// What CKA_EC_PARAMS holds: DER of a name or an object identifier. Tokens differ.
@@ -62,7 +71,7 @@ impl Public {
     /// The OpenPGP key packet for a key made at this time.
     ///
     /// # Errors
-    /// [`OpenpgpError::Library`] for a curve that cannot sign here, or a point that is none.
+    /// [`OpenpgpError::Library`] for a curve that cannot sign here, or a point that is none; [`OpenpgpError::OnlyV6`].
     pub fn packet(&self, version: Version, created: SystemTime) -> Result<Key<PublicParts, PrimaryRole>, OpenpgpError> {
         let (algorithm, mpis) = match self {
             Public::Rsa { n, e } => {
@@ -82,6 +91,12 @@ impl Public {
                     }
                     _ => (PublicKeyAlgorithm::ECDSA, mpi::PublicKey::ECDSA { curve, q }),
                 }
+            }
+            Public::Composite { .. } if version == Version::V4 => return Err(OpenpgpError::OnlyV6),
+            Public::Composite { params, point, mldsa } => {
+                let key = composite(params, point, mldsa);
+                let pair = || OpenpgpError::Library("the token's two keys are not a pair of RFC 9980".to_owned());
+                key.and_then(|key| Some((key.algo()?, key))).ok_or_else(pair)?
             }
         };
         match version {
@@ -103,9 +118,17 @@ impl Public {
             (Public::Ec { point, .. }, mpi::PublicKey::Ed25519 { a }) => {
                 point_on(&Curve::Ed25519, point).and_then(|point| native(&point)) == Some(*a)
             }
+            (Public::Composite { params, point, mldsa }, theirs) => composite(params, point, mldsa).as_ref() == Some(theirs),
             _ => false,
         }
     }
+}
+
+/// The key of two halves, if they belong together: ML-DSA-65 with Ed25519, ML-DSA-87 with Ed448.
+fn composite(params: &[u8], point: &[u8], mldsa: &[u8]) -> Option<mpi::PublicKey> {
+    let kind = Composite::ALL.into_iter().find(|kind| kind.curves().contains(&params))?;
+    let [length, _] = kind.public_lengths();
+    kind.key(bare(point, length)?, mldsa)
 }
 
 /// The point without its prefix, as algorithm 27 has it (RFC 9580 §5.5.5.9).
@@ -119,14 +142,18 @@ fn point_on(curve: &Curve, point: &[u8]) -> Option<Vec<u8>> {
         Curve::Ed25519 => (Some(0x40), 32),
         _ => (None, 1 + 2 * coordinate(curve)?),
     };
-    let bare = match point {
-        bare if bare.len() == length => bare,
+    Some(prefix.into_iter().chain(bare(point, length)?.iter().copied()).collect())
+}
+
+/// So many bytes, which may stand in an OCTET STRING.
+fn bare(point: &[u8], length: usize) -> Option<&[u8]> {
+    match point {
+        bare if bare.len() == length => Some(bare),
         // RFC 7512 and PKCS#11 2.3.5: DER, with a length of one byte, or 0x81 and one byte.
-        [0x04, size, bare @ ..] if bare.len() == length && usize::from(*size) == length => bare,
-        [0x04, 0x81, size, bare @ ..] if bare.len() == length && usize::from(*size) == length => bare,
-        _ => return None,
-    };
-    Some(prefix.into_iter().chain(bare.iter().copied()).collect())
+        [0x04, size, bare @ ..] if bare.len() == length && usize::from(*size) == length => Some(bare),
+        [0x04, 0x81, size, bare @ ..] if bare.len() == length && usize::from(*size) == length => Some(bare),
+        _ => None,
+    }
 }
 
 /// What a token must sign, and how, for a digest to be signed by this kind of key.
@@ -148,7 +175,10 @@ pub fn to_sign(
             Ok((Scheme::Ecdsa, digest.get(..length).unwrap_or_default().to_vec()))
         }
         mpi::PublicKey::EdDSA { .. } | mpi::PublicKey::Ed25519 { .. } => Ok((Scheme::Eddsa, digest.to_vec())),
-        _ => Err(OpenpgpError::Certificate("has a signing key of a kind that is not supported".to_owned())),
+        key => {
+            let unknown = || OpenpgpError::Certificate("has a signing key of a kind that is not supported".to_owned());
+            Composite::of(key).map(|kind| (Scheme::Composite(kind), digest.to_vec())).ok_or_else(unknown)
+        }
     }
 }
 
@@ -171,6 +201,6 @@ pub fn from_raw(key: &Key<PublicParts, UnspecifiedRole>, raw: &[u8]) -> Result<m
             let s = raw.try_into().map_err(|_| OpenpgpError::Raw(raw.len()))?;
             Ok(mpi::Signature::Ed25519 { s: Box::new(s) })
         }
-        _ => Err(OpenpgpError::Raw(raw.len())),
+        key => Composite::of(key).and_then(|kind| kind.signature(raw)).ok_or(OpenpgpError::Raw(raw.len())),
     }
 }

@@ -214,7 +214,7 @@ pub(super) fn unwrap(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::hash_state::Wanted;
     use openpgp::Profile::{self, RFC4880, RFC9580};
@@ -223,7 +223,7 @@ mod tests {
     use openpgp::packet::{Marker, UserID};
 
     /// A key in software, and the certificate of it alone.
-    fn key(profile: Profile, suite: CipherSuite) -> (KeyPair, Rc<SigningKey>) {
+    pub(crate) fn key(profile: Profile, suite: CipherSuite) -> (KeyPair, Rc<SigningKey>) {
         let builder = CertBuilder::new().set_profile(profile).unwrap();
         let (cert, _) =
             builder.set_cipher_suite(suite).add_userid("Test <test@example.org>").add_signing_subkey().generate().unwrap();
@@ -238,20 +238,26 @@ mod tests {
     }
 
     /// What a token would answer.
-    fn raw(pair: &mut KeyPair, hash: HashAlgorithm, digest: &[u8]) -> Vec<u8> {
+    pub(crate) fn raw(pair: &mut KeyPair, hash: HashAlgorithm, digest: &[u8]) -> Vec<u8> {
         match pair.sign(hash.into(), digest).unwrap() {
             mpi::Signature::RSA { s } => s.value_padded(256).unwrap().to_vec(),
             mpi::Signature::Ed25519 { s } => s.to_vec(),
             mpi::Signature::EdDSA { r, s } | mpi::Signature::ECDSA { r, s } => {
                 [r.value_padded(32).unwrap(), s.value_padded(32).unwrap()].concat()
             }
+            mpi::Signature::MLDSA65_Ed25519 { eddsa, mldsa } => [&eddsa[..], &mldsa[..]].concat(),
+            mpi::Signature::MLDSA87_Ed448 { eddsa, mldsa } => [&eddsa[..], &mldsa[..]].concat(),
             other => panic!("{other:?}"),
         }
     }
 
     fn draft(key: &Rc<SigningKey>, form: Form, data: &[u8], now: SystemTime) -> Draft {
+        by(key, HashAlgorithm::Sha512, form, data, now)
+    }
+
+    pub(crate) fn by(key: &Rc<SigningKey>, algorithm: HashAlgorithm, form: Form, data: &[u8], now: SystemTime) -> Draft {
         let salt = key.salt().unwrap();
-        let mut state = HashState::begin(&Wanted { algorithm: HashAlgorithm::Sha512, form, salt });
+        let mut state = HashState::begin(&Wanted { algorithm, form, salt });
         state.update(data);
         Draft::new(key, form, salt, state, now).unwrap()
     }
@@ -269,14 +275,14 @@ mod tests {
         }
     }
 
-    fn refuses(draft: &Draft, bytes: &[u8], what: &str) {
+    pub(crate) fn refuses(draft: &Draft, bytes: &[u8], what: &str) {
         for (bytes, armored) in [(bytes.to_vec(), false), (wrap(bytes, draft.key.version()).unwrap(), true)] {
             let outcome = draft.check(&bytes, armored);
             assert!(matches!(outcome, Err(OpenpgpError::SelfCheck(_))), "{what}, armored {armored}: {outcome:?}");
         }
     }
 
-    fn parse(bytes: &[u8]) -> Signature {
+    pub(crate) fn parse(bytes: &[u8]) -> Signature {
         match Packet::from_bytes(bytes).unwrap() {
             Packet::Signature(signature) => signature,
             other => panic!("{other:?}"),

@@ -120,6 +120,7 @@ impl Profile {
     pub(super) fn read<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
         match self {
             Profile::Softhsm => softhsm::read(environment),
+            Profile::Kryoptic => kryoptic::read(environment),
             _ => Vec::new(),
         }
     }

@@ -2,8 +2,8 @@
 //! What it returns is looked at as if an enemy had written it.
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CK_TOKEN_INFO, CK_ULONG, CK_UNAVAILABLE_INFORMATION,
-    CKF_OS_LOCKING_OK, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK, Pkcs11,
+    CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_EDDSA_PARAMS, CK_FALSE, CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CK_TOKEN_INFO, CK_ULONG,
+    CK_UNAVAILABLE_INFORMATION, CKF_OS_LOCKING_OK, CKM_EDDSA, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK, Pkcs11,
 };
 use std::ffi::c_void;
 use std::mem::{self, ManuallyDrop};
@@ -150,6 +150,16 @@ impl Functions {
         ok(call!(self.0, C_SignInit(session, &mut mechanism(by), key)), ())
     }
 
+    pub(crate) fn sign_init_ed448(&self, session: CK_ULONG, key: CK_ULONG) -> Result<(), CK_RV> {
+        let mut parameters = CK_EDDSA_PARAMS { phFlag: CK_FALSE, ulContextDataLen: 0, pContextData: ptr::null_mut() };
+        let mut by = CK_MECHANISM {
+            mechanism: CKM_EDDSA,
+            pParameter: (&raw mut parameters).cast::<c_void>(),
+            ulParameterLen: mem::size_of::<CK_EDDSA_PARAMS>() as CK_ULONG,
+        };
+        ok(call!(self.0, C_SignInit(session, &mut by, key)), ())
+    }
+
     pub(crate) fn sign(&self, session: CK_ULONG, data: &[u8], most: usize) -> Result<Vec<u8>, CK_RV> {
         let (mut signature, mut count) = (vec![0; most], most as CK_ULONG);
         ok(call!(self.0, C_Sign(session, reading(data), length(data), signature.as_mut_ptr(), &mut count)), ())?;
@@ -182,6 +192,10 @@ impl Functions {
         );
         ok(value, ())?;
         Ok((one, other))
+    }
+
+    pub(crate) fn destroy(&self, session: CK_ULONG, object: CK_ULONG) -> Result<(), CK_RV> {
+        ok(call!(self.0, C_DestroyObject(session, object)), ())
     }
 
     pub(crate) fn leave(&self, session: CK_ULONG) {

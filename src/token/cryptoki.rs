@@ -169,6 +169,14 @@ pub trait Cryptoki {
     /// Any.
     fn sign_init(&self, session: Handle, mechanism: u64, key: Handle) -> Result<(), CryptokiError>;
 
+    /// The same by CKM_EDDSA for Ed448, which demands parameters: neither a hash of its own nor a context (PKCS#11 3.2 §6.3.16).
+    ///
+    /// # Errors
+    /// Any; where nobody has said how, [`CryptokiError::Broken`].
+    fn sign_init_ed448(&self, _session: Handle, _key: Handle) -> Result<(), CryptokiError> {
+        Err(CryptokiError::Broken("no Ed448 is possible this way".to_owned()))
+    }
+
     /// C_Sign: at most [`MAX_SIGNATURE`] bytes.
     ///
     /// # Errors
@@ -186,6 +194,14 @@ pub trait Cryptoki {
         public: &[Attribute],
         private: &[Attribute],
     ) -> Result<(Handle, Handle), CryptokiError>;
+
+    /// C_DestroyObject.
+    ///
+    /// # Errors
+    /// Any; where nobody has said how, [`CryptokiError::Broken`].
+    fn destroy(&self, _session: Handle, _object: Handle) -> Result<(), CryptokiError> {
+        Err(CryptokiError::Broken("no object can be destroyed this way".to_owned()))
+    }
 
     /// C_CloseSession and C_Finalize. What they return is nobody's business any more.
     fn leave(&self, session: Handle);

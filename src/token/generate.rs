@@ -1,8 +1,9 @@
 //! Making a key in the token: for `sigsh-admin key generate`. No session of sigsh ever comes here.
 
-use super::cryptoki::{Attribute, Value};
+use super::cryptoki::{Attribute, Cryptoki, CryptokiError, Handle, Value};
 use super::{Answer, Fault, Setup, Source, key, login, pin, tell};
 use crate::channel::Channel;
+use crate::openpgp::Composite;
 use crate::sys;
 use cryptoki_sys::*;
 
@@ -15,11 +16,13 @@ pub enum Algorithm {
     Ecdsa(&'static [u8]),
     /// Ed25519.
     Ed25519,
+    /// The two key pairs of RFC 9980.
+    Composite(Composite),
 }
 
 impl Algorithm {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Algorithm); 7] = [
+    pub const ALL: [(&'static str, Algorithm); 9] = [
         ("rsa2048", Algorithm::Rsa(2048)),
         ("rsa3072", Algorithm::Rsa(3072)),
         ("rsa4096", Algorithm::Rsa(4096)),
@@ -27,6 +30,8 @@ impl Algorithm {
         ("nistp384", Algorithm::Ecdsa(b"\x06\x05\x2b\x81\x04\x00\x22")),
         ("nistp521", Algorithm::Ecdsa(b"\x06\x05\x2b\x81\x04\x00\x23")),
         ("ed25519", Algorithm::Ed25519),
+        ("mldsa65-ed25519", Algorithm::Composite(Composite::MlDsa65Ed25519)),
+        ("mldsa87-ed448", Algorithm::Composite(Composite::MlDsa87Ed448)),
     ];
 }
 
@@ -55,19 +60,55 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answe
     }
     let label = uri.label.clone().unwrap_or_else(|| label.as_bytes().to_vec());
     let named = [(CKA_TOKEN, Value::Bool(true)), (CKA_LABEL, Value::Bytes(label)), (CKA_ID, Value::Bytes(id))];
-    let (mechanism, kind): (_, Vec<Attribute>) = match algorithm {
+    make(&*cryptoki, session, algorithm, &named)?;
+    let (_, public) = key::find(&*cryptoki, session, uri)?;
+    Ok(Answer::Open(public))
+}
+
+/// Makes the key pair or, of a post-quantum key, both.
+pub(super) fn make(cryptoki: &dyn Cryptoki, session: Handle, algorithm: Algorithm, named: &[Attribute]) -> Result<(), Fault> {
+    let on = |mechanism, curve: &[u8]| one(cryptoki, session, mechanism, named, &[(CKA_EC_PARAMS, Value::Bytes(curve.to_vec()))]);
+    match algorithm {
         Algorithm::Rsa(bits) => {
-            let exponent = (CKA_PUBLIC_EXPONENT, Value::Bytes(vec![1, 0, 1]));
-            (CKM_RSA_PKCS_KEY_PAIR_GEN, vec![(CKA_MODULUS_BITS, Value::Number(bits)), exponent])
+            let kind = [(CKA_MODULUS_BITS, Value::Number(bits)), (CKA_PUBLIC_EXPONENT, Value::Bytes(vec![1, 0, 1]))];
+            one(cryptoki, session, CKM_RSA_PKCS_KEY_PAIR_GEN, named, &kind)?;
         }
-        Algorithm::Ecdsa(curve) => (CKM_EC_KEY_PAIR_GEN, vec![(CKA_EC_PARAMS, Value::Bytes(curve.to_vec()))]),
-        Algorithm::Ed25519 => (CKM_EC_EDWARDS_KEY_PAIR_GEN, vec![(CKA_EC_PARAMS, Value::Bytes(b"\x13\x0cedwards25519".to_vec()))]),
-    };
+        Algorithm::Ecdsa(curve) => drop(on(CKM_EC_KEY_PAIR_GEN, curve)?),
+        Algorithm::Ed25519 => drop(on(CKM_EC_EDWARDS_KEY_PAIR_GEN, b"\x13\x0cedwards25519")?),
+        Algorithm::Composite(kind) => {
+            // First the one that fewer tokens can make.
+            let set = [(CKA_PARAMETER_SET, Value::Number(kind.parameter_set()))];
+            let (public, private) = one(cryptoki, session, CKM_ML_DSA_KEY_PAIR_GEN, named, &set)?;
+            let [curve, _] = kind.curves();
+            if let Err(error) = on(CKM_EC_EDWARDS_KEY_PAIR_GEN, curve) {
+                return Err(undo(cryptoki, session, [private, public], error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a key pair of this kind: the handles of its public and its private key.
+fn one(
+    cryptoki: &dyn Cryptoki,
+    session: Handle,
+    mechanism: u64,
+    named: &[Attribute],
+    kind: &[Attribute],
+) -> Result<(Handle, Handle), CryptokiError> {
     let public = [(CKA_PRIVATE, Value::Bool(false)), (CKA_VERIFY, Value::Bool(true))];
     // Born in the token, and never to leave it.
     let secret = [(CKA_PRIVATE, true), (CKA_SENSITIVE, true), (CKA_EXTRACTABLE, false), (CKA_SIGN, true)];
     let secret = secret.map(|(kind, value)| (kind, Value::Bool(value)));
-    cryptoki.generate(session, mechanism, &[&named[..], &public, &kind].concat(), &[&named[..], &secret].concat())?;
-    let (_, public) = key::find(&*cryptoki, session, uri)?;
-    Ok(Answer::Open(public))
+    cryptoki.generate(session, mechanism, &[named, &public, kind].concat(), &[named, &secret].concat())
+}
+
+/// Destroys the first pair when the second cannot be made. The private key goes first: without it the other one is nothing.
+fn undo(cryptoki: &dyn Cryptoki, session: Handle, [private, public]: [Handle; 2], error: CryptokiError) -> Fault {
+    match cryptoki.destroy(session, private).and_then(|()| cryptoki.destroy(session, public)) {
+        Ok(()) => error.into(),
+        Err(left) => Fault::Module(super::printable(&format!(
+            "{error}; the ML-DSA key pair that was made before is still in the token: {left}"
+        ))),
+    }
 }

@@ -1,10 +1,24 @@
 //! The private key that a uri selects, its public half, and what it signs.
 
-use super::Fault;
 use super::cryptoki::{Attribute, AttributeType, Cryptoki, CryptokiError, Handle, Value};
+use super::{Fault, printable};
 use crate::config::uri::KeyUri;
-use crate::openpgp::{Public, Scheme};
+use crate::openpgp::{Composite, Public, Scheme};
 use cryptoki_sys::*;
+
+/// The private key or keys of the token that sign for a key of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Private {
+    /// One.
+    One(Handle),
+    /// The two of a post-quantum key.
+    Pair {
+        /// For Ed25519 or Ed448.
+        eddsa: Handle,
+        /// For ML-DSA.
+        mldsa: Handle,
+    },
+}
 
 /// The attributes that select a key.
 pub(crate) fn template(class: u64, uri: &KeyUri) -> Vec<Attribute> {
@@ -13,48 +27,123 @@ pub(crate) fn template(class: u64, uri: &KeyUri) -> Vec<Attribute> {
     [Some((CKA_CLASS, Value::Number(class))), label, id].into_iter().flatten().collect()
 }
 
-/// Finds the one private key that the uri selects, and its public half if the token has it.
+/// Finds the one private key that the uri selects, or the two that make one of RFC 9980, and the public half if the token has it.
 ///
 /// # Errors
-/// [`Fault::Keys`], [`Fault::Module`].
-pub fn find(cryptoki: &dyn Cryptoki, session: Handle, uri: &KeyUri) -> Result<(Handle, Option<Public>), Fault> {
+/// [`Fault::Keys`], [`Fault::Half`], [`Fault::Module`].
+pub fn find(cryptoki: &dyn Cryptoki, session: Handle, uri: &KeyUri) -> Result<(Private, Option<Public>), Fault> {
+    let token = Session { cryptoki, session };
     let keys = cryptoki.find(session, &template(CKO_PRIVATE_KEY, uri))?;
-    let [key] = keys[..] else { return Err(Fault::Keys(keys.len())) };
-    if let Some(public) = public_half(cryptoki, session, key)? {
-        return Ok((key, Some(public)));
+    match keys[..] {
+        [key] => match token.kind(key)? {
+            Some(CKK_ML_DSA) => Err(Fault::Half),
+            kind => Ok((Private::One(key), token.public_half(key, kind, uri)?)),
+        },
+        [one, other] => {
+            let (eddsa, mldsa) = match (token.kind(one)?, token.kind(other)?) {
+                (Some(CKK_EC_EDWARDS), Some(CKK_ML_DSA)) => (one, other),
+                (Some(CKK_ML_DSA), Some(CKK_EC_EDWARDS)) => (other, one),
+                _ => return Err(Fault::Keys(2)),
+            };
+            Ok((Private::Pair { eddsa, mldsa }, token.public_pair(eddsa, uri)?))
+        }
+        _ => Err(Fault::Keys(keys.len())),
     }
-    let public = match cryptoki.find(session, &template(CKO_PUBLIC_KEY, uri))?[..] {
-        [public] => public_half(cryptoki, session, public)?,
-        _ => None,
-    };
-    Ok((key, public))
 }
 
-fn public_half(cryptoki: &dyn Cryptoki, session: Handle, key: Handle) -> Result<Option<Public>, Fault> {
-    let bytes = |kind: AttributeType| -> Result<Option<Vec<u8>>, CryptokiError> {
-        Ok(match cryptoki.attribute(session, key, kind)? {
+struct Session<'a> {
+    cryptoki: &'a dyn Cryptoki,
+    session: Handle,
+}
+
+impl Session<'_> {
+    fn kind(&self, key: Handle) -> Result<Option<u64>, CryptokiError> {
+        match self.cryptoki.attribute(self.session, key, CKA_KEY_TYPE)? {
+            Some(Value::Number(kind)) => Ok(Some(kind)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The public half that the private key shows, or else the one public key that the uri selects.
+    fn public_half(&self, key: Handle, kind: Option<u64>, uri: &KeyUri) -> Result<Option<Public>, CryptokiError> {
+        if let Some(public) = self.public(key, kind)? {
+            return Ok(Some(public));
+        }
+        match self.cryptoki.find(self.session, &template(CKO_PUBLIC_KEY, uri))?[..] {
+            [key] => self.public(key, self.kind(key)?),
+            _ => Ok(None),
+        }
+    }
+
+    fn public(&self, key: Handle, kind: Option<u64>) -> Result<Option<Public>, CryptokiError> {
+        Ok(if kind == Some(CKK_RSA) {
+            let (n, e) = (self.bytes(key, CKA_MODULUS)?, self.bytes(key, CKA_PUBLIC_EXPONENT)?);
+            n.zip(e).map(|(n, e)| Public::Rsa { n, e })
+        } else {
+            let (params, point) = (self.bytes(key, CKA_EC_PARAMS)?, self.bytes(key, CKA_EC_POINT)?);
+            params.zip(point).map(|(params, point)| Public::Ec { params, point })
+        })
+    }
+
+    /// That of a pair. An ML-DSA private key has its secret where the public key has its value: only that one is asked.
+    fn public_pair(&self, eddsa: Handle, uri: &KeyUri) -> Result<Option<Public>, CryptokiError> {
+        let of_kind = |kind| [template(CKO_PUBLIC_KEY, uri), vec![(CKA_KEY_TYPE, Value::Number(kind))]].concat();
+        let [mldsa] = self.cryptoki.find(self.session, &of_kind(CKK_ML_DSA))?[..] else { return Ok(None) };
+        let Some(Value::Bytes(mldsa)) = self.cryptoki.attribute(self.session, mldsa, CKA_VALUE)? else { return Ok(None) };
+        let shown = match self.public(eddsa, None)? {
+            None => match self.cryptoki.find(self.session, &of_kind(CKK_EC_EDWARDS))?[..] {
+                [key] => self.public(key, None)?,
+                _ => None,
+            },
+            shown => shown,
+        };
+        Ok(match shown {
+            Some(Public::Ec { params, point }) if Composite::ALL.iter().any(|kind| kind.public_lengths()[1] == mldsa.len()) => {
+                Some(Public::Composite { params, point, mldsa })
+            }
+            _ => None,
+        })
+    }
+
+    fn bytes(&self, key: Handle, kind: AttributeType) -> Result<Option<Vec<u8>>, CryptokiError> {
+        Ok(match self.cryptoki.attribute(self.session, key, kind)? {
             // There, and of a length that a message holds.
             Some(Value::Bytes(bytes)) if (1..=768).contains(&bytes.len()) => Some(bytes),
             _ => None,
         })
-    };
-    Ok(if cryptoki.attribute(session, key, CKA_KEY_TYPE)? == Some(Value::Number(CKK_RSA)) {
-        bytes(CKA_MODULUS)?.zip(bytes(CKA_PUBLIC_EXPONENT)?).map(|(n, e)| Public::Rsa { n, e })
-    } else {
-        bytes(CKA_EC_PARAMS)?.zip(bytes(CKA_EC_POINT)?).map(|(params, point)| Public::Ec { params, point })
-    })
+    }
 }
 
-/// Makes one raw signature.
+/// Makes one raw signature: of a pair, both, EdDSA's first.
 ///
 /// # Errors
-/// [`Fault::Module`].
-pub fn sign(cryptoki: &dyn Cryptoki, session: Handle, key: Handle, scheme: Scheme, data: &[u8]) -> Result<Vec<u8>, Fault> {
-    let mechanism = match scheme {
-        Scheme::RsaPkcs => CKM_RSA_PKCS,
-        Scheme::Ecdsa => CKM_ECDSA,
-        Scheme::Eddsa => CKM_EDDSA,
+/// [`Fault::Module`]; [`Fault::Half`] for another kind of key.
+pub fn sign(cryptoki: &dyn Cryptoki, session: Handle, key: Private, scheme: Scheme, data: &[u8]) -> Result<Vec<u8>, Fault> {
+    let sign = |mechanism, key| -> Result<Vec<u8>, CryptokiError> {
+        cryptoki.sign_init(session, mechanism, key)?;
+        cryptoki.sign(session, data)
     };
-    cryptoki.sign_init(session, mechanism, key)?;
-    Ok(cryptoki.sign(session, data)?)
+    let (eddsa, mldsa, kind) = match (key, scheme) {
+        (Private::One(key), Scheme::RsaPkcs) => return Ok(sign(CKM_RSA_PKCS, key)?),
+        (Private::One(key), Scheme::Ecdsa) => return Ok(sign(CKM_ECDSA, key)?),
+        (Private::One(key), Scheme::Eddsa) => return Ok(sign(CKM_EDDSA, key)?),
+        (Private::Pair { eddsa, mldsa }, Scheme::Composite(kind)) => (eddsa, mldsa, kind),
+        _ => return Err(Fault::Half),
+    };
+    let first = match kind {
+        Composite::MlDsa65Ed25519 => sign(CKM_EDDSA, eddsa)?,
+        Composite::MlDsa87Ed448 => {
+            cryptoki.sign_init_ed448(session, eddsa)?;
+            cryptoki.sign(session, data)?
+        }
+    };
+    let second = sign(CKM_ML_DSA, mldsa)?;
+    if [first.len(), second.len()] != kind.signature_lengths() {
+        let lengths = format!("its halves of a signature have {} and {} bytes", first.len(), second.len());
+        return Err(Fault::Module(printable(&lengths)));
+    }
+    Ok([first, second].concat())
 }
+
+#[cfg(test)]
+mod tests;

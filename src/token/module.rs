@@ -103,6 +103,10 @@ impl Cryptoki for Module {
         named("C_SignInit", self.0.sign_init(session, mechanism, key))
     }
 
+    fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError> {
+        named("C_SignInit", self.0.sign_init_ed448(session, key))
+    }
+
     fn sign(&self, session: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError> {
         named("C_Sign", self.0.sign(session, data, MAX_SIGNATURE))
     }
@@ -116,6 +120,10 @@ impl Cryptoki for Module {
     ) -> Result<(Handle, Handle), CryptokiError> {
         let generate = |public: &[Raw<'_>]| with(private, |private| self.0.generate(session, mechanism, public, private));
         named("C_GenerateKeyPair", with(public, generate))
+    }
+
+    fn destroy(&self, session: Handle, object: Handle) -> Result<(), CryptokiError> {
+        named("C_DestroyObject", self.0.destroy(session, object))
     }
 
     fn leave(&self, session: Handle) {

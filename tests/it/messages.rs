@@ -6,7 +6,7 @@ use sigsh::channel::{MAX_MESSAGE, decode};
 use sigsh::config::Input;
 use sigsh::hash_state::{Form, HashAlgorithm, HashState, Salt, StateError, Wanted};
 use sigsh::hasher::{DocumentError, Fault, Go, MAX_WANTED, Report, Start};
-use sigsh::openpgp::Scheme;
+use sigsh::openpgp::{Composite, Scheme};
 use sigsh::token::{Answer, Request};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -103,6 +103,8 @@ fn examples() -> Vec<(&'static str, String, Vec<u8>)> {
         ("sign-rsa", sign(0, Scheme::RsaPkcs, 83)),
         ("sign-ecdsa", sign(7, Scheme::Ecdsa, 32)),
         ("sign-eddsa", sign(1, Scheme::Eddsa, 64)),
+        ("sign-mldsa65", sign(2, Scheme::Composite(Composite::MlDsa65Ed25519), 64)),
+        ("sign-mldsa87", sign(3, Scheme::Composite(Composite::MlDsa87Ed448), 32)),
     ] {
         found.push(("token_request", name.to_owned(), bytes(&request)));
     }

@@ -2,8 +2,8 @@
 //! its tables stands there without need.
 
 use crate::world::{
-    CONFIG, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient, records,
-    scratch, secret, succeed, world,
+    CONFIG, Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient,
+    records, scratch, secret, succeed, world,
 };
 use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::{BEGINNING, HASHER, Libc, MONITOR, Row, When};
@@ -455,7 +455,7 @@ struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
 
 impl Calls {
     /// Reads what `strace -f -o FILE` has written. Each process's calls belong to the table whose filter was installed last.
-    fn read(&mut self, trace: &str) {
+    fn read(&mut self, profile: Profile, trace: &str) {
         // The filters of a table: one that kills, and one for each errno.
         let filters = |table: &[Row]| {
             1 + table
@@ -464,8 +464,7 @@ impl Calls {
                 .collect::<BTreeSet<_>>()
                 .len()
         };
-        let token =
-            [(0, "begin"), (filters(&Profile::Softhsm.load()), "token-load"), (filters(&Profile::Softhsm.sign()), "token-sign")];
+        let token = [(0, "begin"), (filters(&profile.load()), "token-load"), (filters(&profile.sign()), "token-sign")];
         let own = [(0, "begin"), (filters(HASHER), "hasher")];
         let monitor = [(0, ""), (filters(BEGINNING), "begin"), (filters(BEGINNING), "begin"), (filters(MONITOR), "monitor")];
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
@@ -505,6 +504,35 @@ impl Calls {
             *so_far += usize::from(name == "seccomp");
         }
     }
+}
+
+/// Runs a session under strace.
+fn traced(profile: Profile, mut session: Session, input: &[u8], calls: &mut Calls) -> Outcome {
+    let trace = format!("{}/trace", scratch());
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
+    command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    session.command = command;
+    let outcome = finish_child(session.start(), input);
+    calls.read(profile, &fs::read_to_string(&trace).unwrap());
+    outcome
+}
+
+/// What is wrong with a token's tables: calls without a row, rows without a call, in sessions that sign these data.
+pub fn misfits(profile: Profile, sessions: Vec<(Session, &[u8])>) -> Vec<String> {
+    let mut calls = Calls::default();
+    for (session, input) in sessions {
+        assert_eq!(traced(profile, session, input, &mut calls).code, Some(0));
+    }
+    let mut wrong = Vec::new();
+    for (process, rows) in [("token-load", profile.load()), ("token-sign", profile.sign())] {
+        let seen = &calls.0[process];
+        let known = |call: &&String| rows.iter().any(|row| row.name == **call);
+        wrong.extend(seen.iter().filter(|call| !known(call)).map(|call| format!("{process}: {call} has no row")));
+        let idle = rows.iter().filter(|row| row.always_seen && !seen.contains(row.name));
+        wrong.extend(idle.map(|row| format!("{process}: {} was not called", row.name)));
+    }
+    wrong
 }
 
 /// A state of "hello".
@@ -581,15 +609,9 @@ fn every_row_is_needed() {
     let batches = batches.map(|(request, code, input)| (&two, "build1", request, code, input));
     let mut seen_calls = Calls::default();
     for (config, client, request, code, input) in sessions.into_iter().chain(batches) {
-        let trace = format!("{}/trace", scratch());
-        let mut session = Session::new(config).client(client).request(request);
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
-        command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        session.command = command;
-        let outcome = finish_child(session.start(), &input);
+        let session = Session::new(config).client(client).request(request);
+        let outcome = traced(Profile::Softhsm, session, &input, &mut seen_calls);
         assert_eq!(outcome.code, code, "{request} {outcome:?}");
-        seen_calls.read(&fs::read_to_string(&trace).unwrap());
     }
     let mut wrong = Vec::new();
     for (process, tables) in processes() {

@@ -3,6 +3,7 @@
 // What is measured is for whoever runs this with `--nocapture`, as tests/tokens.sh does.
 #![allow(clippy::print_stdout)]
 
+mod kryoptic;
 pub mod p11kit;
 mod softhsm;
 

@@ -24,6 +24,7 @@ pub(crate) fn run(command: &Command, config: &Config) -> Result<(), AdminError> 
     let Some((word, algorithm)) = Algorithm::ALL.into_iter().find(|(name, _)| name == algorithm) else { return Ok(()) };
     account::generator(config, name, key, token, algorithm)?.generated()?;
     println!("made key '{name}' ({word}) in token '{}'", config.token_name(key));
-    println!("next: sigsh-admin certificate create {name} --user-id 'Name <mail>'");
+    let version = if matches!(algorithm, Algorithm::Composite(_)) { " --openpgp v6" } else { "" };
+    println!("next: sigsh-admin certificate create {name}{version} --user-id 'Name <mail>'");
     Ok(())
 }

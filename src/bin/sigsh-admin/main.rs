@@ -107,7 +107,12 @@ impl AdminError {
             }
             AdminError::Token(TokenError::Fault(Fault::PinLow(_))) => "log in once with the token's own tool",
             AdminError::Token(TokenError::Fault(Fault::Tokens(_))) => "pkcs11-tool --module MODULE -L lists the tokens",
-            AdminError::Token(TokenError::Fault(Fault::Keys(_))) => "pkcs11-tool --module MODULE -l -O lists the keys",
+            AdminError::Openpgp(OpenpgpError::OnlyV6) => {
+                "say --openpgp v6; the verifiers that know version 4 alone know no such key"
+            }
+            AdminError::Token(TokenError::Fault(Fault::Keys(_) | Fault::Half)) => {
+                "pkcs11-tool --module MODULE -l -O lists the keys"
+            }
             AdminError::NoPublic => "make the public key visible under the same label and id as the private key",
             _ => return None,
         })
