@@ -40,7 +40,7 @@ const PROCESS_LOAD: &[Row] = &[
     rare!(SYS_pwrite64, "the PIN marker, when the PIN file is new or the PIN wrong"),
     rare!(SYS_fdatasync, "the PIN marker must survive a crash"),
     rare!(SYS_ppoll, "waits for another session's login; waits for a message again when interrupted"),
-    row!(SYS_close, "files read"),
+    rare!(SYS_close, "files that a module has read; the connection to a server"),
     glibc!(row!(SYS_brk, "memory")),
     musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory, when a piece of 1 MiB is used up")),
     rare!(SYS_munmap, "memory; the loader's cache"),

@@ -191,7 +191,7 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_prctl, When::Is(0, libc::PR_SET_PDEATHSIG), "a child dies with its parent"),
     row!(SYS_seccomp, "each process's own filter"),
     row!(SYS_landlock_create_ruleset, "each process's own paths"),
-    row!(SYS_landlock_add_rule, "the same"),
+    rare!(SYS_landlock_add_rule, "the same, where it has any: not with a p11-kit server"),
     row!(SYS_landlock_restrict_self, "the same"),
     row!(SYS_geteuid, "who owns the files that are trusted"),
     row!(SYS_getuid, "the unix user that a client may be"),

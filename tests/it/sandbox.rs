@@ -18,8 +18,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
-/// What `tests/probe.rs` can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> [(&'static str, Vec<Vec<Row>>); 6] {
+/// A process, or a time in its life, and the tables that are in force there; the first is its own.
+type Process = (&'static str, Vec<Vec<Row>>);
+
+/// The processes of a session with a token of this kind, in a build with this C library.
+fn processes_of(libc: Libc, profile: Profile) -> [Process; 5] {
+    let of = |rows: Vec<Row>| rows.into_iter().filter(|row| row.is_of(libc)).collect::<Vec<_>>();
+    let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(|rows| of(rows.to_vec()));
+    let [load, sign] = [profile.load(), profile.sign()].map(of);
+    [
+        ("begin", vec![beginning, hasher.clone(), monitor.clone(), load.clone()]),
+        ("hasher", vec![hasher]),
+        ("monitor", vec![monitor]),
+        ("token-load", vec![load]),
+        ("token-sign", vec![sign]),
+    ]
+}
+
+/// What `tests/probe.rs` can enter, but for `none`.
+fn processes() -> [Process; 6] {
     let ours = |rows: Vec<Row>| rows.into_iter().filter(|row| row.is_of(Libc::OURS)).collect::<Vec<_>>();
     let every = ours(Profile::ALL.map(Profile::load).concat());
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(|rows| ours(rows.to_vec()));
@@ -504,6 +521,21 @@ impl Calls {
             *so_far += usize::from(name == "seccomp");
         }
     }
+
+    /// Calls without a row, and rows without a call.
+    fn compare(&self, processes: &[Process]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (process, tables) in processes {
+            // Those of "settled" are among those of "begin".
+            let Some(seen) = self.0.get(process) else { continue };
+            let rows = tables.concat();
+            let known = |call: &&String| rows.iter().any(|row| row.name == **call);
+            wrong.extend(seen.iter().filter(|call| !known(call)).map(|call| format!("{process}: {call} has no row")));
+            let idle = tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name));
+            wrong.extend(idle.map(|row| format!("{process}: {} was not called", row.name)));
+        }
+        wrong
+    }
 }
 
 /// Runs a session under strace.
@@ -524,22 +556,24 @@ pub fn misfits(profile: Profile, sessions: Vec<(Session, &[u8])>) -> Vec<String>
     for (session, input) in sessions {
         assert_eq!(traced(profile, session, input, &mut calls).code, Some(0));
     }
-    let mut wrong = Vec::new();
-    for (process, rows) in [("token-load", profile.load()), ("token-sign", profile.sign())] {
-        let seen = &calls.0[process];
-        let known = |call: &&String| rows.iter().any(|row| row.name == **call);
-        wrong.extend(seen.iter().filter(|call| !known(call)).map(|call| format!("{process}: {call} has no row")));
-        let idle = rows.iter().filter(|row| row.always_seen && !seen.contains(row.name));
-        wrong.extend(idle.map(|row| format!("{process}: {} was not called", row.name)));
+    calls.compare(&processes_of(Libc::OURS, profile)[3..])
+}
+
+/// The same of all processes, in a build with this C library.
+pub fn all_misfits(libc: Libc, profile: Profile, sessions: Vec<(Session, Vec<u8>, i32)>) -> Vec<String> {
+    let mut calls = Calls::default();
+    for (session, input, code) in sessions {
+        let outcome = traced(profile, session, &input, &mut calls);
+        assert_eq!(outcome.code, Some(code), "{outcome:?}");
     }
-    wrong
+    calls.compare(&processes_of(libc, profile))
 }
 
 /// A state of "hello".
 const DOCUMENT: &[u8] = include_bytes!("../../fuzz/corpus/state_document/client-short");
 
 /// A tar of this format with what it has: a directory, a long name, a sparse file, and many files.
-fn archive(format: &str) -> Vec<u8> {
+pub fn archive(format: &str) -> Vec<u8> {
     let directory = scratch();
     let long = format!("{}/{}", "d".repeat(80), "n".repeat(if format == "ustar" { 80 } else { 200 }));
     fs::create_dir(format!("{directory}/{}", "d".repeat(80))).unwrap();
@@ -613,19 +647,6 @@ fn every_row_is_needed() {
         let outcome = traced(Profile::Softhsm, session, &input, &mut seen_calls);
         assert_eq!(outcome.code, code, "{request} {outcome:?}");
     }
-    let mut wrong = Vec::new();
-    for (process, tables) in processes() {
-        // Its calls are among those of "begin".
-        let Some(seen) = seen_calls.0.get(process) else { continue };
-        let rows = tables.concat();
-        for call in seen {
-            if !rows.iter().any(|row| row.name == call) {
-                wrong.push(format!("{process}: {call} has no row"));
-            }
-        }
-        for row in tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name)) {
-            wrong.push(format!("{process}: {} was not called", row.name));
-        }
-    }
+    let wrong = seen_calls.compare(&processes());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
