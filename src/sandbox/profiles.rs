@@ -92,6 +92,11 @@ impl Profile {
     pub const ALL: [Profile; 6] =
         [Profile::Softhsm, Profile::Kryoptic, Profile::Tpm, Profile::Pcsc, Profile::Network, Profile::P11Kit];
 
+    /// Those that this build can have: a static one loads no module.
+    pub(super) fn possible() -> &'static [Profile] {
+        if cfg!(target_feature = "crt-static") { &[Profile::P11Kit] } else { &Profile::ALL }
+    }
+
     /// From before the module is loaded, or the server spoken to, until it is logged in.
     pub fn load(self) -> Vec<Row> {
         match self {
