@@ -43,6 +43,7 @@ fuzz SECONDS="60" *TARGETS:
 
 # how fast it is, as ratios
 bench:
+    cargo build --release --locked --examples
     cargo bench --locked {{ inside }}
 
 # sign a real package with a throw-away token and sshd

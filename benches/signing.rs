@@ -4,13 +4,14 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 mod bare;
+mod measure;
 #[path = "../tests/it/world.rs"]
 mod world;
 
 use bare::{MODULE, SOFTHSM2_CONF};
+use measure::{median, ms, ratio, run, turns};
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 use world::{HOME, PIN, as_account, ssh_key, succeed, user_auth, world};
 
 fn main() {
@@ -193,41 +194,4 @@ fn large() {
         nothing.as_secs_f64()
     );
     println!("sigsh : sha512sum  {:.2}", ratio(sigsh, sum));
-}
-
-/// Runs the candidates one after the other, again and again, so that a busy moment hits them all.
-fn turns(count: usize, candidates: &mut [&mut dyn FnMut() -> Duration]) -> Vec<Vec<Duration>> {
-    let mut times = vec![Vec::new(); candidates.len()];
-    for turn in 0..=count {
-        for (times, candidate) in times.iter_mut().zip(candidates.iter_mut()) {
-            let time = candidate();
-            // The first is for the caches.
-            if turn > 0 {
-                times.push(time);
-            }
-        }
-    }
-    times
-}
-
-fn run(command: &mut Command, input: &str) -> Duration {
-    command.stdin(File::open(input).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let began = Instant::now();
-    let output = command.output().unwrap();
-    let time = began.elapsed();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    time
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-fn ratio(a: Duration, b: Duration) -> f64 {
-    a.as_secs_f64() / b.as_secs_f64()
 }

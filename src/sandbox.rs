@@ -59,9 +59,10 @@ pub fn settle(profiles: &[Profile], connect: &[u16]) -> Result<(), SandboxError>
 
 /// What the monitor does before its own filter, and token processes of these kinds before theirs. Their second tables are a part of
 /// their first.
-fn before(profiles: &[Profile]) -> Vec<Row> {
-    // What fails softly in a token process is not allowed to anybody else.
-    let firm = |row: &Row| !matches!(row.when, When::Fails(_));
+pub fn before(profiles: &[Profile]) -> Vec<Row> {
+    // What fails softly in a token process is not allowed to anybody else; it fails for all where nobody else may do it.
+    let others = [syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR].concat();
+    let firm = |row: &Row| !matches!(row.when, When::Fails(_)) || others.iter().all(|other| other.number != row.number);
     let tokens = profiles.iter().flat_map(|profile| profile.load()).filter(firm);
     syscalls::BEGINNING.iter().copied().chain(tokens).collect()
 }
@@ -128,7 +129,9 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
     let own = around.profile.read(around.environment);
     let optional = LIBRARIES.iter().map(Path::new).chain(own).filter(|path| path.exists());
     let read = optional.chain(around.read.iter().copied()).collect::<Vec<_>>();
-    paths::restrict(&read, &around.write, around.connect)?;
+    let own = around.profile.write(around.environment);
+    let write = own.iter().map(AsRef::as_ref).chain(around.write.iter().copied()).collect::<Vec<_>>();
+    paths::restrict(&read, &write, around.connect)?;
     filter(&around.profile.load(), Bonds::default())
 }
 

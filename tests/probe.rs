@@ -7,6 +7,7 @@
 //! | `begin` | what all processes share |
 //! | `hasher`, `monitor` | the process's own |
 //! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
+//! | `tpm-load`, `tpm-sign` | that of a TPM |
 //!
 //! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of one action a list of numbers may stand,
 //! `0,1,2`: system calls by number with arguments of zero, one line for each.
@@ -39,6 +40,9 @@ use std::{env, mem, ptr};
 
 /// What belongs to the tests. Like all below /usr/lib it is readable for the token process.
 const HOME: &str = "/usr/lib/sigsh-test";
+
+/// The store of a TPM that is not there.
+const TPM: &str = "/usr/lib/sigsh-test/tpm";
 
 const OWN: &CStr = c"/usr/lib/sigsh-test/home/file";
 const NEW: &CStr = c"/usr/lib/sigsh-test/home/new";
@@ -384,14 +388,20 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let body = call!(SYS_memfd_create, c"body".as_ptr(), syscalls::MEMFD) as c_int;
             demand(sandbox::enter_hasher(channel, unsafe { BorrowedFd::borrow_raw(body) }));
         }
-        "token-load" | "token-sign" => {
-            // What a configuration with SoftHSM says.
+        "token-load" | "token-sign" | "tpm-load" | "tpm-sign" => {
+            // What a configuration with SoftHSM says, or with a TPM.
             let read = vec![Path::new("/var/lib/sigsh/tokens"), Path::new("/usr/lib/softhsm/libsofthsm2.so"), Path::new(HOME)];
-            let environment = |name: &str| (name == "SOFTHSM2_CONF").then_some("/etc/sigsh/softhsm2.conf");
-            let around = Surroundings { profile: Profile::Softhsm, read, write: vec![], connect: &[], environment: &environment };
+            let environment = |name: &str| match name {
+                "SOFTHSM2_CONF" => Some("/etc/sigsh/softhsm2.conf"),
+                "TPM2_PKCS11_STORE" => Some(TPM),
+                "TPM2_PKCS11_TCTI" => Some("device:/usr/lib/sigsh-test/tpm/device"),
+                _ => None,
+            };
+            let profile = if process.starts_with("tpm") { Profile::Tpm } else { Profile::Softhsm };
+            let around = Surroundings { profile, read, write: vec![], connect: &[], environment: &environment };
             demand(sandbox::enter_token(&around));
-            if process == "token-sign" {
-                demand(sandbox::narrow_token(Profile::Softhsm));
+            if process.ends_with("sign") {
+                demand(sandbox::narrow_token(profile));
             }
         }
         _ => leave(UNPREPARED),

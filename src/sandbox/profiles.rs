@@ -10,7 +10,7 @@ mod tpm;
 
 use super::syscalls::{Row, When, glibc, musl, rare, row};
 use libc::{O_TRUNC, PROT_EXEC, PROT_WRITE};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A kind of token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -126,6 +126,15 @@ impl Profile {
         match self {
             Profile::Softhsm => softhsm::read(environment),
             Profile::Kryoptic => kryoptic::read(environment),
+            Profile::Tpm => tpm::read(environment),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same to read and write. Not to find one is an error.
+    pub(super) fn write<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
+        match self {
+            Profile::Tpm => tpm::write(environment),
             _ => Vec::new(),
         }
     }

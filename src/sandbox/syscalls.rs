@@ -272,6 +272,7 @@ fn program(
 mod tests {
     use super::super::profiles::Profile;
     use super::*;
+    use libc::{O_CREAT, O_RDWR};
 
     /// Every table.
     fn tables() -> Vec<Vec<Row>> {
@@ -292,9 +293,11 @@ mod tests {
 
     #[test]
     fn no_table_holds_what_is_never_allowed() {
-        for row in tables().into_iter().flatten() {
+        for row in tables().into_iter().flatten().filter(|row| !matches!(row.when, When::Fails(_))) {
             assert!(!NEVER.contains(&row.name) || (row.name, row.by) == ("fork", Some(Libc::Musl)), "{}", row.name);
-            assert!(row.name != "openat" || row.when == When::Without(2, O_TRUNC));
+            // The one that empties a file is open for writing, too, which Landlock rules.
+            let opens = [When::Without(2, O_TRUNC), When::Is(2, O_RDWR | O_CREAT | O_TRUNC)];
+            assert!(row.name != "openat" || opens.contains(&row.when));
         }
     }
 

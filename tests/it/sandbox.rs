@@ -5,8 +5,8 @@ use crate::world::{
     CONFIG, Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient,
     records, scratch, secret, succeed, world,
 };
-use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::{BEGINNING, HASHER, Libc, MONITOR, Row, When};
+use sigsh::sandbox::{self, Profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
@@ -36,7 +36,7 @@ fn processes_of(libc: Libc, profile: Profile) -> [Process; 5] {
 }
 
 /// What `tests/probe.rs` can enter, but for `none`.
-fn processes() -> [Process; 6] {
+fn processes() -> [Process; 8] {
     let ours = |rows: Vec<Row>| rows.into_iter().filter(|row| row.is_of(Libc::OURS)).collect::<Vec<_>>();
     let every = ours(Profile::ALL.map(Profile::load).concat());
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(|rows| ours(rows.to_vec()));
@@ -48,6 +48,8 @@ fn processes() -> [Process; 6] {
         ("monitor", vec![monitor]),
         ("token-load", vec![load]),
         ("token-sign", vec![sign]),
+        ("tpm-load", vec![ours(Profile::Tpm.load())]),
+        ("tpm-sign", vec![ours(Profile::Tpm.sign())]),
     ]
 }
 
@@ -75,20 +77,27 @@ const BEFORE: &[&[&str]] = &[
 ];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 6] = [
+const MAY: [(&str, &[&[&str]]); 8] = [
     ("begin", BEFORE),
     ("settled", BEFORE),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
+    ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
 
-/// What fails in the token process instead of killing: Landlock's refusals, and a call that libraries try and can do without.
-const FAILS: [(&str, &[&str]); 2] = [("errno 13", OPENS), ("errno 97", &["socket-unix"])];
-
-/// The same, before.
-const FAIL_BEFORE: [(&str, &[&str]); 1] = [("errno 38", &["clone3"])];
+/// What becomes of an action that a process may not do. Landlock's refusals, and calls that libraries try and can do without, fail.
+fn refusal(process: &str, action: &str) -> &'static str {
+    match (process, action) {
+        ("begin" | "settled", "clone3") => "errno 38",
+        ("begin" | "tpm-load", "unlink") => "errno 13",
+        ("token-load" | "token-sign", "socket-unix") => "errno 97",
+        ("token-load" | "token-sign" | "tpm-load", _) if OPENS.contains(&action) => "errno 13",
+        _ => KILLED,
+    }
+}
 
 /// What an ordinary process of the account may not do either, on this host or on any: the killing is the proof.
 const NOBODY_MAY: [&str; 12] = [
@@ -133,6 +142,10 @@ impl Probe {
             fs::set_permissions(format!("{HOME}/{decoy}"), fs::Permissions::from_mode(0o666)).unwrap();
         }
         let program = installed("probe");
+        fs::create_dir_all("/usr/lib/sigsh-test/tpm").unwrap();
+        for name in ["device", "tpm2_pkcs11.sqlite3.lock"] {
+            account_file(&format!("/usr/lib/sigsh-test/tpm/{name}"), b"");
+        }
         let mut probe = Probe { program, sibling: sleep(), _decoys: decoys, _turn: turn };
         probe.reset();
         probe
@@ -220,10 +233,7 @@ fn each_process_is_stopped() {
     let actions = probe.actions();
     for (process, may) in MAY {
         for action in actions.iter().map(String::as_str).filter(|action| !may.iter().any(|some| some.contains(action))) {
-            let here: &[_] = if process.starts_with("token") { &FAILS } else { &FAIL_BEFORE };
-            let fails = here.iter().find(|(_, actions)| process != "hasher" && process != "monitor" && actions.contains(&action));
-            let expected = fails.map_or(KILLED, |(errno, _)| errno);
-            assert_eq!(probe.try_action(process, action), expected, "{process} {action}");
+            assert_eq!(probe.try_action(process, action), refusal(process, action), "{process} {action}");
         }
     }
     assert!(probe.is_untouched());
@@ -472,7 +482,7 @@ struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
 
 impl Calls {
     /// Reads what `strace -f -o FILE` has written. Each process's calls belong to the table whose filter was installed last.
-    fn read(&mut self, profile: Profile, trace: &str) {
+    fn read(&mut self, libc: Libc, profile: Profile, trace: &str) {
         // The filters of a table: one that kills, and one for each errno.
         let filters = |table: &[Row]| {
             1 + table
@@ -483,7 +493,10 @@ impl Calls {
         };
         let token = [(0, "begin"), (filters(&profile.load()), "token-load"), (filters(&profile.sign()), "token-sign")];
         let own = [(0, "begin"), (filters(HASHER), "hasher")];
-        let monitor = [(0, ""), (filters(BEGINNING), "begin"), (filters(BEGINNING), "begin"), (filters(MONITOR), "monitor")];
+        // A static build has no modules.
+        let all = if libc == Libc::Musl { &[Profile::P11Kit][..] } else { &Profile::ALL };
+        let [begun, settled] = [all, &[profile]].map(|profiles| filters(&sandbox::before(profiles)));
+        let monitor = [(0, ""), (begun, "begin"), (settled, "begin"), (filters(MONITOR), "monitor")];
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
@@ -539,14 +552,14 @@ impl Calls {
 }
 
 /// Runs a session under strace.
-fn traced(profile: Profile, mut session: Session, input: &[u8], calls: &mut Calls) -> Outcome {
+fn traced(libc: Libc, profile: Profile, mut session: Session, input: &[u8], calls: &mut Calls) -> Outcome {
     let trace = format!("{}/trace", scratch());
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
     command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     session.command = command;
     let outcome = finish_child(session.start(), input);
-    calls.read(profile, &fs::read_to_string(&trace).unwrap());
+    calls.read(libc, profile, &fs::read_to_string(&trace).unwrap());
     outcome
 }
 
@@ -554,7 +567,7 @@ fn traced(profile: Profile, mut session: Session, input: &[u8], calls: &mut Call
 pub fn misfits(profile: Profile, sessions: Vec<(Session, &[u8])>) -> Vec<String> {
     let mut calls = Calls::default();
     for (session, input) in sessions {
-        assert_eq!(traced(profile, session, input, &mut calls).code, Some(0));
+        assert_eq!(traced(Libc::OURS, profile, session, input, &mut calls).code, Some(0));
     }
     calls.compare(&processes_of(Libc::OURS, profile)[3..])
 }
@@ -563,7 +576,7 @@ pub fn misfits(profile: Profile, sessions: Vec<(Session, &[u8])>) -> Vec<String>
 pub fn all_misfits(libc: Libc, profile: Profile, sessions: Vec<(Session, Vec<u8>, i32)>) -> Vec<String> {
     let mut calls = Calls::default();
     for (session, input, code) in sessions {
-        let outcome = traced(profile, session, &input, &mut calls);
+        let outcome = traced(libc, profile, session, &input, &mut calls);
         assert_eq!(outcome.code, Some(code), "{outcome:?}");
     }
     calls.compare(&processes_of(libc, profile))
@@ -644,7 +657,7 @@ fn every_row_is_needed() {
     let mut seen_calls = Calls::default();
     for (config, client, request, code, input) in sessions.into_iter().chain(batches) {
         let session = Session::new(config).client(client).request(request);
-        let outcome = traced(Profile::Softhsm, session, &input, &mut seen_calls);
+        let outcome = traced(Libc::OURS, Profile::Softhsm, session, &input, &mut seen_calls);
         assert_eq!(outcome.code, code, "{request} {outcome:?}");
     }
     let wrong = seen_calls.compare(&processes());

@@ -3,9 +3,10 @@
 // What is measured is for whoever runs this with `--nocapture`, as tests/tokens.sh does.
 #![allow(clippy::print_stdout)]
 
-mod kryoptic;
+pub mod kryoptic;
 pub mod p11kit;
-mod softhsm;
+pub mod softhsm;
+pub mod tpm;
 
 use crate::batch::{END, entry, signatures};
 use crate::token::alone;
@@ -114,7 +115,7 @@ impl Lab {
         Lab { name, table, pin, keys, programs: "/usr/bin".into(), forgive: None }
     }
 
-    fn pin_file(&self) -> String {
+    pub fn pin_file(&self) -> String {
         format!("/etc/sigsh/{}.pin", self.name)
     }
 
@@ -123,7 +124,7 @@ impl Lab {
     }
 
     /// Writes a configuration with these changes, and returns its path.
-    fn config(&self, changes: &[(&str, &str)]) -> PathBuf {
+    pub fn config(&self, changes: &[(&str, &str)]) -> PathBuf {
         let (name, pin_file) = (self.name, self.pin_file());
         let mut text = format!("account = \"signer\"\n[token.{name}]\npin-file = \"{pin_file}\"\n{}\n", self.table.trim_end());
         for key in &self.keys {
@@ -153,7 +154,7 @@ impl Lab {
         command
     }
 
-    fn session(&self, config: &Path, request: &str) -> Session {
+    pub fn session(&self, config: &Path, request: &str) -> Session {
         let mut session = Session::of(self.programs.join("sigsh").to_str().unwrap(), config).client("build1").request(request);
         session.command.process_group(0);
         session
@@ -198,7 +199,7 @@ pub fn suite(lab: &Lab) {
     }
 }
 
-fn prepares(lab: &Lab, config: &Path) {
+pub fn prepares(lab: &Lab, config: &Path) {
     for key in &lab.keys {
         if let Some(algorithm) = key.generate {
             succeed(lab.admin(config).args(["key", "generate", key.name, "--algorithm", algorithm]));

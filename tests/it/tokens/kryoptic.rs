@@ -82,12 +82,12 @@ fn sqv(certificate: &str, more: &[&str], signature: &[u8], data: Option<&[u8]>) 
     fs::read(&file).unwrap()
 }
 
-fn key(name: &'static str) -> Key {
+pub fn key(name: &'static str) -> Key {
     Key::new(name, &format!("pkcs11:object={name}"), name)
 }
 
 /// A post-quantum key.
-fn modern(name: &'static str) -> Key {
+pub fn modern(name: &'static str) -> Key {
     Key { judge: RFC9980, ..key(name).v6() }
 }
 
@@ -101,7 +101,7 @@ fn kryoptic_passes() {
 }
 
 /// A token of its own, with these keys and their certificates.
-fn prepared(name: &'static str, keys: Vec<Key>) -> (Lab, PathBuf) {
+pub fn prepared(name: &'static str, keys: Vec<Key>) -> (Lab, PathBuf) {
     let lab = Lab::new(name, token(name), PIN, keys);
     secret(&lab.pin_file(), lab.pin);
     let config = lab.config(&[]);

@@ -71,12 +71,17 @@ pub fn activated(store: &Store) -> (Daemon, PathBuf) {
     (daemon, socket)
 }
 
-#[test]
-fn what_the_units_start_passes() {
+/// A server as the units start it, for the token of the world, and its table.
+pub fn server() -> (Daemon, String) {
     let store = Store::of_the_world();
     store.read_only(true);
-    let (_daemon, socket) = activated(&store);
-    let table = format!("server = \"{}\"\nuri = \"pkcs11:token=release\"\n", socket.display());
+    let (daemon, socket) = activated(&store);
+    (daemon, format!("server = \"{}\"\nuri = \"pkcs11:token=release\"\n", socket.display()))
+}
+
+#[test]
+fn what_the_units_start_passes() {
+    let (_daemon, table) = server();
     let key = |name: &'static str| Key { generate: None, ..Key::new(name, &format!("pkcs11:object={name}"), name) };
     let modern = Key { name: "modern", ..key("ed25519") }.v6();
     suite(&Lab::new("p11-kit", table, PIN, vec![key("ed25519"), key("rsa4096"), key("nistp384"), modern]));

@@ -1,0 +1,245 @@
+//! A TPM of software (swtpm) behind a stand-in for the kernel's device (`tests/tokens/tpmrm.rs`), set up as docs/TPM.md says.
+
+use super::{Daemon, Key, Lab, suite};
+use crate::batch::{END, entry};
+use crate::sandbox::{installed, misfits};
+use crate::world::{account, account_file, finish_child, patient, scratch, secret, succeed, world};
+use sigsh::sandbox::Profile;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+const PIN: &str = "a long PIN";
+
+/// One of the guide's blocks of this language.
+fn block(language: &str) -> String {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/TPM.md")).unwrap();
+    let (_, rest) = guide.split_once(&format!("\n```{language}\n")).unwrap();
+    rest.split_once("```\n").unwrap().0.to_owned()
+}
+
+/// A TPM that runs, and its device.
+pub struct Tpm {
+    _device: Daemon,
+    chip: Daemon,
+    directory: String,
+}
+
+impl Tpm {
+    /// One of its own, with the keys of the guide: a copy of the first.
+    pub fn new() -> Tpm {
+        static FIRST: OnceLock<String> = OnceLock::new();
+        let first = FIRST.get_or_init(|| {
+            let tpm = Tpm::start(scratch(), false);
+            for (name, text) in [("pin", PIN), ("so-pin", "a long SO PIN")] {
+                fs::write(format!("{}/{name}", tpm.directory), text).unwrap();
+            }
+            let script = tpm.here(&block("sh")).replace("/root/", &format!("{}/", tpm.directory));
+            succeed(Command::new("sh").args(["-euc", &script]));
+            succeed(tpm.tool("tpm2_shutdown").arg("--clear"));
+            tpm.directory.clone()
+        });
+        Tpm::copy(first, false)
+    }
+
+    fn copy(first: &str, raw: bool) -> Tpm {
+        let directory = scratch();
+        succeed(Command::new("cp").args(["-a", &format!("{first}/chip"), &format!("{first}/store"), &directory]));
+        Tpm::start(directory, raw)
+    }
+
+    /// `raw` has no resource manager.
+    fn start(directory: String, raw: bool) -> Tpm {
+        world();
+        fs::create_dir_all(format!("{directory}/chip")).unwrap();
+        let (socket, device) = (format!("{directory}/socket"), format!("{directory}/tpmrm0"));
+        let server = format!("type=unixio,path={socket}");
+        let mut chip = Command::new("swtpm");
+        chip.args(["socket", "--tpm2", "--tpmstate", &format!("dir={directory}/chip"), "--server", &server]);
+        let chip = Daemon(chip.args(["--flags", "not-need-init,startup-clear"]).stderr(Stdio::null()).spawn().unwrap());
+        patient(|| Path::new(&socket).exists());
+        fs::write(&device, b"").unwrap();
+        fs::set_permissions(&device, fs::Permissions::from_mode(0o660)).unwrap();
+        chown(&device, Some(0), Some(account().1)).unwrap();
+        let mut stand_in = Command::new(installed("tpmrm"));
+        stand_in.args([&device, &socket]).args(raw.then_some("raw"));
+        let stand_in = Daemon(stand_in.spawn().unwrap());
+        patient(|| fs::read_to_string("/proc/mounts").unwrap().contains(&device));
+        Tpm { _device: stand_in, chip, directory }
+    }
+
+    /// The guide's text, with the paths of this one.
+    fn here(&self, text: &str) -> String {
+        text.replace("/dev/tpmrm0", &format!("{}/tpmrm0", self.directory))
+            .replace("/etc/sigsh/tpm-store", &format!("{}/store", self.directory))
+    }
+
+    /// A program of tpm2-tools.
+    fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        command.env("TPM2TOOLS_TCTI", format!("device:{}/tpmrm0", self.directory));
+        command
+    }
+
+    /// How many wrong PINs it has counted.
+    fn failures(&self) -> String {
+        let output = succeed(self.tool("tpm2_getcap").arg("properties-variable"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("TPM2_PT_LOCKOUT_COUNTER: ")).unwrap().to_owned()
+    }
+
+    /// With these keys, which are in it already.
+    pub fn lab(&self, name: &'static str, keys: &[&'static str]) -> Lab {
+        let guide = self.here(&block("toml"));
+        let table = guide.split_once("[token.tpm]\n").unwrap().1.split_once("\n[").unwrap().0;
+        let table = table.lines().filter(|line| !line.starts_with("pin-file")).collect::<Vec<_>>().join("\n");
+        Lab::new(name, table, PIN, keys.iter().map(|name| key(name, &format!("pkcs11:object={name}"))).collect())
+    }
+
+    fn lock(&self) -> String {
+        format!("{}/store/tpm2_pkcs11.sqlite3.lock", self.directory)
+    }
+}
+
+impl Drop for Tpm {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(format!("{}/tpmrm0", self.directory)).status();
+    }
+}
+
+/// One that is in the token already.
+fn key(name: &'static str, uri: &str) -> Key {
+    Key { generate: None, ..Key::new(name, uri, name) }
+}
+
+/// A lab with its certificates made.
+pub fn ready(tpm: &Tpm, name: &'static str) -> Lab {
+    let lab = tpm.lab(name, &["rsa2048", "nistp256"]);
+    secret(&lab.pin_file(), PIN);
+    super::prepares(&lab, &lab.config(&[]));
+    lab
+}
+
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn tpm_passes() {
+    let tpm = Tpm::new();
+    suite(&tpm.lab("tpm", &["rsa2048", "nistp256"]));
+    assert_eq!(tpm.failures(), "0x1");
+}
+
+/// Where the store is the account's own, sigsh-admin makes keys, too.
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn key_generate_makes_keys_in_a_tpm() {
+    const ALGORITHMS: [&str; 3] = ["rsa2048", "nistp256", "nistp384"];
+    let tpm = Tpm::new();
+    succeed(Command::new("chown").args(["-R", "signer", &format!("{}/store", tpm.directory)]));
+    let mut lab = tpm.lab("tpm-generate", &[]);
+    lab.keys = ALGORITHMS.map(|name| key(name, &format!("pkcs11:object=own-{name}"))).into();
+    secret(&lab.pin_file(), PIN);
+    let config = lab.config(&[]);
+    for algorithm in ALGORITHMS {
+        succeed(lab.admin(&config).args(["key", "generate", algorithm, "--algorithm", algorithm]));
+        // It has the module do what tpm2_ptool does, which leaves no lock either.
+        account_file(&tpm.lock(), b"");
+    }
+    super::prepares(&lab, &config);
+    super::every_form(&lab, &config);
+}
+
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn a_locked_tpm_is_left_alone_until_it_is_unlocked() {
+    let tpm = Tpm::new();
+    let lab = ready(&tpm, "tpm-locked");
+    let config = lab.config(&[]);
+    let line = "the token does not accept its PIN";
+    for (attempt, count) in [("one", "0x1"), ("two", "0x2"), ("three", "0x3")] {
+        secret(&lab.pin_file(), attempt);
+        lab.session(&config, "sign").run(b"artifact").fails(69, line, "failed", "the PIN is wrong");
+        let again = lab.session(&config, "sign").run(b"artifact");
+        again.fails(69, line, "failed", "it is not tried again");
+        assert_eq!(tpm.failures(), count);
+    }
+    secret(&lab.pin_file(), PIN);
+    let locked = lab.session(&config, "sign").run(b"artifact");
+    locked.fails(69, "the token failed", "failed", "C_Login returned CKR_PIN_LOCKED");
+    lab.session(&config, "sign").run(b"artifact").fails(69, line, "failed", "it is not tried again");
+    succeed(tpm.tool("tpm2_dictionarylockout").arg("--clear-lockout"));
+    succeed(Command::new("touch").arg(lab.pin_file()));
+    lab.signs(&config);
+}
+
+/// With a batch under way, after the first signature.
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn a_tpm_that_vanishes_ends_the_batch() {
+    let mut tpm = Tpm::new();
+    let lab = ready(&tpm, "tpm-vanishes");
+    let config = lab.config(&[]);
+    let mut child = lab.session(&config, "sign-tar nistp256").start();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&entry(b"1", b"first")).unwrap();
+    stdin.write_all(&entry(b"2", b"second")[..512]).unwrap();
+    let mut first = vec![0; 1024];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    tpm.chip.0.kill().unwrap();
+    tpm.chip.0.wait().unwrap();
+    stdin.write_all(&[&entry(b"2", b"second")[512..], &END].concat()).unwrap();
+    child.stdin = Some(stdin);
+    let outcome = finish_child(child, b"");
+    assert_eq!(outcome.code, Some(69), "{outcome:#?}");
+    assert_eq!(outcome.err.lines().next(), Some("sigsh: error: the token failed"), "{outcome:#?}");
+}
+
+/// Without the kernel's resource manager (/dev/tpm0) the objects of others may fill the TPM: an error, and no signature.
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn a_full_tpm_signs_nothing() {
+    let tpm = Tpm::new();
+    let lab = ready(&tpm, "tpm-full");
+    succeed(tpm.tool("tpm2_shutdown").arg("--clear"));
+    let raw = Tpm::copy(&tpm.directory, true);
+    let lab = Lab { table: raw.lab("tpm-full", &[]).table, ..lab };
+    let config = lab.config(&[]);
+    lab.signs(&config);
+    let mut filled = false;
+    for _ in 0..4 {
+        let mut command = raw.tool("tpm2_createprimary");
+        filled |= !command.args(["-Q", "-G", "ecc"]).stderr(Stdio::null()).status().unwrap().success();
+    }
+    assert!(filled);
+    lab.session(&config, "sign").run(b"artifact").fails(69, "the token failed", "failed", "C_Login returned CKR_");
+    succeed(raw.tool("tpm2_flushcontext").arg("--transient-object"));
+    secret(&lab.pin_file(), PIN);
+    lab.signs(&config);
+}
+
+/// See `sandbox::every_row_is_needed`.
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn every_row_of_the_profile_is_needed() {
+    let tpm = Tpm::new();
+    let lab = ready(&tpm, "tpm-rows");
+    let config = lab.config(&[]);
+    let archive = [entry(b"1", b"file"), END.to_vec()].concat();
+    let single = ["sign rsa2048", "sign nistp256"].map(|request| (lab.session(&config, request), &b"file"[..]));
+    let batch = (lab.session(&config, "sign-tar rsa2048 nistp256"), archive.as_slice());
+    assert_eq!(misfits(Profile::Tpm, single.into_iter().chain([batch]).collect()), [""; 0]);
+}
+
+/// The lock that tpm2_ptool has removed.
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn a_missing_lock_is_named() {
+    let tpm = Tpm::new();
+    let lab = ready(&tpm, "tpm-lock");
+    let lock = tpm.lock();
+    fs::remove_file(&lock).unwrap();
+    let outcome = lab.session(&lab.config(&[]), "sign").run(b"artifact");
+    outcome.fails(78, "sigsh is not set up properly on this host", "refused", &format!("cannot open {lock} for a sandbox rule"));
+}
