@@ -110,6 +110,9 @@ impl World {
             let id = format!("Test {key} <{key}@example.org>");
             succeed(Command::new("sigsh-admin").args(["certificate", "create", key, "--user-id", &id]));
         }
+        let client = "IdentitiesOnly yes\nIdentityAgent none\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n\
+                      BatchMode yes\nRequestTTY no\n";
+        fs::write(format!("{HOME}/ssh_config"), format!("Port {PORT}\n{client}")).unwrap();
         let sshd = start_sshd("sshd", PORT, "");
         World { _sshd: sshd }
     }
@@ -150,9 +153,6 @@ pub fn start_sshd(name: &str, port: u16, more: &str) -> Child {
     let include = "Include /etc/ssh/sshd_config.d/50-sigsh.conf";
     fs::write(&config, format!("ListenAddress 127.0.0.1:{port}\nHostKey {host_key}\nPidFile none\nUsePAM no\n{include}\n{more}\n"))
         .unwrap();
-    let client = "IdentitiesOnly yes\nIdentityAgent none\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n\
-                  BatchMode yes\nRequestTTY no\n";
-    fs::write(format!("{HOME}/ssh_config"), format!("Port {PORT}\n{client}")).unwrap();
     let log = File::create(format!("{HOME}/{name}.log")).unwrap();
     let child = Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f", &config]).stderr(log).spawn().unwrap();
     patient(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());

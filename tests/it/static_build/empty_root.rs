@@ -6,11 +6,13 @@ use crate::sandbox::{all_misfits, archive};
 use crate::tokens::Daemon;
 use crate::tokens::p11kit::{Store, activated};
 use crate::world::{
-    PIN, Session, account, account_file, as_account, field, fingerprint, scratch, secret, succeed, user_auth, verify,
+    PIN, Session, account, account_file, as_account, field, fingerprint, finish, records, scratch, secret, start_sshd, succeed,
+    user_auth, verify, world,
 };
 use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::Libc;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -27,7 +29,7 @@ const FILES: [&str; 9] = [
     "/run/sigsh-token/pkcs11",
     "/run/systemd/journal/socket",
     "/run/token",
-    "/sigsh",
+    "/usr/bin/sigsh",
     "/var/lib/sigsh/ledger.jsonl",
 ];
 
@@ -42,15 +44,15 @@ impl Root {
         store.read_only(true);
         let (server, socket) = activated(&store);
         let root = Root { path: scratch(), _server: server };
-        for directory in ["etc/sigsh", "run/systemd/journal", "run/sigsh-token", "var/lib/sigsh/state"] {
+        for directory in ["etc/sigsh", "run/systemd/journal", "run/sigsh-token", "usr/bin", "var/lib/sigsh/state"] {
             fs::create_dir_all(root.at(directory)).unwrap();
         }
         symlink("sigsh-token", root.at("run/token")).unwrap();
         let (uid, gid) = account();
         chown(root.at("var/lib/sigsh/state"), Some(uid), Some(gid)).unwrap();
         fs::set_permissions(root.at("var/lib/sigsh/state"), fs::Permissions::from_mode(0o700)).unwrap();
-        succeed(Command::new("cp").args([&programs.join("sigsh"), Path::new("/etc/sigsh/ed25519.pgp")]).arg(&root.path));
-        fs::rename(root.at("ed25519.pgp"), root.at("etc/sigsh/ed25519.pgp")).unwrap();
+        succeed(Command::new("cp").arg(programs.join("sigsh")).arg(root.at("usr/bin")));
+        succeed(Command::new("cp").arg("/etc/sigsh/ed25519.pgp").arg(root.at("etc/sigsh")));
         secret(&root.at("etc/sigsh/hsm.pin"), PIN);
         account_file(&root.at("auth"), &fs::read(user_auth("build1")).unwrap());
         for (from, to) in [(Path::new("/run/systemd/journal/socket"), "run/systemd/journal/socket"), (&socket, "run/token/pkcs11")]
@@ -86,7 +88,7 @@ impl Root {
     fn session(&self, request: &str) -> Session {
         let (uid, gid) = account();
         let mut command = Command::new("/usr/sbin/chroot");
-        command.args([&format!("--userspec={uid}:{gid}"), &format!("--groups={gid}"), &self.path, "/sigsh"]);
+        command.args([&format!("--userspec={uid}:{gid}"), &format!("--groups={gid}"), &self.path, "/usr/bin/sigsh"]);
         command.env_clear().env("SSH_USER_AUTH", "/auth").env("SSH_CONNECTION", "192.0.2.1 4000 192.0.2.2 22");
         Session { command }.request(request)
     }
@@ -168,6 +170,24 @@ fn what_an_empty_root_lacks_is_said() {
     let (code, text) = check("0:0");
     let error = "sigsh-admin: error: cannot become the account 'signer': there is no such account\n";
     assert!(code == Some(1) && text.starts_with(error), "{text}");
+}
+
+/// sshd puts its word on who has logged in there, into /tmp, and starts sigsh as the account's shell.
+#[test]
+fn sshd_locks_the_account_in() {
+    let Some(programs) = programs() else { return };
+    let root = Root::new(programs);
+    succeed(Command::new("install").args(["-d", "-m", "1777", &root.at("tmp")]));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let sshd = start_sshd("locked-in", port, &format!("ChrootDirectory {}", root.path));
+    let _sshd = Daemon(sshd);
+    let mut command = world().ssh_command("build1");
+    command.args(["-p", &port.to_string(), "sign --name locked-in"]);
+    let outcome = finish(command, b"data");
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
+    verify("ed25519", &outcome.out, b"data");
+    let record = records("SIGSH_NAME=locked-in").pop().unwrap();
+    assert_eq!((field(&record, "SIGSH_EVENT"), field(&record, "_EXE")), ("signed", root.at("usr/bin/sigsh").as_str()));
 }
 
 /// The tables are exact for this build, too.
