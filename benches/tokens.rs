@@ -1,5 +1,6 @@
 //! How long a signature takes on each kind of token: cold, in a whole session, and in a batch; against the bare token in the same run.
-//! Run by `just bench`, as root inside `tests/inside.sh`. `SIGSH_BENCH_TOKENS="tpm kryoptic"` measures these alone.
+//! Run by `just bench`, as root inside `tests/inside.sh`. `SIGSH_BENCH_TOKENS="tpm kryoptic"` measures these alone. What takes long to build
+//! must be there already, as after `just tokens`.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 #![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 
@@ -73,19 +74,13 @@ fn main() {
     let files = (0..FILES).map(|number| batch::entry(format!("{number}").as_bytes(), &[number as u8; 1024]));
     fs::write(&archive, files.chain([batch::END.to_vec()]).collect::<Vec<_>>().concat()).unwrap();
     println!(
-        "\n1 KiB on each token, milliseconds for a signature. The bare token: C_SignInit and C_Sign alone, median of {FILES}; and a process"
+        "\n1 KiB on each token, on the server's side: milliseconds for a signature, in brackets the ratio to the column before; medians"
     );
-    println!(
-        "that loads, logs in and signs. sigsh on the server's side: one of {FILES} in a batch, and a session; medians, taken in turn"
-    );
-    println!(
-        "{:<10}{:<17}{:>8}{:>20}{:>14}{:>20}",
-        "token", "key", "C_Sign", "in a batch (ratio)", "bare process", "session (ratio)"
-    );
+    println!("\n| token | key | C_Sign | of {FILES} in a batch | process with one C_Sign | session |\n|---|---|---|---|---|---|");
     let only = var("SIGSH_BENCH_TOKENS").unwrap_or_default();
     for (name, make) in KINDS.into_iter().filter(|(name, _)| only.is_empty() || only.split(' ').any(|wanted| wanted == *name)) {
         let Some((lab, _running)) = make() else {
-            println!("{name:<10}this machine cannot have it");
+            println!("| {name} | not on this machine | | | | |");
             continue;
         };
         for key in &lab.keys {
@@ -114,7 +109,7 @@ fn measure(name: &str, lab: &Lab, key: &Key, data: &str, archive: &str) {
     let session = |request: &str, input: &str| run(&mut lab.session(&config, &format!("{request} {}", key.name)).command, input);
     // Of a composite key two keys sign.
     let known = scheme(key.name).is_some();
-    let mut sign = known.then(|| alone(lab, key, FILES).1);
+    let sign = known.then(|| alone(lab, key, FILES).1);
     let mut cold =
         turns(TURNS, &mut [&mut || session("sign", data), &mut || if known { alone(lab, key, 1).0 } else { Duration::ZERO }]);
     let mut batches = turns(3, &mut [&mut || session("sign-tar", archive) / FILES as u32]);
@@ -126,14 +121,8 @@ fn measure(name: &str, lab: &Lab, key: &Key, data: &str, archive: &str) {
     };
     let alone = |time: Option<Duration>| time.map_or("-".to_owned(), |time| format!("{:.2}", ms(time)));
     let bare = known.then_some(bare);
-    println!(
-        "{name:<10}{:<17}{:>8}{:>20}{:>14}{:>20}",
-        key.name,
-        alone(sign),
-        against(batch, sign.take()),
-        alone(bare),
-        against(session, bare)
-    );
+    let [batch, session] = [against(batch, sign), against(session, bare)];
+    println!("| {name} | {} | {} | {batch} | {} | {session} |", key.name, alone(sign), alone(bare));
 }
 
 /// The bare token, as a process of the account: how long all of it takes, and the median of C_SignInit and C_Sign.

@@ -7,6 +7,7 @@
 //! | `begin` | what all processes share |
 //! | `hasher`, `monitor` | the process's own |
 //! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
+//! | `p11-kit-load`, `p11-kit-sign` | that of a p11-kit server, likewise |
 //! | `tpm-load`, `tpm-sign` | that of a TPM |
 //!
 //! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of one action a list of numbers may stand,
@@ -401,6 +402,14 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let around = Surroundings { profile, read, write: vec![], connect: &[], environment: &environment };
             demand(sandbox::enter_token(&around));
             if process.ends_with("sign") {
+                demand(sandbox::narrow_token(profile));
+            }
+        }
+        "p11-kit-load" | "p11-kit-sign" => {
+            let (profile, environment) = (Profile::P11Kit, |_: &str| None);
+            let around = Surroundings { profile, read: vec![], write: vec![], connect: &[], environment: &environment };
+            demand(sandbox::enter_token(&around));
+            if process == "p11-kit-sign" {
                 demand(sandbox::narrow_token(profile));
             }
         }

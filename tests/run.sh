@@ -30,7 +30,7 @@ install_packages() {
 missing=
 for package in aptly createrepo-c dbus-daemon debian-archive-keyring debootstrap debsig-verify debsigs devscripts dpkg-dev \
     e2fsprogs fakeroot flatpak g++ gcc git gnupg gpgv iproute2 libarchive-tools libc6-dev makepkg man-db opensc openssh-client \
-    openssh-server ostree pacman-package-manager pandoc python3 python3-yaml reprepro rpm shellcheck softhsm2 sqv strace systemd; do
+    openssh-server ostree p11-kit pacman-package-manager pandoc python3 python3-yaml reprepro rpm shellcheck softhsm2 sqv strace systemd; do
     dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
         missing="$missing $package"
 done
@@ -38,7 +38,7 @@ done
 [ -z "$missing" ] || step "missing packages" install_packages $missing
 
 step format cargo fmt --all --check
-step scripts shellcheck .ci/run src/bin/sigsh-client/setup/*.sh sshd/*.sh tests/*.sh
+step scripts shellcheck .ci/run src/bin/sigsh-client/setup/*.sh sshd/*.sh tests/*.sh tests/tokens/*.sh
 step lints cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 if command -v cargo-deny >/dev/null; then
     step dependencies cargo deny check bans licenses sources

@@ -104,6 +104,10 @@ impl TryFrom<Fields> for Token {
         if network == connect.is_empty() {
             return Err("the sandbox 'network' and 'connect', its TCP ports, need each other".into());
         }
+        let tpm = matches!(source, Source::Module { sandbox: Profile::Tpm, .. });
+        if tpm && !environment.get("TPM2_PKCS11_TCTI").is_some_and(|tcti| tcti.starts_with("device:/")) {
+            return Err("the sandbox 'tpm' needs a device in 'environment', TPM2_PKCS11_TCTI = \"device:/dev/tpmrm0\"".into());
+        }
         Ok(Token { source, uri, pin_file, read, write, connect, environment, timeout, sessions, queue })
     }
 }

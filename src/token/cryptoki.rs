@@ -172,10 +172,8 @@ pub trait Cryptoki {
     /// The same by CKM_EDDSA for Ed448, which demands parameters: neither a hash of its own nor a context (PKCS#11 3.2 §6.3.16).
     ///
     /// # Errors
-    /// Any; where nobody has said how, [`CryptokiError::Broken`].
-    fn sign_init_ed448(&self, _session: Handle, _key: Handle) -> Result<(), CryptokiError> {
-        Err(CryptokiError::Broken("no Ed448 is possible this way".to_owned()))
-    }
+    /// Any.
+    fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError>;
 
     /// C_Sign: at most [`MAX_SIGNATURE`] bytes.
     ///
@@ -198,10 +196,8 @@ pub trait Cryptoki {
     /// C_DestroyObject.
     ///
     /// # Errors
-    /// Any; where nobody has said how, [`CryptokiError::Broken`].
-    fn destroy(&self, _session: Handle, _object: Handle) -> Result<(), CryptokiError> {
-        Err(CryptokiError::Broken("no object can be destroyed this way".to_owned()))
-    }
+    /// Any.
+    fn destroy(&self, session: Handle, object: Handle) -> Result<(), CryptokiError>;
 
     /// C_CloseSession and C_Finalize. What they return is nobody's business any more.
     fn leave(&self, session: Handle);

@@ -10,7 +10,7 @@ use super::cryptoki::{
     Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_FOUND, MAX_SIGNATURE, MAX_VALUE, Rv, TokenInfo, Value,
 };
 use crate::sys;
-use cryptoki_sys::{CKF_RW_SESSION, CKF_SERIAL_SESSION};
+use cryptoki_sys::{CK_EDDSA_PARAMS, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_EDDSA};
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use wire::{Answer, Call, HEADER, MAX_REQUEST, Request, WireError};
@@ -18,6 +18,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// How many slots are looked at.
 const MAX_SLOTS: usize = 256;
+
+/// CK_EDDSA_PARAMS in memory, all of it zero: no hash, no context, and no pointer to one. p11-kit hands it to the module as it is.
+const NEITHER_HASH_NOR_CONTEXT: [u8; size_of::<CK_EDDSA_PARAMS>()] = [0; size_of::<CK_EDDSA_PARAMS>()];
 
 /// What p11-kit's client says first.
 const HANDSHAKE: &[u8] = b"PRIVATE-GNOME-KEYRING-PKCS11-PROTOCOL-V-1";
@@ -198,6 +201,15 @@ impl<S: Read + Write> Cryptoki for Server<S> {
         self.call(&wire::SIGN_INIT, arguments, nothing)
     }
 
+    fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError> {
+        let arguments = |request: &mut Request<'_>, version| {
+            request.number(session);
+            request.mechanism_with(CKM_EDDSA, &NEITHER_HASH_NOR_CONTEXT, version);
+            request.number(key);
+        };
+        self.call(&wire::SIGN_INIT, arguments, nothing)
+    }
+
     fn sign(&self, session: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError> {
         let arguments = |request: &mut Request<'_>, _| {
             request.number(session);
@@ -221,6 +233,14 @@ impl<S: Read + Write> Cryptoki for Server<S> {
             request.attributes(private);
         };
         self.call(&wire::GENERATE_KEY_PAIR, arguments, |answer| Ok((answer.number()?, answer.number()?)))
+    }
+
+    fn destroy(&self, session: Handle, object: Handle) -> Result<(), CryptokiError> {
+        let arguments = |request: &mut Request<'_>, _| {
+            request.number(session);
+            request.number(object);
+        };
+        self.call(&wire::DESTROY_OBJECT, arguments, nothing)
     }
 
     fn leave(&self, session: Handle) {

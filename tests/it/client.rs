@@ -19,6 +19,7 @@ mod recipes;
 mod relay;
 mod setup;
 mod signs;
+mod tokens;
 mod verifies;
 
 pub use build_server::BuildServer;

@@ -173,6 +173,11 @@ fn a_mistake_is_told_with_its_place() {
             "sandbox = \"network\"",
             "3:1: the sandbox 'network' and 'connect', its TCP ports, need each other",
         ),
+        (
+            "sandbox = \"softhsm\"",
+            "sandbox = \"tpm\"",
+            "3:1: the sandbox 'tpm' needs a device in 'environment', TPM2_PKCS11_TCTI = \"device:/dev/tpmrm0\"",
+        ),
         ("sandbox = \"softhsm\"", "sandbox = \"p11-kit\"", "3:1: the sandbox 'p11-kit' is for a server, not for a module"),
         ("hash =", "algorithm =", "16:1: unknown field `algorithm`, expected one of `token`, `uri`, `certificate`, `hash`"),
         ("[token.hsm]", "[token.HSM]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),

@@ -23,9 +23,8 @@ type Process = (&'static str, Vec<Vec<Row>>);
 
 /// The processes of a session with a token of this kind, in a build with this C library.
 fn processes_of(libc: Libc, profile: Profile) -> [Process; 5] {
-    let of = |rows: Vec<Row>| rows.into_iter().filter(|row| row.is_of(libc)).collect::<Vec<_>>();
-    let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(|rows| of(rows.to_vec()));
-    let [load, sign] = [profile.load(), profile.sign()].map(of);
+    let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(|rows| of(libc, rows.to_vec()));
+    let [load, sign] = [profile.load(), profile.sign()].map(|rows| of(libc, rows));
     [
         ("begin", vec![beginning, hasher.clone(), monitor.clone(), load.clone()]),
         ("hasher", vec![hasher]),
@@ -36,11 +35,10 @@ fn processes_of(libc: Libc, profile: Profile) -> [Process; 5] {
 }
 
 /// What `tests/probe.rs` can enter, but for `none`.
-fn processes() -> [Process; 8] {
-    let ours = |rows: Vec<Row>| rows.into_iter().filter(|row| row.is_of(Libc::OURS)).collect::<Vec<_>>();
-    let every = ours(Profile::ALL.map(Profile::load).concat());
-    let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(|rows| ours(rows.to_vec()));
-    let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()].map(ours);
+fn processes() -> [Process; 10] {
+    let every = Profile::ALL.map(Profile::load).concat();
+    let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
+    let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
     [
         ("begin", vec![beginning.clone(), hasher.clone(), monitor.clone(), every]),
         ("settled", vec![beginning, monitor.clone(), load.clone()]),
@@ -48,9 +46,17 @@ fn processes() -> [Process; 8] {
         ("monitor", vec![monitor]),
         ("token-load", vec![load]),
         ("token-sign", vec![sign]),
-        ("tpm-load", vec![ours(Profile::Tpm.load())]),
-        ("tpm-sign", vec![ours(Profile::Tpm.sign())]),
+        ("p11-kit-load", vec![Profile::P11Kit.load()]),
+        ("p11-kit-sign", vec![Profile::P11Kit.sign()]),
+        ("tpm-load", vec![Profile::Tpm.load()]),
+        ("tpm-sign", vec![Profile::Tpm.sign()]),
     ]
+    .map(|(process, tables)| (process, tables.into_iter().map(|rows| of(Libc::OURS, rows)).collect()))
+}
+
+/// The rows of a build with this C library.
+fn of(libc: Libc, rows: Vec<Row>) -> Vec<Row> {
+    rows.into_iter().filter(|row| row.is_of(libc)).collect()
 }
 
 /// All ways to open a file.
@@ -77,13 +83,15 @@ const BEFORE: &[&[&str]] = &[
 ];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 8] = [
+const MAY: [(&str, &[&[&str]]); 10] = [
     ("begin", BEFORE),
     ("settled", BEFORE),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
     ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("p11-kit-load", &[&["write-other", "write-stdout", "pwrite-other"]]),
+    ("p11-kit-sign", &[&["write-other", "write-stdout"]]),
     ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];

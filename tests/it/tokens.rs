@@ -5,6 +5,7 @@
 
 pub mod kryoptic;
 pub mod p11kit;
+mod peer;
 pub mod softhsm;
 pub mod tpm;
 
@@ -229,7 +230,7 @@ fn every_form(lab: &Lab, config: &Path) {
 }
 
 /// Files of 1 KiB.
-fn archive() -> (Vec<Vec<u8>>, Vec<u8>) {
+pub fn archive() -> (Vec<Vec<u8>>, Vec<u8>) {
     let files = (0..FILES).map(|number| vec![b'a' + number as u8; 1024]).collect::<Vec<_>>();
     let entries = files.iter().enumerate().map(|(number, file)| entry(format!("{number}").as_bytes(), file));
     let archive = entries.chain([END.to_vec()]).collect::<Vec<_>>().concat();

@@ -2,10 +2,11 @@
 //! know nothing of it.
 
 use crate::trixie;
-use crate::world::{KEYS, Session, changed, field, succeed, world};
+use crate::world::{KEYS, Session, changed, field, scratch, succeed, world};
 use openpgp::packet::{Packet, Signature};
 use openpgp::parse::Parse;
 use openpgp::policy::StandardPolicy;
+use openpgp::serialize::SerializeInto;
 use openpgp::types::{PublicKeyAlgorithm, SignatureType};
 use sequoia_openpgp as openpgp;
 use sha2::{Digest, Sha512};
@@ -165,4 +166,38 @@ fn the_certificate_of_another_key() {
 fn apt_of_debian_13() {
     config();
     trixie::apt("v6", &certificate("ed25519"), |release| session("sign ed25519 --cleartext").run(release).signature().to_vec());
+}
+
+/// RFC 9980's example of a post-quantum signature. What docs/PACKAGERS.md says of today's verifiers; one that takes it one day makes
+/// that page wrong.
+#[test]
+fn post_quantum_signatures_before_verifiers_of_today() {
+    world();
+    let directory = scratch();
+    let example = |name: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rfc9980").join(name)).unwrap();
+    let (armored, signature) = (example("mldsa-65-certificate.asc"), example("mldsa-65-signature.asc"));
+    let path = |name: &str| format!("{directory}/{name}");
+    let certificate = openpgp::Cert::from_bytes(&armored).unwrap();
+    fs::write(path("certificate"), SerializeInto::to_vec(&certificate).unwrap()).unwrap();
+    fs::write(path("certificate.asc"), armored).unwrap();
+    fs::write(path("text.asc"), &signature).unwrap();
+    fs::write(path("text"), "Testing\n").unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        let output =
+            command.args(arguments).current_dir(&directory).env("GNUPGHOME", &directory).env("LC_ALL", "C").output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    for (program, arguments, why) in [
+        ("gpgv", &["--keyring", "./certificate", "text.asc", "text"][..], "packet(2) with unknown version 6"),
+        ("gpg", &["--import", "certificate"], "packet(6) with unknown version 6"),
+        ("sqv", &["--keyring", "certificate", "text.asc", "text"], "Malformed"),
+        ("rpmkeys", &["--dbpath", &path("db"), "--import", "certificate.asc"], "key 1 not an armored public key"),
+    ] {
+        let (good, said) = run(program, arguments);
+        assert!(!good && said.contains(why), "{program}: {said}");
+    }
+    assert!(!trixie::accepts(&path("certificate"), &signature, b"Testing\n"));
+    let (good, said) = run("sigsh-client", &["--certificate", "certificate.asc", "verify", "text"]);
+    assert!(good && said.contains("A3E2E14B6A493FF930FB27321F125E9A6880338BE9FB7DA3AE065EA65793242F"), "{said}");
 }

@@ -46,7 +46,7 @@ pub(super) fn read<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a
 }
 
 pub(super) fn write<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
-    let device = environment("TPM2_PKCS11_TCTI").map_or(Some("/dev/tpmrm0"), |tcti| tcti.strip_prefix("device:"));
+    let device = environment("TPM2_PKCS11_TCTI").and_then(|tcti| tcti.strip_prefix("device:"));
     let lock = store(environment).join("tpm2_pkcs11.sqlite3.lock");
     device.map(PathBuf::from).into_iter().chain([lock]).collect()
 }

@@ -104,6 +104,27 @@ fn a_mechanism_is_written_as_the_version_has_it() {
 }
 
 #[test]
+fn a_mechanism_with_parameters_is_written_as_the_version_has_it() {
+    for (version, before) in [(0, &[][..]), (1, &[]), (2, &[1])] {
+        let (server, script) = server(version);
+        script.heard();
+        script.say(&frame(2, 42, "", b""));
+        server.sign_init_ed448(7, 9).unwrap();
+        let body = [&number(7)[..], &be(CKM_EDDSA as u32), before, &be(24), &[0; 24], &number(9)].concat();
+        assert_eq!(script.heard(), frame(2, 42, "uMu", &body), "{version}");
+    }
+}
+
+#[test]
+fn an_object_is_destroyed() {
+    let (server, script) = server(0);
+    script.heard();
+    script.say(&frame(2, 22, "", b""));
+    server.destroy(7, 9).unwrap();
+    assert_eq!(script.heard(), frame(2, 22, "uu", &[number(7), number(9)].concat()));
+}
+
+#[test]
 fn a_login_and_a_signature() {
     let (server, script) = server(0);
     script.heard();
@@ -226,7 +247,7 @@ fn what_is_no_answer_is_taken_for_none() {
         assert!(said.contains(why), "{said} {answer:?}");
     }
     for (answer, value) in
-        [(frame(2, 0, "u", &number(CKR_FUNCTION_FAILED)), 6), (frame(2, 43, "ay", &[0, 0, 0, 18, 0][..1]), 0x150)]
+        [(frame(2, 0, "u", &number(CKR_FUNCTION_FAILED)), 6), (frame(2, 43, "ay", &[&[0][..], &be(512)].concat()), 0x150)]
     {
         let (server, script) = server(0);
         script.say(&answer);
@@ -240,4 +261,28 @@ fn what_does_not_fit_is_not_sent() {
     script.heard();
     assert!(broken(server.sign(7, &[0; MAX_REQUEST])).contains("too long"));
     assert_eq!(script.heard(), b"");
+}
+
+/// Whatever it returns, it is told as it is, and with the function's name.
+#[test]
+fn every_return_value_of_every_call() {
+    type Made = fn(&Server<Script>) -> Result<(), CryptokiError>;
+    let calls: [(&str, Made); 9] = [
+        ("C_GetSlotList", |server| server.slots().map(drop)),
+        ("C_GetTokenInfo", |server| server.token(1).map(drop)),
+        ("C_OpenSession", |server| server.open(1, true).map(drop)),
+        ("C_Login", |server| server.login(1, CKU_USER, b"4711")),
+        ("C_FindObjectsInit", |server| server.find(1, &[]).map(drop)),
+        ("C_GetAttributeValue", |server| server.attribute(1, 1, CKA_CLASS).map(drop)),
+        ("C_SignInit", |server| server.sign_init(1, CKM_RSA_PKCS, 1)),
+        ("C_Sign", |server| server.sign(1, b"digest").map(drop)),
+        ("C_GenerateKeyPair", |server| server.generate(1, CKM_RSA_PKCS, &[], &[]).map(drop)),
+    ];
+    let (server, script) = server(0);
+    let values = (1..0x400).chain([0x8000_0000, u64::from(u32::MAX), u64::MAX]);
+    let made = values.flat_map(|value| calls.map(|(name, made)| (value, name, made)));
+    for (serial, (value, name, made)) in (2..).zip(made) {
+        script.say(&frame(serial, 0, "u", &number(value)));
+        assert_eq!(made(&server), Err(CryptokiError::Returned(name, Rv(value))));
+    }
 }

@@ -69,6 +69,7 @@ call!(GET_TOKEN_INFO "C_GetTokenInfo" 6 b"u" b"ssssuuuuuuuuuuuvvs");
 call!(OPEN_SESSION "C_OpenSession" 10 b"uu" b"u");
 call!(CLOSE_SESSION "C_CloseSession" 11 b"u" b"");
 call!(LOGIN "C_Login" 18 b"uuay" b"");
+call!(DESTROY_OBJECT "C_DestroyObject" 22 b"uu" b"");
 call!(GET_ATTRIBUTE_VALUE "C_GetAttributeValue" 24 b"uufA" b"aAu");
 call!(FIND_OBJECTS_INIT "C_FindObjectsInit" 26 b"uaA" b"");
 call!(FIND_OBJECTS "C_FindObjects" 27 b"ufu" b"au");
@@ -132,6 +133,18 @@ impl<'a> Request<'a> {
             (_, CKM_RSA_PKCS | CKM_ECDSA | CKM_RSA_PKCS_KEY_PAIR_GEN | CKM_EC_KEY_PAIR_GEN) => {}
             _ => self.byte(0),
         }
+    }
+
+    /// `M`, with parameters: for mechanisms that p11-kit does not know, as they stand in the module's memory.
+    pub fn mechanism_with(&mut self, mechanism: u64, parameters: &[u8], version: u8) {
+        match u32::try_from(mechanism) {
+            Ok(number) => self.count(number),
+            Err(_) => self.fits = false,
+        }
+        if version > 1 {
+            self.byte(1);
+        }
+        self.array(parameters);
     }
 
     /// `aA`

@@ -1,12 +1,36 @@
-//! A token behind p11-kit, its module under an account of its own, as sshd/systemd/ starts it for each connection.
+//! A token behind p11-kit, its module under an account of its own: as sshd/systemd/ starts it for each connection, and as
+//! `p11-kit server` runs by hand.
 
+use super::peer::{CALLS, Fault, Peer};
 use super::{Daemon, Key, Lab, suite};
-use crate::world::{PIN, patient, scratch, succeed, world};
+use crate::batch::{END, entry};
+use crate::sandbox::misfits;
+use crate::token::group;
+use crate::world::{
+    Outcome, PIN, PIN_FILE, Session, account, changed, field, finish_child, patient, records, scratch, succeed, verify, world,
+};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen};
+use nix::unistd::Pid;
+use sigsh::sandbox::Profile;
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const FAILED: &str = "the token failed";
+const HUNG: &str = "the token did not answer in time";
+const MISSING: &str = "the signing key is not in the token, or not alone";
+const PIN_REFUSED: &str = "the token does not accept its PIN";
+const WRONG: &str = "the token made a wrong signature";
+const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 
 /// A SoftHSM store of the token's account.
 pub struct Store {
@@ -42,6 +66,14 @@ impl Store {
     }
 }
 
+/// A command under the token's account, with nothing but this store in its environment.
+fn as_token(store: &Store, program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "sigsh-token", "--regid", "sigsh-token", "--clear-groups", "--", program]);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").env("SOFTHSM2_CONF", &store.conf);
+    command
+}
+
 /// The words of a unit's line.
 fn unit(name: &str, key: &str) -> Vec<String> {
     let text = fs::read_to_string(format!("/usr/lib/systemd/system/{name}")).unwrap();
@@ -71,6 +103,53 @@ pub fn activated(store: &Store) -> (Daemon, PathBuf) {
     (daemon, socket)
 }
 
+/// `p11-kit server` as an operator starts it by hand, in a directory of its account.
+fn by_hand(store: &Store) -> (Daemon, PathBuf) {
+    let directory = scratch();
+    succeed(Command::new("chown").args(["sigsh-token", &directory]));
+    let socket = PathBuf::from(directory).join("pkcs11");
+    (serve(store, &socket), socket)
+}
+
+fn serve(store: &Store, socket: &Path) -> Daemon {
+    // One that died has left it.
+    let _ = fs::remove_file(socket);
+    let mut command = as_token(store, "p11-kit");
+    command.args(["server", "--foreground", "--name"]).arg(socket).args(["--provider", MODULE, "pkcs11:token=release"]);
+    let daemon = Daemon(command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    patient(|| fs::metadata(socket).is_ok_and(|stat| stat.uid() != 0));
+    chown(socket, None, Some(account().1)).unwrap();
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o770)).unwrap();
+    daemon
+}
+
+/// The host's configuration with this server in the module's place.
+fn config(socket: &Path, more: &str, changes: &[(&str, &str)]) -> PathBuf {
+    let server = format!("server = \"{}\"\n{more}", socket.display());
+    // A token of its own name has a PIN marker of its own.
+    let name = scratch().rsplit('/').next().unwrap().to_owned();
+    let (table, token) = (format!("[token.{name}]"), format!("token = \"{name}\""));
+    let mut all = vec![
+        ("[token.hsm]", table.as_str()),
+        ("token = \"hsm\"", token.as_str()),
+        ("module = \"/usr/lib/softhsm/libsofthsm2.so\"\n", server.as_str()),
+        ("sandbox = \"softhsm\"\nread = [\"/var/lib/sigsh/tokens\"]\n", ""),
+        ("environment = { SOFTHSM2_CONF = \"/etc/sigsh/softhsm2.conf\" }\n", ""),
+    ];
+    all.extend(changes);
+    changed(&all)
+}
+
+fn start(config: &Path, request: &str) -> Child {
+    let mut session = Session::new(config).client("build1").request(request);
+    session.command.process_group(0);
+    session.start()
+}
+
+fn sign(config: &Path) -> Outcome {
+    finish_child(start(config, "sign ed25519"), b"artifact")
+}
+
 /// A server as the units start it, for the token of the world, and its table.
 pub fn server() -> (Daemon, String) {
     let store = Store::of_the_world();
@@ -85,4 +164,377 @@ fn what_the_units_start_passes() {
     let key = |name: &'static str| Key { generate: None, ..Key::new(name, &format!("pkcs11:object={name}"), name) };
     let modern = Key { name: "modern", ..key("ed25519") }.v6();
     suite(&Lab::new("p11-kit", table, PIN, vec![key("ed25519"), key("rsa4096"), key("nistp384"), modern]));
+}
+
+/// As a number in a header has at most, and none.
+const HUGE: i64 = u32::MAX as i64;
+
+/// What each call of a session is answered with.
+const FAULTS: [Fault; 18] = [
+    Fault::Returns(5),
+    Fault::Returns(0x32),
+    Fault::Returns(0),
+    Fault::Garbage,
+    Fault::Closes,
+    Fault::Silence,
+    Fault::Half,
+    Fault::Twice,
+    Fault::OtherCall,
+    Fault::OtherNumber,
+    Fault::Length(1),
+    Fault::Length(-1),
+    Fault::Length(HUGE),
+    Fault::Length(-HUGE),
+    Fault::Longer,
+    Fault::Shorter,
+    Fault::Options(3),
+    Fault::Bytewise,
+];
+
+/// The client's line and the journal's reason; `None` where it signs.
+fn expected(call: u32, name: &str, fault: Fault) -> Option<(&'static str, String)> {
+    let reason = match (call, fault) {
+        (_, Fault::Bytewise) | (18, Fault::Returns(0x100)) => return None,
+        // The token has made the signature: whatever it says now is nobody's business.
+        (11 | 2, _) | (43, Fault::Twice) => return None,
+        (18, Fault::Returns(0xa0)) => return Some((PIN_REFUSED, "the PIN is wrong".to_owned())),
+        (_, Fault::Silence) => return Some((HUNG, "did not answer within its timeout".to_owned())),
+        (43, Fault::Altered) => return Some((WRONG, "the self-check failed".to_owned())),
+        // Who cannot tell what its tokens are has none.
+        (6, fault) if fault != Fault::Twice => return Some((MISSING, "selects 0 tokens".to_owned())),
+        (4, Fault::Twice) => return Some((MISSING, "selects 0 tokens".to_owned())),
+        (0, Fault::Closes) => "has closed the connection".to_owned(),
+        (0, Fault::Garbage) => "speaks version 77 alone".to_owned(),
+        (_, Fault::Returns(5)) => format!("{name} returned CKR_GENERAL_ERROR"),
+        (_, Fault::Returns(0x32)) => format!("{name} returned CKR_DEVICE_REMOVED"),
+        (_, Fault::Returns(_)) => format!("{name}: the server's answer is not written as it should be"),
+        (_, Fault::Twice) => "the server answered what was not asked".to_owned(),
+        (_, Fault::Garbage | Fault::OtherCall | Fault::OtherNumber | Fault::Options(_)) => {
+            format!("{name}: the server answered what was not asked")
+        }
+        (_, Fault::Closes | Fault::Half | Fault::Length(1)) => "the p11-kit server has closed the connection".to_owned(),
+        (_, Fault::Length(HUGE)) => format!("{name}: the server's answer is too long"),
+        _ => format!("{name}: the server's answer does not have the length"),
+    };
+    Some((FAILED, reason))
+}
+
+/// Each call answered in each wrong way: one line, one record, the right code, nothing on stdout, in bounded time.
+#[test]
+fn whatever_a_peer_answers() {
+    let store = Store::of_the_world();
+    store.read_only(true);
+    let (_daemon, behind) = by_hand(&store);
+    let every = CALLS[1..].iter().flat_map(|(call, name)| FAULTS.map(|fault| (*call, *name, fault)));
+    let version = [Fault::Closes, Fault::Silence, Fault::Twice, Fault::Garbage].map(|fault| (0, CALLS[1].1, fault));
+    let login = [0xa0, 0x100].map(|value| (18, "C_Login", Fault::Returns(value)));
+    let mut cases = every.chain(version).chain(login).chain([(43, "C_Sign", Fault::Altered)]).collect::<Vec<_>>();
+    let outcomes = Mutex::new(Vec::new());
+    cases.sort_by_key(|(_, _, fault)| *fault != Fault::Silence);
+    let todo = Mutex::new(cases.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let Some((call, name, fault)) = todo.lock().unwrap().next() else { break };
+                    let peer = Peer::start(&behind, call, fault);
+                    let timeout = if fault == Fault::Silence { "timeout = \"1s\"" } else { "timeout = \"20s\"" };
+                    let config = config(&peer.socket, "", &[("timeout = \"20s\"", timeout), ("[client.build1]", "[client.peer]")]);
+                    let began = Instant::now();
+                    let mut child = start(&config, "sign ed25519");
+                    let pid = child.id();
+                    child.stdin.take().unwrap().write_all(b"artifact").unwrap();
+                    let output = child.wait_with_output().unwrap();
+                    assert!(began.elapsed() < Duration::from_secs(30), "{name} {fault:?}");
+                    outcomes.lock().unwrap().push((pid, call, name, fault, output));
+                }
+            });
+        }
+    });
+    let records = records("SIGSH_CLIENT=peer");
+    for (pid, call, name, fault, output) in outcomes.into_inner().unwrap() {
+        let case = format!("{name} {fault:?}: {output:?}");
+        let pid = pid.to_string();
+        let own = records.iter().filter(|record| field(record, "_PID") == pid).collect::<Vec<_>>();
+        let (err, last) = (String::from_utf8_lossy(&output.stderr), own.last().expect(&case));
+        let Some((line, reason)) = expected(call, name, fault) else {
+            // The monitor has checked the signature.
+            assert_eq!((output.status.code(), &*err, field(last, "SIGSH_EVENT")), (Some(0), "", "signed"), "{case}");
+            assert!(!output.stdout.is_empty(), "{case}");
+            continue;
+        };
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(69), 0), "{case}");
+        let mut lines = err.lines();
+        assert_eq!(lines.next(), Some(format!("sigsh: error: {line}").as_str()), "{case}");
+        assert!(lines.next().is_none_or(|hint| hint.starts_with("sigsh: hint: ")) && lines.next().is_none(), "{case}");
+        assert_eq!((field(last, "SIGSH_EVENT"), field(last, "SIGSH_CODE")), ("failed", "69"), "{case}");
+        assert!(field(last, "SIGSH_REASON").contains(&reason), "{reason}: {case} {last:#?}");
+        assert!(own.iter().all(|record| field(record, "SIGSH_EVENT") != "signed"), "{case}");
+    }
+}
+
+const SERVER_ACCOUNT: &str = "server-account = \"sigsh-token\"\n";
+
+/// Listens as another user, in a directory where only root can have put it, and prints what it hears.
+const LISTENER: &str = "import os, pwd, socket, sys
+path, user = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+os.chmod(path, 0o666)
+os.setuid(pwd.getpwnam(user).pw_uid)
+listener.listen(8)
+print('ready', flush=True)
+guest, _ = listener.accept()
+print(guest.recv(100), flush=True)";
+
+fn listener(user: &str) -> (BufReader<ChildStdout>, Daemon, PathBuf) {
+    let socket = format!("{}/pkcs11", scratch());
+    let mut command = Command::new("/usr/bin/python3");
+    let mut daemon = Daemon(command.args(["-c", LISTENER, &socket, user]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(daemon.0.stdout.take().unwrap());
+    assert_eq!(line(&mut said), "ready");
+    (said, daemon, socket.into())
+}
+
+fn line(from: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+/// Neither the PIN nor any other byte goes to a server that runs as somebody else, be it as our own account.
+#[test]
+fn nobody_else_is_told_anything() {
+    world();
+    let uid = |user: &str| String::from_utf8(succeed(Command::new("id").args(["-u", user])).stdout).unwrap().trim_end().to_owned();
+    let by_number = format!("server-account = \"{}\"\n", uid("sigsh-token"));
+    for (user, more, told) in [
+        ("nobody", "", false),
+        ("signer", "", false),
+        ("sigsh-token", "", false),
+        ("nobody", SERVER_ACCOUNT, false),
+        ("signer", SERVER_ACCOUNT, false),
+        ("sigsh-token", SERVER_ACCOUNT, true),
+        ("sigsh-token", &by_number, true),
+        ("root", "", true),
+    ] {
+        let (mut said, daemon, socket) = listener(user);
+        let config = config(&socket, more, &[]);
+        let child = start(&config, "sign ed25519");
+        // Before a byte of the artifact is there: the version that we speak, and the listener leaves.
+        assert_eq!(line(&mut said), if told { r"b'\x02'" } else { "b''" }, "{user} {more}");
+        let outcome = finish_child(child, b"artifact");
+        if told {
+            outcome.fails(69, FAILED, "failed", "the p11-kit server has closed the connection");
+        } else {
+            let reason = format!("runs as user {}; it must be root or the server-account", uid(user));
+            outcome.fails(78, NOT_SET_UP, "refused", &reason);
+        }
+        drop(daemon);
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_reached() {
+    world();
+    let directory = scratch();
+    let (absent, dead, shut) = (format!("{directory}/absent"), format!("{directory}/dead"), format!("{directory}/shut"));
+    drop(UnixListener::bind(&dead).unwrap());
+    fs::set_permissions(&dead, fs::Permissions::from_mode(0o666)).unwrap();
+    let _shut = UnixListener::bind(&shut).unwrap();
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o600)).unwrap();
+    let open = |owner: &str, mode| {
+        let directory = scratch();
+        succeed(Command::new("chown").args([owner, &directory]));
+        fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+        format!("{directory}/pkcs11")
+    };
+    let (theirs, shared, tokens) = (open("nobody", 0o755), open("root", 0o775), open("sigsh-token", 0o755));
+    let long = format!("{directory}/{}", "x".repeat(200));
+    fs::write(&long, b"").unwrap();
+    for (socket, more, code, reason) in [
+        (&absent, "", 69, "no such file or directory"),
+        (&dead, "", 69, "connection refused"),
+        (&shut, "", 69, "permission denied"),
+        (&long, "", 69, "file name too long"),
+        (&theirs, "", 78, "belongs to user 65534"),
+        (&theirs, SERVER_ACCOUNT, 78, "belongs to user 65534"),
+        (&shared, "", 78, "is writable by group or others (mode 775)"),
+        (&tokens, "", 78, "it must belong to root"),
+        (&tokens, SERVER_ACCOUNT, 69, "no such file or directory"),
+        (&absent, "server-account = \"nobody-there\"\n", 78, "the server-account is not in /etc/passwd"),
+    ] {
+        let (line, event) = if code == 69 { (FAILED, "failed") } else { (NOT_SET_UP, "refused") };
+        sign(&config(Path::new(socket), more, &[])).fails(code, line, event, reason);
+    }
+}
+
+/// Who finds the queue of a server full tries for half of the timeout, and is told to come again.
+#[test]
+fn a_server_that_lets_nobody_more_in() {
+    world();
+    let socket = PathBuf::from(scratch()).join("pkcs11");
+    let address = UnixAddr::new(&socket).unwrap();
+    let new = |flags| nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+    let server = new(SockFlag::empty());
+    bind(server.as_raw_fd(), &address).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    listen(&server, Backlog::new(1).unwrap()).unwrap();
+    let guests = std::iter::from_fn(|| {
+        let guest = new(SockFlag::SOCK_NONBLOCK);
+        connect(guest.as_raw_fd(), &address).ok().map(|()| guest)
+    });
+    assert!(!guests.collect::<Vec<_>>().is_empty());
+    let config = config(&socket, "", &[("timeout = \"20s\"", "timeout = \"1s\"")]);
+    sign(&config).fails(75, "the token is busy", "refused", "the p11-kit server lets nobody more in");
+}
+
+#[test]
+fn sixty_four_sessions_at_once() {
+    let store = Store::of_the_world();
+    store.read_only(true);
+    let (_daemon, socket) = by_hand(&store);
+    let config = config(&socket, SERVER_ACCOUNT, &[]);
+    let sessions = (0..64).map(|_| start(&config, "sign ed25519")).collect::<Vec<_>>();
+    let outcomes = sessions.into_iter().map(|child| finish_child(child, b"artifact")).collect::<Vec<_>>();
+    for outcome in &outcomes {
+        outcome.signature();
+    }
+    verify("ed25519", outcomes[63].signature(), b"artifact");
+}
+
+/// A batch with its first signature out, and its rest.
+fn batch(config: &Path) -> (Child, Vec<u8>) {
+    let mut child = start(config, "sign-tar ed25519");
+    let files = (0..200).map(|number| entry(format!("{number}").as_bytes(), &[b'x'; 1024])).collect::<Vec<_>>();
+    child.stdin.as_mut().unwrap().write_all(&files[..8].concat()).unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 512]).unwrap();
+    (child, [&files[8..].concat()[..], &END].concat())
+}
+
+#[test]
+fn a_server_that_dies_in_a_batch_and_comes_back() {
+    let store = Store::of_the_world();
+    store.read_only(true);
+    let (mut daemon, socket) = by_hand(&store);
+    let config = config(&socket, SERVER_ACCOUNT, &[]);
+    let (child, rest) = batch(&config);
+    killpg(Pid::from_raw(daemon.0.id() as i32), Signal::SIGKILL).unwrap();
+    daemon.0.wait().unwrap();
+    let outcome = finish_child(child, &rest);
+    assert_eq!((outcome.code, outcome.err.lines().next()), (Some(69), Some("sigsh: error: the token failed")), "{outcome:?}");
+    let last = outcome.records.last().unwrap();
+    assert_eq!(field(last, "SIGSH_REASON"), "the module failed: the p11-kit server has closed the connection");
+    sign(&config).fails(69, FAILED, "failed", "connection refused");
+    let _daemon = serve(&store, &socket);
+    verify("ed25519", sign(&config).signature(), b"artifact");
+}
+
+#[test]
+fn a_key_that_is_removed() {
+    let store = Store::of_the_world();
+    let (_daemon, socket) = by_hand(&store);
+    let config = config(&socket, SERVER_ACCOUNT, &[]);
+    let (child, rest) = batch(&config);
+    for kind in ["privkey", "pubkey"] {
+        let mut command = as_token(&store, "pkcs11-tool");
+        command.args(["--module", MODULE, "--token-label", "release", "--login", "--pin", PIN, "--delete-object", "--type", kind]);
+        succeed(command.args(["--id", "07"]));
+    }
+    let outcome = finish_child(child, &rest);
+    assert_eq!((outcome.code, outcome.err.lines().next()), (Some(69), Some("sigsh: error: the token failed")), "{outcome:?}");
+    assert!(field(outcome.records.last().unwrap(), "SIGSH_REASON").contains("HANDLE_INVALID"), "{outcome:?}");
+    sign(&config).fails(69, MISSING, "failed", "selects 0 private keys");
+}
+
+/// Keys are made through the server, too, and their certificates.
+#[test]
+fn keys_are_made_through_it() {
+    let store = Store::empty();
+    let mut init = as_token(&store, "softhsm2-util");
+    succeed(init.args(["--init-token", "--free", "--label", "release", "--pin", PIN, "--so-pin", PIN]));
+    let (_daemon, socket) = by_hand(&store);
+    let config = config(&socket, SERVER_ACCOUNT, &[("certificate = \"/etc/sigsh/", "certificate = \"/etc/sigsh/made-")]);
+    let admin = |arguments: &[&str]| succeed(Command::new("sigsh-admin").arg("--config").arg(&config).args(arguments));
+    for key in ["rsa2048", "nistp256", "ed25519"] {
+        admin(&["key", "generate", key, "--algorithm", key]);
+        admin(&["certificate", "create", key, "--user-id", "Made"]);
+        let outcome = finish_child(start(&config, &format!("sign {key}")), b"artifact");
+        verify(&format!("made-{key}"), outcome.signature(), b"artifact");
+    }
+}
+
+/// Its tables hold what it calls, and nothing else.
+#[test]
+fn the_tables_of_p11_kit_are_exact() {
+    let store = Store::of_the_world();
+    store.read_only(true);
+    let (_daemon, socket) = by_hand(&store);
+    let config = config(&socket, SERVER_ACCOUNT, &[]);
+    let session = |request: &str| Session::new(&config).client("build1").request(request);
+    let archive = [entry(b"1", b"one"), entry(b"2", b"two"), END.to_vec()].concat();
+    let sessions = vec![(session("sign rsa4096"), &b"artifact"[..]), (session("sign-tar nistp256 ed25519"), &archive)];
+    assert_eq!(misfits(Profile::P11Kit, sessions), [""; 0]);
+}
+
+/// What its process has open: what can neither be read nor written in the place of the standard descriptors, its two sockets, the marker.
+#[test]
+fn a_session_that_waits_has_its_connection_and_no_path() {
+    let store = Store::of_the_world();
+    store.read_only(true);
+    let (_daemon, socket) = by_hand(&store);
+    let mut child = start(&config(&socket, SERVER_ACCOUNT, &[]), "sign ed25519");
+    let token = || group(child.id()).into_iter().find(|(_, name)| name == "sigsh-token").map(|(pid, _)| pid);
+    let open = |pid: i32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| fs::read_link(entry.unwrap().path()).unwrap());
+        let kind = |path: PathBuf| path.to_str().unwrap().split([':', '.']).next().unwrap().to_owned();
+        let mut kinds = entries.map(kind).collect::<Vec<_>>();
+        kinds.sort();
+        kinds
+    };
+    let expected = ["/", "/", "/", "/var/lib/sigsh/state/pin", "socket", "socket"];
+    patient(|| token().is_some_and(|pid| open(pid) == expected));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The units are as tight as they say, and hold no mistake that systemd knows.
+#[test]
+fn the_units_are_sound() {
+    world();
+    let units = ["sigsh-token.socket", "sigsh-token@.service", "sigsh-token-pin.service"];
+    let paths = units.map(|name| format!("/usr/lib/systemd/system/{name}"));
+    let output = succeed(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&paths));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    // Of 100.
+    for (path, exposure) in [(&paths[1], "5"), (&paths[2], "15")] {
+        succeed(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold", exposure]).arg(path));
+    }
+}
+
+/// The PIN lies encrypted on disk, and where sigsh reads it at run time, from the unit's very line.
+#[test]
+fn a_pin_from_an_encrypted_credential() {
+    let store = Store::of_the_world();
+    store.read_only(true);
+    let (_daemon, socket) = by_hand(&store);
+    let (sealed, credentials) = ("/etc/sigsh-token/pin.cred", scratch());
+    let seal = format!("printf '%s' {PIN} | systemd-creds encrypt --with-key=host --name=pin - {sealed}");
+    succeed(Command::new("sh").args(["-c", &seal]));
+    assert!(!fs::read(sealed).unwrap().windows(PIN.len()).any(|bytes| bytes == PIN.as_bytes()));
+    assert_eq!(unit("sigsh-token-pin.service", "LoadCredentialEncrypted"), [format!("pin:{sealed}")]);
+
+    // What systemd does of it before ExecStart.
+    succeed(Command::new("systemd-creds").args(["decrypt", "--name=pin", sealed, &format!("{credentials}/pin")]));
+    let directory = format!("/run/{}", unit("sigsh-token-pin.service", "RuntimeDirectory").concat());
+    fs::create_dir(&directory).unwrap();
+    let start = unit("sigsh-token-pin.service", "ExecStart").into_iter().map(|word| word.replace("%d", &credentials));
+    let start = start.collect::<Vec<_>>();
+    succeed(Command::new(&start[0]).args(&start[1..]));
+    let pin = format!("{directory}/pin");
+    let stat = fs::metadata(&pin).unwrap();
+    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o777), (0, account().1, 0o640));
+
+    let config = config(&socket, SERVER_ACCOUNT, &[(PIN_FILE, &pin)]);
+    verify("ed25519", sign(&config).signature(), b"artifact");
 }

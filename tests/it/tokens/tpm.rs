@@ -3,16 +3,17 @@
 use super::{Daemon, Key, Lab, suite};
 use crate::batch::{END, entry};
 use crate::sandbox::{installed, misfits};
-use crate::world::{account, account_file, finish_child, patient, scratch, secret, succeed, world};
+use crate::world::{account_file, finish_child, patient, scratch, secret, succeed, world};
 use sigsh::sandbox::Profile;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 const PIN: &str = "a long PIN";
+const MODULE: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so";
 
 /// One of the guide's blocks of this language.
 fn block(language: &str) -> String {
@@ -63,7 +64,8 @@ impl Tpm {
         patient(|| Path::new(&socket).exists());
         fs::write(&device, b"").unwrap();
         fs::set_permissions(&device, fs::Permissions::from_mode(0o660)).unwrap();
-        chown(&device, Some(0), Some(account().1)).unwrap();
+        // As the rules of udev have it (Debian: tpm-udev).
+        succeed(Command::new("chown").args(["tss:tss", &device]));
         let mut stand_in = Command::new(installed("tpmrm"));
         stand_in.args([&device, &socket]).args(raw.then_some("raw"));
         let stand_in = Daemon(stand_in.spawn().unwrap());
@@ -129,6 +131,37 @@ fn tpm_passes() {
     let tpm = Tpm::new();
     suite(&tpm.lab("tpm", &["rsa2048", "nistp256"]));
     assert_eq!(tpm.failures(), "0x1");
+}
+
+/// The module in a process of another account, behind p11-kit: what a build without modules has.
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn tpm_behind_p11_kit_passes() {
+    let tpm = Tpm::new();
+    let (store, socket) = (format!("{}/store", tpm.directory), format!("{}/pkcs11", tpm.directory));
+    succeed(Command::new("chgrp").args(["-R", "sigsh-token", &store]));
+    let mut command = Command::new("systemd-socket-activate");
+    command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("TPM2_PKCS11_STORE={store}")]);
+    command.args(["-E", &format!("TPM2_PKCS11_TCTI=device:{}/tpmrm0", tpm.directory)]);
+    // As sshd/systemd/sigsh-token@.service, with SupplementaryGroups=tss.
+    command.args(["setpriv", "--reuid", "sigsh-token", "--regid", "sigsh-token", "--groups", "tss"]);
+    command.args(["p11-kit", "remote", "--provider", MODULE, "pkcs11:token=release"]).env_clear();
+    let _daemon = Daemon(command.stderr(Stdio::null()).spawn().unwrap());
+    patient(|| Path::new(&socket).exists());
+    succeed(Command::new("chgrp").args(["signer", &socket]));
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o660)).unwrap();
+    let lab = tpm.lab("tpm-p11-kit", &["rsa2048", "nistp256"]);
+    suite(&Lab { table: format!("server = \"{socket}\"\nuri = \"pkcs11:token=release\"\n"), ..lab });
+}
+
+/// Two token processes at one TPM.
+#[test]
+#[ignore = "a TPM: just tokens"]
+fn a_batch_by_two_processes() {
+    let tpm = Tpm::new();
+    let mut lab = ready(&tpm, "tpm-two");
+    lab.table += "\nsessions = 2\n";
+    super::a_tar(&lab, &lab.config(&[]));
 }
 
 /// Where the store is the account's own, sigsh-admin makes keys, too.
