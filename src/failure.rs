@@ -317,7 +317,7 @@ impl From<TokenError> for Failure {
             TokenError::Fault(Fault::Trust(_) | Fault::Sandbox(_)) => {
                 return Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error);
             }
-            TokenError::Fault(Fault::Busy | Fault::Full) | TokenError::Busy(_) => {
+            TokenError::Fault(Fault::Busy | Fault::Full | Fault::Taken(_)) | TokenError::Busy(_) => {
                 return Failure::new(Exit::TempFail, "the token is busy", "try again later", &error);
             }
             TokenError::Fault(Fault::Tokens(_) | Fault::Keys(_) | Fault::Half) => {

@@ -15,7 +15,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::Pid;
 pub use profiles::Profile;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use syscalls::{Bonds, Row, When};
 
@@ -60,10 +60,12 @@ pub fn settle(profiles: &[Profile], connect: &[u16]) -> Result<(), SandboxError>
 /// What the monitor does before its own filter, and token processes of these kinds before theirs. Their second tables are a part of
 /// their first.
 pub fn before(profiles: &[Profile]) -> Vec<Row> {
+    let all = profiles.iter().flat_map(|profile| profile.load()).collect::<Vec<_>>();
     // What fails softly in a token process is not allowed to anybody else; it fails for all where nobody else may do it.
-    let others = [syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR].concat();
-    let firm = |row: &Row| !matches!(row.when, When::Fails(_)) || others.iter().all(|other| other.number != row.number);
-    let tokens = profiles.iter().flat_map(|profile| profile.load()).filter(firm);
+    let fails = |row: &Row| matches!(row.when, When::Fails(_));
+    let others = [syscalls::BEGINNING, syscalls::HASHER, syscalls::MONITOR, &all].concat();
+    let firm = |row: &Row| !fails(row) || others.iter().all(|other| fails(other) || other.number != row.number);
+    let tokens = all.iter().copied().filter(firm);
     syscalls::BEGINNING.iter().copied().chain(tokens).collect()
 }
 
@@ -135,18 +137,25 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
     filter(&around.profile.load(), Bonds::default())
 }
 
-/// Narrows the token process down once it is logged in.
+/// Narrows the token process down once it is logged in, with whatever threads its module has started. `marker` is the descriptor of
+/// the PIN's.
 ///
 /// # Errors
 /// Any [`SandboxError`].
-pub fn narrow_token(profile: Profile) -> Result<(), SandboxError> {
-    filter(&profile.sign(), Bonds::default())
+pub fn narrow_token(profile: Profile, marker: RawFd) -> Result<(), SandboxError> {
+    install(&profile.sign(), Bonds { marker: Some(marker), ..Bonds::default() }, seccompiler::apply_filter_all_threads)
 }
 
 fn filter(rows: &[Row], bonds: Bonds<'_>) -> Result<(), SandboxError> {
+    install(rows, bonds, seccompiler::apply_filter)
+}
+
+type Apply = fn(&[seccompiler::sock_filter]) -> Result<(), seccompiler::Error>;
+
+fn install(rows: &[Row], bonds: Bonds<'_>, apply: Apply) -> Result<(), SandboxError> {
     let refused = |error: &dyn std::fmt::Display| SandboxError::Seccomp(error.to_string());
     for program in syscalls::compile(rows, bonds).map_err(|error| refused(&error))?.iter().rev() {
-        seccompiler::apply_filter(program).map_err(|error| refused(&error))?;
+        apply(program).map_err(|error| refused(&error))?;
     }
     Ok(())
 }

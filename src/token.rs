@@ -113,6 +113,9 @@ pub enum Fault {
     /// Its backlog was full for as long as one may wait.
     #[error("the p11-kit server lets nobody more in")]
     Full,
+    /// Others have it for now.
+    #[error("the token is in use: {0}")]
+    Taken(Text),
     /// There is one already, and it is not replaced.
     #[error("the token already has a key that this uri selects")]
     Exists,
@@ -490,7 +493,7 @@ fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let source = Source::of(token, &pin)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
-    sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
+    sys::replace_environment(token.variables());
     sandbox::enter_token(&Surroundings {
         profile: token.profile(),
         read: token.read.iter().map(AsRef::as_ref).chain(source.path()).collect(),
@@ -502,16 +505,19 @@ fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     tell(channel, &Answer::Loaded)?;
     let Ok(Request::Open) = channel.receive() else { return Ok(()) };
     let session = login::log_in(&*cryptoki, &token.uri, &pin, &marker, token.timeout(), false)?;
-    sandbox::narrow_token(token.profile())?;
-    drop(pin);
+    sandbox::narrow_token(token.profile(), marker.number())?;
     let found = setup.keys.iter().map(|uri| key::find(&*cryptoki, session, uri)).collect::<Result<Vec<_>, _>>()?;
     let (keys, publics): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    // Wiped at once where no key wants it again.
+    let wanted = keys.iter().map(|key| key::wants_login(&*cryptoki, session, *key)).collect::<Result<Vec<_>, _>>()?;
+    let pin = Some(pin).filter(|_| wanted.contains(&true));
+    let again = pin.as_ref().map(|pin| login::Again { pin, marker: &marker, patience: token.timeout() });
     for public in publics {
         tell(channel, &Answer::Open(public))?;
     }
     while let Ok(Request::Sign(key, scheme, data)) = channel.receive() {
         let Some(key) = keys.get(usize::from(key)) else { break };
-        tell(channel, &Answer::Signed(key::sign(&*cryptoki, session, *key, scheme, &data)?))?;
+        tell(channel, &Answer::Signed(key::sign(&*cryptoki, session, *key, again.as_ref(), scheme, &data)?))?;
     }
     cryptoki.leave(session);
     Ok(())

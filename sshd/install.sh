@@ -53,6 +53,8 @@ for page in "$target"/man/*.[158]; do
 done
 [ "$programs" != sigsh-client ] || exit 0
 put_text sshd/sigsh.toml "$prefix/share/doc/sigsh/sigsh.toml"
+put_text sshd/opensc.conf "$prefix/share/doc/sigsh/opensc.conf"
+put_text sshd/pcsc.rules "$prefix/share/doc/sigsh/pcsc.rules"
 put_text sshd/sysusers.d/sigsh.conf "$prefix/lib/sysusers.d/sigsh.conf"
 put_text sshd/sysusers.d/sigsh-token.conf "$prefix/lib/sysusers.d/sigsh-token.conf"
 put_text sshd/tmpfiles.d/sigsh.conf "$prefix/lib/tmpfiles.d/sigsh.conf"

@@ -7,6 +7,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `MODULE_REAL` | path of the real module; SoftHSM when unset |
+//! | `MODULE_ALWAYS` | when set, every key says CKA_ALWAYS_AUTHENTICATE, and no signature is made without a login of its own |
 //! | `MODULE_COUNT` | an existing file that gets a line for each call of `C_Initialize`, `C_OpenSession`, `C_Login`, `C_FindObjectsInit`, `C_SignInit`, `C_Sign` (size queries too), `C_Finalize` |
 //! | `MODULE_FAULT` | one of the faults below |
 //! | `MODULE_TARGET` | the path that `chmod`, `open-read`, `open-write` and `truncate` try, and `wait-sign` waits for |
@@ -56,6 +57,9 @@
 // All of this is called from C on the terms of PKCS#11: pointers are as valid as the caller made
 // them, and saying so at each of them would add nothing.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+#[path = "module/always.rs"]
+mod always;
 
 use std::env;
 use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
@@ -118,6 +122,7 @@ static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
         C_GetTokenInfo: Some(get_token_info),
         C_OpenSession: Some(open_session),
         C_Login: Some(login),
+        C_GetAttributeValue: Some(get_attribute_value),
         C_FindObjectsInit: Some(find_objects_init),
         C_FindObjects: Some(find_objects),
         C_SignInit: Some(sign_init),
@@ -348,6 +353,7 @@ unsafe extern "C" fn login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: 
     match strike("login") {
         Some(rv) => rv,
         None if fault() == "wrong-pin" => CKR_PIN_INCORRECT,
+        None if user == CKU_CONTEXT_SPECIFIC => always::log_in(),
         None => real!(C_Login(session, user, pin, length)),
     }
 }
@@ -379,12 +385,26 @@ unsafe extern "C" fn find_objects(
     rv
 }
 
+unsafe extern "C" fn get_attribute_value(
+    session: CK_SESSION_HANDLE,
+    object: CK_OBJECT_HANDLE,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+) -> CK_RV {
+    let rv = real!(C_GetAttributeValue(session, object, template, count));
+    if rv == CKR_OK {
+        always::pretend(template, count);
+    }
+    rv
+}
+
 unsafe extern "C" fn sign_init(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) -> CK_RV {
     note("C_SignInit");
     SIGNATURES.fetch_add(1, Ordering::Relaxed);
     if fault() == "removed" {
         return CKR_DEVICE_REMOVED;
     }
+    always::begin();
     real!(C_SignInit(session, mechanism, key))
 }
 
@@ -397,6 +417,9 @@ unsafe extern "C" fn sign(
 ) -> CK_RV {
     note("C_Sign");
     if let Some(rv) = strike("sign") {
+        return rv;
+    }
+    if let Some(rv) = always::refuse() {
         return rv;
     }
     let mut other = Vec::new();

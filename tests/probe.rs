@@ -9,6 +9,7 @@
 //! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
 //! | `p11-kit-load`, `p11-kit-sign` | that of a p11-kit server, likewise |
 //! | `tpm-load`, `tpm-sign` | that of a TPM |
+//! | `pcsc-load`, `pcsc-sign` | that of smartcards |
 //!
 //! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of one action a list of numbers may stand,
 //! `0,1,2`: system calls by number with arguments of zero, one line for each.
@@ -389,7 +390,7 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let body = call!(SYS_memfd_create, c"body".as_ptr(), syscalls::MEMFD) as c_int;
             demand(sandbox::enter_hasher(channel, unsafe { BorrowedFd::borrow_raw(body) }));
         }
-        "token-load" | "token-sign" | "tpm-load" | "tpm-sign" => {
+        "token-load" | "token-sign" | "tpm-load" | "tpm-sign" | "pcsc-load" | "pcsc-sign" => {
             // What a configuration with SoftHSM says, or with a TPM.
             let read = vec![Path::new("/var/lib/sigsh/tokens"), Path::new("/usr/lib/softhsm/libsofthsm2.so"), Path::new(HOME)];
             let environment = |name: &str| match name {
@@ -398,11 +399,15 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
                 "TPM2_PKCS11_TCTI" => Some("device:/usr/lib/sigsh-test/tpm/device"),
                 _ => None,
             };
-            let profile = if process.starts_with("tpm") { Profile::Tpm } else { Profile::Softhsm };
+            let profile = match process.split('-').next() {
+                Some("tpm") => Profile::Tpm,
+                Some("pcsc") => Profile::Pcsc,
+                _ => Profile::Softhsm,
+            };
             let around = Surroundings { profile, read, write: vec![], connect: &[], environment: &environment };
             demand(sandbox::enter_token(&around));
             if process.ends_with("sign") {
-                demand(sandbox::narrow_token(profile));
+                demand(sandbox::narrow_token(profile, -1));
             }
         }
         "p11-kit-load" | "p11-kit-sign" => {
@@ -410,7 +415,7 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let around = Surroundings { profile, read: vec![], write: vec![], connect: &[], environment: &environment };
             demand(sandbox::enter_token(&around));
             if process == "p11-kit-sign" {
-                demand(sandbox::narrow_token(profile));
+                demand(sandbox::narrow_token(profile, -1));
             }
         }
         _ => leave(UNPREPARED),

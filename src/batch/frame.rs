@@ -84,10 +84,19 @@ fn file(name: &[u8], signed: &Signed) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hasher::tar::MAX_NAME;
     use std::io::Write;
     use std::os::unix::ffi::OsStrExt;
     use std::process::{Command, Stdio};
     use std::time::Duration;
+
+    /// ML-DSA-87+Ed448, by SHA-512, in ASCII armor, under the longest name.
+    #[test]
+    fn the_longest_signature_has_no_more_blocks_than_that() {
+        let signed = Signed { bytes: vec![b'a'; 6604], created: SystemTime::UNIX_EPOCH, text: None };
+        let length = file(&vec![b'x'; MAX_NAME], &signed).len();
+        assert!((MOST_BLOCKS - 1..=MOST_BLOCKS).contains(&(length / BLOCK)), "{length}");
+    }
 
     /// What other programs make of it: shorter than a header's name, as long, longer; UTF-8 or not.
     #[test]

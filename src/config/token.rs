@@ -45,7 +45,7 @@ pub struct Token {
     pub write: Vec<AbsolutePath>,
     /// TCP ports that the module may connect to.
     pub connect: Vec<u16>,
-    /// All of the environment that the module sees.
+    /// What the module sees besides what its profile sets.
     pub environment: BTreeMap<Variable, VariableValue>,
     timeout: Time,
     sessions: Option<Count>,
@@ -119,6 +119,12 @@ impl Token {
             Source::Module { sandbox, .. } => sandbox,
             Source::Server { .. } => Profile::P11Kit,
         }
+    }
+
+    /// All of the environment that the module sees: what the profile sets, and what the operator does.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = self.environment.iter().map(|(name, value)| (&**name, &**value));
+        self.profile().environment().iter().copied().chain(own)
     }
 
     fn default_queue() -> Time {

@@ -52,11 +52,15 @@ const PROCESS_LOAD: &[Row] = &[
     rare!(SYS_exit_group, "leaves when it has failed, unless the monitor is faster and ends it"),
 ];
 
-/// The same, logged in: no code can be loaded any more, no lock of ours taken.
+/// The same, logged in: no code can be loaded any more, no lock of ours taken but for the login that some keys want each time.
 const PROCESS_SIGN: &[Row] = &[
     row!(SYS_read, "messages of the monitor; a module's files, a server's answers"),
     row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null; requests to a server"),
-    rare!(SYS_ppoll, "waits for a message again when interrupted"),
+    rare!(SYS_ppoll, "waits for a message again when interrupted; for another session's login"),
+    rare!(SYS_flock, When::OnMarker, "one login at a time, where the key wants one before each signature"),
+    rare!(SYS_pread64, When::OnMarker, "the same: whether the PIN was wrong meanwhile"),
+    rare!(SYS_pwrite64, When::OnMarker, "the same: the PIN is wrong"),
+    rare!(SYS_fdatasync, When::OnMarker, "the same: this must survive a crash"),
     glibc!(rare!(SYS_brk, "memory")),
     musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory")),
     rare!(SYS_munmap, "memory"),
@@ -75,7 +79,7 @@ const MODULE_LOAD: &[Row] = &[
     row!(SYS_newfstatat, "sizes of libraries; a module's look at its files"),
     rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
     row!(SYS_futex, "one-time initialisation in the module's libraries"),
-    row!(SYS_getrandom, "a module masks the PIN in memory, seeds its generator"),
+    rare!(SYS_getrandom, "a module masks the PIN in memory, seeds its generator"),
     rare!(SYS_readlinkat, "the loader, where a library is a link with a relative origin"),
     rare!(SYS_rt_sigprocmask, "the C library around thread-specific data"),
 ];
@@ -121,11 +125,20 @@ impl Profile {
         }
     }
 
+    /// What its module finds in its environment.
+    pub fn environment(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Profile::Pcsc => pcsc::ENVIRONMENT,
+            _ => &[],
+        }
+    }
+
     /// Its own paths to read, given the module's environment.
     pub(super) fn read<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
         match self {
             Profile::Softhsm => softhsm::read(environment),
             Profile::Kryoptic => kryoptic::read(environment),
+            Profile::Pcsc => pcsc::read(environment),
             Profile::Tpm => tpm::read(environment),
             _ => Vec::new(),
         }

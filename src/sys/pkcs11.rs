@@ -2,8 +2,9 @@
 //! What it returns is looked at as if an enemy had written it.
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_EDDSA_PARAMS, CK_FALSE, CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CK_TOKEN_INFO, CK_ULONG,
-    CK_UNAVAILABLE_INFORMATION, CKF_OS_LOCKING_OK, CKM_EDDSA, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK, Pkcs11,
+    CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_EDDSA_PARAMS, CK_FALSE, CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CK_SLOT_INFO,
+    CK_TOKEN_INFO, CK_ULONG, CK_UNAVAILABLE_INFORMATION, CKF_OS_LOCKING_OK, CKM_EDDSA, CKR_FUNCTION_NOT_SUPPORTED,
+    CKR_GENERAL_ERROR, CKR_OK, Pkcs11,
 };
 use std::ffi::c_void;
 use std::mem::{self, ManuallyDrop};
@@ -87,14 +88,20 @@ impl Functions {
         ok(call!(self.0, C_Initialize((&raw mut arguments).cast::<c_void>())), ())
     }
 
-    pub(crate) fn slots(&self, most: usize) -> Result<Vec<CK_ULONG>, CK_RV> {
+    /// With a token in them, or all.
+    pub(crate) fn slots(&self, present: bool, most: usize) -> Result<Vec<CK_ULONG>, CK_RV> {
         // Modules look for readers and cards when they are asked for the number alone (PKCS#11 3.2 §5.5.1).
         let mut count = 0;
-        ok(call!(self.0, C_GetSlotList(1, ptr::null_mut(), &mut count)), ())?;
+        ok(call!(self.0, C_GetSlotList(present.into(), ptr::null_mut(), &mut count)), ())?;
         let (mut slots, mut count) = (vec![0; most], most as CK_ULONG);
-        ok(call!(self.0, C_GetSlotList(1, slots.as_mut_ptr(), &mut count)), ())?;
+        ok(call!(self.0, C_GetSlotList(present.into(), slots.as_mut_ptr(), &mut count)), ())?;
         slots.truncate(filled(count, most)?);
         Ok(slots)
+    }
+
+    pub(crate) fn slot(&self, slot: CK_ULONG) -> Result<CK_SLOT_INFO, CK_RV> {
+        let mut info = CK_SLOT_INFO::default();
+        ok(call!(self.0, C_GetSlotInfo(slot, &mut info)), info)
     }
 
     pub(crate) fn token(&self, slot: CK_ULONG) -> Result<CK_TOKEN_INFO, CK_RV> {

@@ -133,6 +133,15 @@ pub trait Cryptoki {
     /// Any [`CryptokiError`]; so all others.
     fn slots(&self) -> Result<Vec<Handle>, CryptokiError>;
 
+    /// C_GetSlotInfo of every slot, with a token or without: fails for one whose token cannot be read, as OpenSC's does for a card that
+    /// another program keeps to itself. Servers are not asked.
+    ///
+    /// # Errors
+    /// Any.
+    fn unreadable(&self) -> Result<(), CryptokiError> {
+        Ok(())
+    }
+
     /// C_GetTokenInfo.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answe
     let (pin, pin_file) = pin::read(&token.pin_file)?;
     let source = Source::of(token, &pin)?;
     let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
-    sys::replace_environment(token.environment.iter().map(|(name, value)| (&**name, &**value)));
+    sys::replace_environment(token.variables());
     let cryptoki = source.initialize()?;
     let session = login::log_in(&*cryptoki, &token.uri, &pin, &marker, token.timeout(), true)?;
     if !cryptoki.find(session, &key::template(CKO_PRIVATE_KEY, uri))?.is_empty() {

@@ -1,6 +1,7 @@
 //! The private key that a uri selects, its public half, and what it signs.
 
 use super::cryptoki::{Attribute, AttributeType, Cryptoki, CryptokiError, Handle, Value};
+use super::login::Again;
 use super::{Fault, printable};
 use crate::config::uri::KeyUri;
 use crate::openpgp::{Composite, Public, Scheme};
@@ -51,12 +52,28 @@ pub fn find(cryptoki: &dyn Cryptoki, session: Handle, uri: &KeyUri) -> Result<(P
     }
 }
 
+/// Whether the token wants the PIN before each signature by this key, or by one of the two.
+///
+/// # Errors
+/// [`Fault::Module`].
+pub fn wants_login(cryptoki: &dyn Cryptoki, session: Handle, key: Private) -> Result<bool, Fault> {
+    let token = Session { cryptoki, session };
+    Ok(match key {
+        Private::One(key) => token.wants_login(key)?,
+        Private::Pair { eddsa, mldsa } => token.wants_login(eddsa)? || token.wants_login(mldsa)?,
+    })
+}
+
 struct Session<'a> {
     cryptoki: &'a dyn Cryptoki,
     session: Handle,
 }
 
 impl Session<'_> {
+    fn wants_login(&self, key: Handle) -> Result<bool, CryptokiError> {
+        Ok(self.cryptoki.attribute(self.session, key, CKA_ALWAYS_AUTHENTICATE)? == Some(Value::Bool(true)))
+    }
+
     fn kind(&self, key: Handle) -> Result<Option<u64>, CryptokiError> {
         match self.cryptoki.attribute(self.session, key, CKA_KEY_TYPE)? {
             Some(Value::Number(kind)) => Ok(Some(kind)),
@@ -114,28 +131,39 @@ impl Session<'_> {
     }
 }
 
-/// Makes one raw signature: of a pair, both, EdDSA's first.
+/// Makes one raw signature: of a pair, both, EdDSA's first. `again` is for keys that want the PIN each time.
 ///
 /// # Errors
-/// [`Fault::Module`]; [`Fault::Half`] for another kind of key.
-pub fn sign(cryptoki: &dyn Cryptoki, session: Handle, key: Private, scheme: Scheme, data: &[u8]) -> Result<Vec<u8>, Fault> {
-    let sign = |mechanism, key| -> Result<Vec<u8>, CryptokiError> {
-        cryptoki.sign_init(session, mechanism, key)?;
-        cryptoki.sign(session, data)
+/// [`Fault::Module`]; [`Fault::Half`] for another kind of key; what [`Again::log_in`] says.
+pub fn sign(
+    cryptoki: &dyn Cryptoki,
+    session: Handle,
+    key: Private,
+    again: Option<&Again<'_>>,
+    scheme: Scheme,
+    data: &[u8],
+) -> Result<Vec<u8>, Fault> {
+    let token = Session { cryptoki, session };
+    let by = |key, init: &dyn Fn() -> Result<(), CryptokiError>| -> Result<Vec<u8>, Fault> {
+        let again = if again.is_some() && token.wants_login(key)? { again } else { None };
+        init()?;
+        if let Some(again) = again {
+            // PKCS#11 3.1 §5.6.8: between the two.
+            again.log_in(cryptoki, session)?;
+        }
+        Ok(cryptoki.sign(session, data)?)
     };
+    let sign = |mechanism, key| by(key, &|| cryptoki.sign_init(session, mechanism, key));
     let (eddsa, mldsa, kind) = match (key, scheme) {
-        (Private::One(key), Scheme::RsaPkcs) => return Ok(sign(CKM_RSA_PKCS, key)?),
-        (Private::One(key), Scheme::Ecdsa) => return Ok(sign(CKM_ECDSA, key)?),
-        (Private::One(key), Scheme::Eddsa) => return Ok(sign(CKM_EDDSA, key)?),
+        (Private::One(key), Scheme::RsaPkcs) => return sign(CKM_RSA_PKCS, key),
+        (Private::One(key), Scheme::Ecdsa) => return sign(CKM_ECDSA, key),
+        (Private::One(key), Scheme::Eddsa) => return sign(CKM_EDDSA, key),
         (Private::Pair { eddsa, mldsa }, Scheme::Composite(kind)) => (eddsa, mldsa, kind),
         _ => return Err(Fault::Half),
     };
     let first = match kind {
         Composite::MlDsa65Ed25519 => sign(CKM_EDDSA, eddsa)?,
-        Composite::MlDsa87Ed448 => {
-            cryptoki.sign_init_ed448(session, eddsa)?;
-            cryptoki.sign(session, data)?
-        }
+        Composite::MlDsa87Ed448 => by(eddsa, &|| cryptoki.sign_init_ed448(session, eddsa))?,
     };
     let second = sign(CKM_ML_DSA, mldsa)?;
     if [first.len(), second.len()] != kind.signature_lengths() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Finds the one token that the uri selects.
 ///
 /// # Errors
-/// [`Fault::Tokens`], [`Fault::Module`].
+/// [`Fault::Tokens`], [`Fault::Taken`], [`Fault::Module`].
 fn find(cryptoki: &dyn Cryptoki, uri: &TokenUri) -> Result<(Handle, TokenInfo), Fault> {
     let mut found = Vec::new();
     for slot in cryptoki.slots()? {
@@ -22,6 +22,12 @@ fn find(cryptoki: &dyn Cryptoki, uri: &TokenUri) -> Result<(Handle, TokenInfo), 
     }
     match (found.len(), found.pop()) {
         (1, Some(token)) => Ok(token),
+        (0, _) => match cryptoki.unreadable() {
+            Err(error) if error.rv() == Some(CKR_DEVICE_ERROR) => {
+                Err(Fault::Taken(printable(&format!("{error}: another program may keep its card to itself"))))
+            }
+            _ => Err(Fault::Tokens(0)),
+        },
         (count, _) => Err(Fault::Tokens(count)),
     }
 }
@@ -54,7 +60,7 @@ pub fn log_in(
         let unknown = |fault| (Verdict::Unknown, fault);
         let (slot, info) = find(cryptoki, uri).map_err(unknown)?;
         spare(&info).map_err(unknown)?;
-        let session = cryptoki.open(slot, writable).map_err(|error| unknown(error.into()))?;
+        let session = cryptoki.open(slot, writable).map_err(|error| unknown(opened_by_others(error)))?;
         turn.mark().map_err(unknown)?;
         match cryptoki.login(session, CKU_USER, pin.bytes()) {
             Err(error) if error.rv() != Some(CKR_USER_ALREADY_LOGGED_IN) => Err(judge(error)),
@@ -64,6 +70,38 @@ pub fn log_in(
     match attempt() {
         Ok(session) => turn.after(Verdict::Right).map(|()| session),
         Err((verdict, fault)) => turn.after(verdict).and(Err(fault)),
+    }
+}
+
+/// The login before each signature, for keys that want it. It spends no try either of a PIN that is known to be wrong.
+pub struct Again<'a> {
+    /// Locked in memory until the process ends.
+    pub pin: &'a Pin,
+    /// What all sessions know of it.
+    pub marker: &'a Marker,
+    /// How long to wait for the turn of others.
+    pub patience: Duration,
+}
+
+impl Again<'_> {
+    /// C_Login as CKU_CONTEXT_SPECIFIC, behind C_SignInit.
+    ///
+    /// # Errors
+    /// As for [`log_in`].
+    pub(super) fn log_in(&self, cryptoki: &dyn Cryptoki, session: Handle) -> Result<(), Fault> {
+        let turn = self.marker.turn(self.patience)?;
+        turn.refuse_tried()?;
+        cryptoki.login(session, CKU_CONTEXT_SPECIFIC, self.pin.bytes()).or_else(|error| {
+            let (verdict, fault) = judge(error);
+            turn.after(verdict).and(Err(fault))
+        })
+    }
+}
+
+fn opened_by_others(error: CryptokiError) -> Fault {
+    match error.rv() {
+        Some(CKR_SESSION_COUNT) => Fault::Taken(printable(&format!("{error}: it bears no more sessions"))),
+        _ => error.into(),
     }
 }
 

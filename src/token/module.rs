@@ -49,7 +49,14 @@ fn with<T>(template: &[Attribute], run: impl FnOnce(&[Raw<'_>]) -> T) -> T {
 
 impl Cryptoki for Module {
     fn slots(&self) -> Result<Vec<Handle>, CryptokiError> {
-        named("C_GetSlotList", self.0.slots(MAX_SLOTS))
+        named("C_GetSlotList", self.0.slots(true, MAX_SLOTS))
+    }
+
+    fn unreadable(&self) -> Result<(), CryptokiError> {
+        for slot in named("C_GetSlotList", self.0.slots(false, MAX_SLOTS))? {
+            named("C_GetSlotInfo", self.0.slot(slot))?;
+        }
+        Ok(())
     }
 
     fn token(&self, slot: Handle) -> Result<TokenInfo, CryptokiError> {

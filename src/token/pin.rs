@@ -11,6 +11,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -118,6 +119,11 @@ impl Marker {
     pub(super) fn open(state: &Path, token: &Name, pin_file: &str) -> Result<Marker, Fault> {
         let file = State::open(state)?.file(&format!("pin.{token}"))?;
         Ok(Marker { file, pin_file: pin_file.to_owned() })
+    }
+
+    /// Its descriptor's number.
+    pub(super) fn number(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 
     /// Waits for the turn to log in.

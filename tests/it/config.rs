@@ -167,6 +167,9 @@ fn a_mistake_is_told_with_its_place() {
         ("timeout =", "conect = []\ntimeout =", "10:1: unknown field `conect`, {TOKEN}"),
         ("timeout =", "server = \"/x\"\ntimeout =", "3:1: a token has either a 'module' or a 'server'"),
         ("timeout =", "server-account = \"x\"\ntimeout =", "3:1: a 'server-account' needs a 'server'"),
+        ("timeout =", "server-account = \"a b\"\ntimeout =", "10:18: a unix user is a name in /etc/passwd or a number"),
+        ("module = ", "server = ", "3:1: the sandbox of a server is 'p11-kit', and need not be named"),
+        ("module = \"/usr/lib/softhsm/libsofthsm2.so\"\n", "", "3:1: a token needs a 'module' or a 'server'"),
         ("timeout =", "connect = [5000]\ntimeout =", "3:1: the sandbox 'network' and 'connect', its TCP ports, need each other"),
         (
             "sandbox = \"softhsm\"",

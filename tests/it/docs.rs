@@ -296,6 +296,7 @@ fn links_lead_somewhere() {
         "docs/TRUST.md",
         "docs/PACKAGERS.md",
         "docs/TPM.md",
+        "docs/POST-QUANTUM.md",
     ] {
         let from = checkout(page);
         for target in read(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -353,7 +353,9 @@ fn a_card_of_one_session_serves_all_in_turn() {
     let outcomes = at_once(&config, "sign", 64);
     let refused = calls(&count, "REFUSED");
     assert!(refused > 0);
-    assert_eq!((codes(&outcomes, 0), codes(&outcomes, 69)), (64 - refused, refused));
+    assert_eq!((codes(&outcomes, 0), codes(&outcomes, 75)), (64 - refused, refused));
+    let busy = outcomes.iter().find(|outcome| outcome.code == Some(75)).unwrap();
+    busy.fails(75, "the token is busy", "refused", "C_OpenSession returned CKR_SESSION_COUNT: it bears no more sessions");
 }
 
 #[test]

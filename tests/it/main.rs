@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod admin;
+mod always;
 mod audit;
 mod batch;
 mod chain;

@@ -35,7 +35,7 @@ fn processes_of(libc: Libc, profile: Profile) -> [Process; 5] {
 }
 
 /// What `tests/probe.rs` can enter, but for `none`.
-fn processes() -> [Process; 10] {
+fn processes() -> [Process; 12] {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let [load, sign] = [Profile::Softhsm.load(), Profile::Softhsm.sign()];
@@ -50,6 +50,8 @@ fn processes() -> [Process; 10] {
         ("p11-kit-sign", vec![Profile::P11Kit.sign()]),
         ("tpm-load", vec![Profile::Tpm.load()]),
         ("tpm-sign", vec![Profile::Tpm.sign()]),
+        ("pcsc-load", vec![Profile::Pcsc.load()]),
+        ("pcsc-sign", vec![Profile::Pcsc.sign()]),
     ]
     .map(|(process, tables)| (process, tables.into_iter().map(|rows| of(Libc::OURS, rows)).collect()))
 }
@@ -83,7 +85,7 @@ const BEFORE: &[&[&str]] = &[
 ];
 
 /// What a process may do, by its table and with its reason there, and what therefore proves nothing there.
-const MAY: [(&str, &[&[&str]]); 10] = [
+const MAY: [(&str, &[&[&str]]); 12] = [
     ("begin", BEFORE),
     ("settled", BEFORE),
     ("hasher", &[]),
@@ -94,15 +96,18 @@ const MAY: [(&str, &[&[&str]]); 10] = [
     ("p11-kit-sign", &[&["write-other", "write-stdout"]]),
     ("tpm-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("tpm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    // Sockets with a path are not Landlock's to forbid before ABI 9: docs/THREATS.md.
+    ("pcsc-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec", "socket-unix", "connect-decoy"]]),
+    ("pcsc-sign", &[&["stat-path", "write-other", "write-stdout"]]),
 ];
 
 /// What becomes of an action that a process may not do. Landlock's refusals, and calls that libraries try and can do without, fail.
 fn refusal(process: &str, action: &str) -> &'static str {
     match (process, action) {
-        ("begin" | "settled", "clone3") => "errno 38",
+        ("begin" | "settled" | "pcsc-load", "clone3") => "errno 38",
         ("begin" | "tpm-load", "unlink") => "errno 13",
         ("token-load" | "token-sign", "socket-unix") => "errno 97",
-        ("token-load" | "token-sign" | "tpm-load", _) if OPENS.contains(&action) => "errno 13",
+        ("token-load" | "token-sign" | "tpm-load" | "pcsc-load", _) if OPENS.contains(&action) => "errno 13",
         _ => KILLED,
     }
 }
@@ -508,7 +513,12 @@ impl Calls {
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        // A module's threads, and whose they are: forks return no parent_tid. A filter for all threads counts for them, too.
+        let mut threads: BTreeMap<&str, &str> = BTreeMap::new();
         for line in trace.lines() {
+            if let (Some((pid, _)), Some((_, rest))) = (line.split_once(' '), line.split_once("parent_tid=[")) {
+                threads.insert(rest.split_once(']').unwrap().0, pid);
+            }
             let (pid, call) = line.split_once(' ').unwrap();
             let call = call.trim_start();
             if call.starts_with("prctl(PR_SET_NAME, \"sigsh-hasher\"") {
@@ -520,6 +530,7 @@ impl Calls {
         let mut installed: BTreeMap<&str, usize> = BTreeMap::new();
         for line in trace.lines() {
             let (pid, call) = line.split_once(' ').unwrap();
+            let pid = threads.get(pid).unwrap_or(&pid);
             let call = call.trim_start();
             assert!(!call.contains("SIGSYS"), "{line}");
             // `???` stands for a call of a process that was killed before strace could read which.

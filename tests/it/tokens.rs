@@ -3,6 +3,7 @@
 // What is measured is for whoever runs this with `--nocapture`, as tests/tokens.sh does.
 #![allow(clippy::print_stdout)]
 
+pub mod card;
 pub mod kryoptic;
 pub mod p11kit;
 mod peer;
@@ -120,7 +121,7 @@ impl Lab {
         format!("/etc/sigsh/{}.pin", self.name)
     }
 
-    fn certificate(&self, key: &Key) -> String {
+    pub fn certificate(&self, key: &Key) -> String {
         format!("/etc/sigsh/{}-{}.pgp", self.name, key.name)
     }
 

@@ -3,18 +3,26 @@
 #
 # From crates.io, into target/kryoptic, in about ten minutes, once. Kryoptic's ML-DSA is OpenSSL's, from 3.5 on, which Debian 12 has
 # not: so libcrypto, from the crate openssl-src, and SQLite are linked into the module, and it needs nothing but libc.
-# It needs libclang too, for bindings: apt-get install libclang1-14, or whichever version there is.
+# It needs libclang, too. What it signs is judged by an sqv that tests/sqv.sh builds. Exits with 77 where the machine cannot have it.
 set -eu
 cd -- "$(dirname -- "$0")/../.."
 kryoptic=1.5.4 openssl=300.6.1
 mkdir -p "${CARGO_TARGET_DIR:-target}/kryoptic"
 here=$(cd "${CARGO_TARGET_DIR:-target}/kryoptic" && pwd)
-unset CARGO_TARGET_DIR
 module=$here/kryoptic-$kryoptic-$openssl.so
 exec 3>&1 1>&2
 
+skip() {
+    echo "$1"
+    exit 77
+}
+sh tests/sqv.sh >/dev/null || skip "sqv cannot be built"
+unset CARGO_TARGET_DIR
+
 if [ ! -e "$module" ]; then
     start=$(date +%s)
+    find /usr/lib /usr/lib64 -name 'libclang[.-]*so*' 2>/dev/null | grep -q . ||
+        skip "libclang is missing: apt-get install libclang1-14, or a newer one"
     work=$here/build
     mkdir -p "$work/src"
     : >"$work/src/lib.rs"
@@ -34,7 +42,7 @@ openssl-src = "=$openssl"
 [workspace]
 END
     echo "Kryoptic: fetching its sources"
-    cargo metadata --quiet --format-version 1 --manifest-path "$work/Cargo.toml" >"$work/metadata"
+    cargo metadata --quiet --format-version 1 --manifest-path "$work/Cargo.toml" >"$work/metadata" || skip "its sources cannot be fetched"
     sources=$(python3 -c 'import json, os, sys
 print(*(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "openssl-src"))' <"$work/metadata")
 

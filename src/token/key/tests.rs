@@ -174,7 +174,7 @@ fn both_halves_sign() {
     };
     let lengths_448: fn(u64, Handle) -> usize = |mechanism, _| if mechanism == CKM_ML_DSA { 4627 } else { 114 };
     let [small, large] = Composite::ALL.map(Scheme::Composite);
-    let by = |signature, key, scheme| sign(&Fake { signature, ..fake() }, SESSION, key, scheme, b"digest");
+    let by = |signature, key, scheme| sign(&Fake { signature, ..fake() }, SESSION, key, None, scheme, b"digest");
     assert_eq!(by(lengths, pair, small), Ok([vec![1; 64], vec![2; 3309]].concat()));
     assert_eq!(by(lengths_448, pair, large), Ok([vec![1; 114], vec![2; 4627]].concat()));
     for (what, signature, scheme) in [

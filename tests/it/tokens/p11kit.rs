@@ -7,7 +7,8 @@ use crate::batch::{END, entry};
 use crate::sandbox::misfits;
 use crate::token::group;
 use crate::world::{
-    Outcome, PIN, PIN_FILE, Session, account, changed, field, finish_child, patient, records, scratch, succeed, verify, world,
+    Outcome, PIN, PIN_FILE, Session, account, calls, changed, faulty, field, fingerprint, finish_child, patient, records, scratch,
+    succeed, verify, world,
 };
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen};
@@ -112,10 +113,13 @@ fn by_hand(store: &Store) -> (Daemon, PathBuf) {
 }
 
 fn serve(store: &Store, socket: &Path) -> Daemon {
+    served(as_token(store, "p11-kit"), Path::new(MODULE), socket)
+}
+
+fn served(mut command: Command, module: &Path, socket: &Path) -> Daemon {
     // One that died has left it.
     let _ = fs::remove_file(socket);
-    let mut command = as_token(store, "p11-kit");
-    command.args(["server", "--foreground", "--name"]).arg(socket).args(["--provider", MODULE, "pkcs11:token=release"]);
+    command.args(["server", "--foreground", "--name"]).arg(socket).arg("--provider").arg(module).arg("pkcs11:token=release");
     let daemon = Daemon(command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     patient(|| fs::metadata(socket).is_ok_and(|stat| stat.uid() != 0));
     chown(socket, None, Some(account().1)).unwrap();
@@ -447,6 +451,24 @@ fn a_key_that_is_removed() {
     sign(&config).fails(69, MISSING, "failed", "selects 0 private keys");
 }
 
+/// A key that wants the PIN before each signature gets it, between C_SignInit and C_Sign.
+#[test]
+fn a_login_before_each_signature() {
+    let store = Store::of_the_world();
+    store.read_only(true);
+    let (_, count) = faulty("", &[]);
+    fs::set_permissions(&count, fs::Permissions::from_mode(0o666)).unwrap();
+    let directory = scratch();
+    succeed(Command::new("chown").args(["sigsh-token", &directory]));
+    let socket = PathBuf::from(directory).join("pkcs11");
+    let mut command = as_token(&store, "p11-kit");
+    command.env("MODULE_ALWAYS", "1").env("MODULE_COUNT", &count);
+    let _daemon = served(command, &count.with_file_name("module.so"), &socket);
+    let config = config(&socket, SERVER_ACCOUNT, &[]);
+    verify("ed25519", sign(&config).signature(), b"artifact");
+    assert_eq!((calls(&count, "C_Login"), calls(&count, "C_SignInit")), (2, 1));
+}
+
 /// Keys are made through the server, too, and their certificates.
 #[test]
 fn keys_are_made_through_it() {
@@ -518,17 +540,20 @@ fn a_pin_from_an_encrypted_credential() {
     let store = Store::of_the_world();
     store.read_only(true);
     let (_daemon, socket) = by_hand(&store);
-    let (sealed, credentials) = ("/etc/sigsh-token/pin.cred", scratch());
+    let (there, credentials) = ("/etc/sigsh-token/pin.cred", scratch());
+    let sealed = &format!("{credentials}/pin.cred");
     let seal = format!("printf '%s' {PIN} | systemd-creds encrypt --with-key=host --name=pin - {sealed}");
     succeed(Command::new("sh").args(["-c", &seal]));
     assert!(!fs::read(sealed).unwrap().windows(PIN.len()).any(|bytes| bytes == PIN.as_bytes()));
-    assert_eq!(unit("sigsh-token-pin.service", "LoadCredentialEncrypted"), [format!("pin:{sealed}")]);
+    assert_eq!(unit("sigsh-token-pin.service", "LoadCredentialEncrypted"), [format!("pin:{there}")]);
 
     // What systemd does of it before ExecStart.
     succeed(Command::new("systemd-creds").args(["decrypt", "--name=pin", sealed, &format!("{credentials}/pin")]));
-    let directory = format!("/run/{}", unit("sigsh-token-pin.service", "RuntimeDirectory").concat());
-    fs::create_dir(&directory).unwrap();
-    let start = unit("sigsh-token-pin.service", "ExecStart").into_iter().map(|word| word.replace("%d", &credentials));
+    let real = format!("/run/{}", unit("sigsh-token-pin.service", "RuntimeDirectory").concat());
+    // Another test's is there.
+    let directory = scratch();
+    let start = unit("sigsh-token-pin.service", "ExecStart").into_iter();
+    let start = start.map(|word| word.replace("%d", &credentials).replace(&real, &directory));
     let start = start.collect::<Vec<_>>();
     succeed(Command::new(&start[0]).args(&start[1..]));
     let pin = format!("{directory}/pin");
@@ -537,4 +562,71 @@ fn a_pin_from_an_encrypted_credential() {
 
     let config = config(&socket, SERVER_ACCOUNT, &[(PIN_FILE, &pin)]);
     verify("ed25519", sign(&config).signature(), b"artifact");
+}
+
+/// What stands for systemd in the guide: a socket, the account's rights on its store, and the PIN's unit.
+const SYSTEMCTL: &str = r#"
+store=/var/lib/sigsh-token/tokens
+systemctl() {
+    case $* in
+    'enable --now sigsh-token.socket')
+        set -a; . /etc/sigsh-token/token.env; set +a
+        systemd-socket-activate --accept --inetd --listen /run/sigsh-token/pkcs11 -E SOFTHSM2_CONF \
+            setpriv --reuid sigsh-token --regid sigsh-token --clear-groups \
+            p11-kit remote --provider "$MODULE" "$TOKEN" >/dev/null 2>&1 &
+        echo $! >/run/sigsh-token.pid
+        until [ -S /run/sigsh-token/pkcs11 ]; do sleep 0.02; done
+        chgrp signer /run/sigsh-token/pkcs11
+        chmod 0660 /run/sigsh-token/pkcs11 ;;
+    daemon-reload)
+        if grep -qsx ReadWritePaths=/var/lib/sigsh-token /run/systemd/system/sigsh-token@.service.d/write.conf; then
+            chown -R sigsh-token $store
+        else
+            chown -R root:sigsh-token $store
+            chmod -R u=rwX,g=rX,o= $store
+        fi ;;
+    'start sigsh-token-pin.service')
+        mkdir -p /run/sigsh-pin
+        systemd-creds decrypt --name=pin /etc/sigsh-token/pin.cred | install -m 0640 -g signer /dev/stdin /run/sigsh-pin/pin ;;
+    *) exit 1 ;;
+    esac
+}
+systemd-creds() { if [ "$1" = encrypt ]; then shift; command systemd-creds encrypt --with-key=host "$@"; else command systemd-creds "$@"; fi; }
+sigsh-admin() { [ "$1" = check ] || command sigsh-admin --config "$CONFIG" "$@"; }
+"#;
+
+/// The commands of docs/P11KIT.md, one after the other, and its configuration.
+#[test]
+fn the_guide_ends_with_a_good_signature() {
+    world();
+    let guide = fs::read_to_string(format!("{}/docs/P11KIT.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let between = |text: &str, from: &str| -> Vec<String> {
+        text.split(from).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
+    };
+    let blocks = between(&guide, "<!-- test: p11kit -->\n```sh\n");
+    assert_eq!(blocks.len(), 3);
+    let table = between(&guide, "```toml\n").swap_remove(0);
+    let config = format!(
+        "account = \"signer\"\n{table}[key.release]\ntoken = \"hsm\"\nuri = \"pkcs11:object=release\"\n\
+         certificate = \"/etc/sigsh/guide.pgp\"\n[client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"release\"]\n",
+        fingerprint("build1")
+    );
+    let path = Path::new("/etc/sigsh/guide.toml");
+    fs::write(path, &config).unwrap();
+    fs::create_dir_all("/run/sigsh-token").unwrap();
+    let run = |block: &str| {
+        let script = format!("set -eu\n{SYSTEMCTL}\n{block}");
+        succeed(Command::new("bash").args(["-c", &script]).env("CONFIG", path).stdout(Stdio::null()).stderr(Stdio::null()))
+    };
+    let signed = || verify("guide", finish_child(start(path, "sign"), b"artifact").signature(), b"artifact");
+    for block in &blocks[..2] {
+        run(block);
+    }
+    signed();
+    run(&blocks[2]);
+    assert!(!Path::new("/etc/sigsh/token.pin").exists());
+    fs::write(path, config.replace("/etc/sigsh/token.pin", "/run/sigsh-pin/pin")).unwrap();
+    signed();
+    let pid = fs::read_to_string("/run/sigsh-token.pid").unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }

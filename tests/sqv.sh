@@ -1,9 +1,9 @@
 #!/bin/sh
-# sh tests/tokens/sqv.sh: builds an sqv that knows the keys of RFC 9980, unless it is there; prints its path.
+# sh tests/sqv.sh: builds an sqv that knows the keys of RFC 9980, unless it is there; prints its path.
 #
 # Debian 13's is sqv 1.3 on Nettle, which has no ML-DSA. This is the newest from crates.io on Sequoia's Rust backend; some minutes, once.
 set -eu
-cd -- "$(dirname -- "$0")/../.."
+cd -- "$(dirname -- "$0")/.."
 version=1.5.0
 target=${CARGO_TARGET_DIR:-target}
 program=$target/sqv/sqv-$version
