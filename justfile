@@ -31,7 +31,7 @@ test:
 
 # the long tests
 soak: (fuzz "600")
-    cargo test --locked {{ inside }} -- --ignored
+    cargo test --locked {{ inside }} -- --ignored --skip tokens::
 
 # the same signing tests with every kind of token, also those that take minutes
 tokens:

@@ -25,6 +25,9 @@ pub enum SandboxError {
     /// The kernel has no Landlock of ABI 2 or later, or it is not enabled.
     #[error("the kernel cannot enforce Landlock file rules: {0}")]
     Landlock(#[from] RulesetError),
+    /// The kernel has no Landlock of ABI 4, and a token is behind TCP.
+    #[error("the kernel cannot keep a token to its TCP ports, which takes Linux 6.7: {0}")]
+    Ports(RulesetError),
     /// A path that the configuration names cannot be opened for a rule.
     #[error("cannot open {0} for a sandbox rule")]
     Path(PathBuf),

@@ -7,6 +7,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `MODULE_REAL` | path of the real module; SoftHSM when unset |
+//! | `MODULE_HSM` | HOST:PORT of `tests/hsm.rs`, which is asked in place of the real module |
 //! | `MODULE_ALWAYS` | when set, every key says CKA_ALWAYS_AUTHENTICATE, and no signature is made without a login of its own |
 //! | `MODULE_COUNT` | an existing file that gets a line for each call of `C_Initialize`, `C_OpenSession`, `C_Login`, `C_FindObjectsInit`, `C_SignInit`, `C_Sign` (size queries too), `C_Finalize` |
 //! | `MODULE_FAULT` | one of the faults below |
@@ -35,7 +36,17 @@
 //! | `long-signature` | 4096 bytes are claimed, size query or not; only the caller's buffer is filled |
 //! | `other-digest` | the data are signed with their last byte inverted |
 //! | `FAULT@N` | one of these, but only from the Nth call of `C_SignInit` to the next |
+//! | `FUNCTION=ANSWER` | this function, `C_Initialize` for one, answers with one of the answers below; `STRUCK` is noted |
+//! | `FUNCTION=ANSWER@N` | the same, but only its Nth call |
 //! | `print` | text on descriptors 0, 1 and 2 in `C_Initialize` and `C_Sign` |
+//!
+//! | answer | what happens |
+//! |---|---|
+//! | a number | it returns this CKR value, and the real module is not asked |
+//! | `hang`, `crash` | it waits for ever; it writes to an unmapped address |
+//! | `zero`, `long`, `huge`, `unavailable` | the length or number of what it has filled in is 0, one more than there was room for, 2^64 - 2, or `CK_UNAVAILABLE_INFORMATION` |
+//! | `garbage` | all that it has filled in, handles and texts and bytes alike, is 0xff |
+//! | `endless` | `C_FindObjects` finds one object more, whenever it is asked |
 //!
 //! The trials are what a sandbox must stop. Each is made at the start of every `C_Sign` or, with
 //! `-load` appended to its name, of `C_Initialize`. When the process survives it, `MODULE_COUNT`
@@ -43,6 +54,11 @@
 //!
 //! | trial | what is tried |
 //! |---|---|
+//! | `tcp`, `tcp6` | a TCP connection to port `MODULE_PORT` of this host, over either family |
+//! | `tcp-other`, `fastopen` | to port `MODULE_OTHER`; the second by `MSG_FASTOPEN` |
+//! | `udp`, `mptcp`, `netlink` | such a socket |
+//! | `thread` | a thread, which ends at once |
+//! | `listen` | a TCP socket, bound to a port of the kernel's choice and listening |
 //! | `exec` | execve of `/bin/sh`, which writes the `ESCAPED` line: nobody else would be left to |
 //! | `fork` | fork; the child exits at once |
 //! | `socket`, `socket-unix` | an `AF_INET` or `AF_UNIX` socket |
@@ -60,9 +76,14 @@
 
 #[path = "module/always.rs"]
 mod always;
+#[path = "module/remote.rs"]
+mod remote;
+#[path = "module/wire.rs"]
+mod wire;
 
 use std::env;
 use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 use std::slice;
@@ -85,13 +106,14 @@ const FAULTS: &[&str] = &[
 ];
 #[rustfmt::skip]
 const TRIALS: &[&str] =
-    &["exec", "fork", "socket", "socket-unix", "ptrace", "kill-parent", "mmap-exec"];
+    &["tcp", "tcp6", "tcp-other", "fastopen", "udp", "mptcp", "netlink", "listen", "thread", "exec", "fork", "socket", "socket-unix", "ptrace", "kill-parent", "mmap-exec"];
 const TARGETED: &[&str] = &["chmod", "open-read", "open-write", "truncate", "wait-sign"];
 
 struct Switches {
     fault: String,
     /// At which signature alone it strikes, from 1.
     at: Option<u64>,
+    answer: Option<Answer>,
     count: Option<CString>,
     target: Option<CString>,
 }
@@ -100,11 +122,111 @@ static SWITCHES: LazyLock<Switches> = LazyLock::new(|| {
     let path = |name| CString::new(env::var_os(name)?.into_vec()).ok();
     let fault = env::var_os("MODULE_FAULT").map(|fault| fault.to_string_lossy().into_owned()).unwrap_or_default();
     let (fault, at) = fault.split_once('@').map_or((fault.clone(), None), |(fault, at)| (fault.to_owned(), Some(at)));
-    Switches { at: at.map(|at| at.parse().unwrap_or(0)), fault, count: path("MODULE_COUNT"), target: path("MODULE_TARGET") }
+    let at = at.map(|at| at.parse().unwrap_or(0));
+    Switches { answer: Answer::of(&fault, at), at, fault, count: path("MODULE_COUNT"), target: path("MODULE_TARGET") }
 });
+
+/// What one function answers.
+struct Answer {
+    function: String,
+    lie: Lie,
+    /// Of which call alone, from 1.
+    at: Option<u64>,
+    calls: AtomicU64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Lie {
+    Code(CK_RV),
+    Hang,
+    Crash,
+    Zero,
+    Long,
+    Huge,
+    Unavailable,
+    Garbage,
+    Endless,
+}
+
+impl Answer {
+    fn of(fault: &str, at: Option<u64>) -> Option<Answer> {
+        let (function, lie) = fault.split_once('=')?;
+        let lie = match lie {
+            "hang" => Lie::Hang,
+            "crash" => Lie::Crash,
+            "zero" => Lie::Zero,
+            "long" => Lie::Long,
+            "huge" => Lie::Huge,
+            "unavailable" => Lie::Unavailable,
+            "garbage" => Lie::Garbage,
+            "endless" => Lie::Endless,
+            number => Lie::Code(number.parse().ok()?),
+        };
+        Some(Answer { function: function.to_owned(), lie, at, calls: AtomicU64::new(0) })
+    }
+}
+
+impl Lie {
+    /// How many there are, when there is room for so many.
+    fn count(self, count: &mut CK_ULONG, room: CK_ULONG) {
+        match self {
+            Lie::Zero => *count = 0,
+            Lie::Long => *count = room + 1,
+            Lie::Huge => *count = CK_ULONG::MAX - 1,
+            Lie::Unavailable => *count = CK_UNAVAILABLE_INFORMATION,
+            _ => {}
+        }
+    }
+
+    /// What it has filled in.
+    unsafe fn fill<T>(self, values: *mut T, count: usize) {
+        match self {
+            Lie::Garbage if !values.is_null() => values.write_bytes(0xff, count),
+            Lie::Zero if !values.is_null() => values.write_bytes(0, count),
+            _ => {}
+        }
+    }
+}
+
+/// Begins a call of this function: what it is to lie about what it fills in, or what it returns at once.
+fn begin(function: &str) -> Result<Option<Lie>, CK_RV> {
+    let Some(answer) = SWITCHES.answer.as_ref().filter(|answer| answer.function == function) else { return Ok(None) };
+    let call = answer.calls.fetch_add(1, Ordering::Relaxed) + 1;
+    if answer.at.is_some_and(|at| at != call) {
+        return Ok(None);
+    }
+    note("STRUCK");
+    match answer.lie {
+        Lie::Code(rv) => Err(rv),
+        Lie::Hang => loop {
+            unsafe { libc::ppoll(ptr::null_mut(), 0, ptr::null(), ptr::null()) };
+        },
+        Lie::Crash => crash(),
+        lie => Ok(Some(lie)),
+    }
+}
+
+macro_rules! begin {
+    ($function:literal) => {
+        match begin($function) {
+            Ok(lie) => lie,
+            Err(rv) => return rv,
+        }
+    };
+}
+
+fn crash() -> ! {
+    loop {
+        // Not the null pointer itself: builds with debug assertions stop before that write.
+        unsafe { ptr::without_provenance_mut::<u8>(1).write_volatile(1) };
+    }
+}
 
 /// The real module's functions, and those that the caller gets.
 static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
+    if env::var_os("MODULE_HSM").is_some() {
+        return Some(with_ours(remote::functions()));
+    }
     let path = env::var_os("MODULE_REAL").unwrap_or_else(|| OsString::from(SOFTHSM));
     let mut list = ptr::null_mut();
     let real = unsafe {
@@ -114,6 +236,10 @@ static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
         std::mem::forget(module);
         *(rv == CKR_OK).then_some(list)?.as_ref()?
     };
+    Some(with_ours(real))
+});
+
+fn with_ours(real: CK_FUNCTION_LIST) -> [CK_FUNCTION_LIST; 2] {
     let ours = CK_FUNCTION_LIST {
         C_GetFunctionList: Some(get_function_list),
         C_Initialize: Some(initialize),
@@ -121,16 +247,18 @@ static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
         C_GetSlotList: Some(get_slot_list),
         C_GetTokenInfo: Some(get_token_info),
         C_OpenSession: Some(open_session),
+        C_CloseSession: Some(close_session),
         C_Login: Some(login),
-        C_GetAttributeValue: Some(get_attribute_value),
         C_FindObjectsInit: Some(find_objects_init),
         C_FindObjects: Some(find_objects),
+        C_FindObjectsFinal: Some(find_objects_final),
+        C_GetAttributeValue: Some(get_attribute_value),
         C_SignInit: Some(sign_init),
         C_Sign: Some(sign),
         ..real
     };
-    Some([real, ours])
-});
+    [real, ours]
+}
 
 /// How many signatures were begun.
 static SIGNATURES: AtomicU64 = AtomicU64::new(0);
@@ -152,20 +280,19 @@ fn fault() -> &'static str {
     if SWITCHES.at.is_none_or(strikes) { &SWITCHES.fault } else { "" }
 }
 
-/// Appends one line to the count. Plain calls, since the filter knows what they come to: openat,
-/// write, close.
+/// Appends one line to the count. By a plain call, since the filter knows what it comes to.
 fn note(line: &str) {
-    let Some(path) = &SWITCHES.count else { return };
     let line = format!("{line}\n");
-    unsafe {
-        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC;
-        let descriptor = libc::open(path.as_ptr(), flags);
-        if descriptor >= 0 {
-            libc::write(descriptor, line.as_ptr().cast(), line.len());
-            libc::close(descriptor);
-        }
+    if *COUNT >= 0 {
+        unsafe { libc::write(*COUNT, line.as_ptr().cast(), line.len()) };
     }
 }
+
+/// Where lines are appended. Opened once: not every sandbox leaves the right to do so later.
+static COUNT: LazyLock<c_int> = LazyLock::new(|| {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC;
+    SWITCHES.count.as_ref().map_or(-1, |path| unsafe { libc::open(path.as_ptr(), flags) })
+});
 
 /// What a fault does at any place; a code if the call is to fail with it.
 fn strike(place: &str) -> Option<CK_RV> {
@@ -190,11 +317,7 @@ fn strike(place: &str) -> Option<CK_RV> {
             std::hint::spin_loop();
         },
         ("crash", "load") => std::process::abort(),
-        ("crash", _) => unsafe {
-            // Not the null pointer itself: builds with debug assertions stop before that write.
-            ptr::without_provenance_mut::<u8>(1).write_volatile(1);
-            None
-        },
+        ("crash", _) => crash(),
         ("exit", _) => unsafe { libc::_exit(0) },
         ("wait", _) => {
             // A sandbox that hides the file does not hide that it is there.
@@ -236,6 +359,15 @@ fn trial(name: &str) -> Option<bool> {
             0 => unsafe { libc::_exit(0) },
             child => child > 0,
         },
+        "tcp" => TcpStream::connect((Ipv4Addr::LOCALHOST, port("MODULE_PORT"))).is_ok(),
+        "tcp6" => TcpStream::connect((Ipv6Addr::LOCALHOST, port("MODULE_PORT"))).is_ok(),
+        "tcp-other" => TcpStream::connect((Ipv4Addr::LOCALHOST, port("MODULE_OTHER"))).is_ok(),
+        "fastopen" => fastopen(port("MODULE_OTHER")),
+        "udp" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) >= 0 },
+        "mptcp" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) >= 0 },
+        "netlink" => unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0) >= 0 },
+        "thread" => std::thread::Builder::new().spawn(|| ()).is_ok_and(|thread| thread.join().is_ok()),
+        "listen" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok(),
         "socket" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) >= 0 },
         "socket-unix" => unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) >= 0 },
         "ptrace" => unsafe { libc::ptrace(libc::PTRACE_TRACEME) == 0 },
@@ -254,6 +386,25 @@ fn trial(name: &str) -> Option<bool> {
     })
 }
 
+fn port(variable: &str) -> u16 {
+    env::var(variable).ok().and_then(|port| port.parse().ok()).unwrap_or(0)
+}
+
+/// Connects by what it sends.
+fn fastopen(port: u16) -> bool {
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        let length = size_of::<libc::sockaddr_in>() as u32;
+        libc::sendto(socket, c"x".as_ptr().cast(), 1, libc::MSG_FASTOPEN, (&raw const address).cast(), length) == 1
+    }
+}
+
 fn noted(line: &str, success: bool) -> bool {
     if success {
         note(line);
@@ -266,9 +417,11 @@ unsafe extern "C" fn get_function_list(list: *mut *mut CK_FUNCTION_LIST) -> CK_R
     let fault = SWITCHES.fault.as_str();
     let trial = fault.strip_suffix("-load").unwrap_or(fault);
     let targeted = TARGETED.contains(&trial) && SWITCHES.target.is_some();
-    if list.is_null() || SWITCHES.at == Some(0) || !(FAULTS.contains(&fault) || TRIALS.contains(&trial) || targeted) {
+    let known = FAULTS.contains(&fault) || TRIALS.contains(&trial) || targeted || SWITCHES.answer.is_some();
+    if list.is_null() || SWITCHES.at == Some(0) || !known {
         return CKR_ARGUMENTS_BAD;
     }
+    begin!("C_GetFunctionList");
     if let Some(rv) = strike("load") {
         return rv;
     }
@@ -281,6 +434,7 @@ unsafe extern "C" fn get_function_list(list: *mut *mut CK_FUNCTION_LIST) -> CK_R
 
 unsafe extern "C" fn initialize(arguments: *mut c_void) -> CK_RV {
     note("C_Initialize");
+    begin!("C_Initialize");
     match strike("initialize") {
         Some(rv) => rv,
         None => real!(C_Initialize(arguments)),
@@ -289,6 +443,7 @@ unsafe extern "C" fn initialize(arguments: *mut c_void) -> CK_RV {
 
 unsafe extern "C" fn finalize(reserved: *mut c_void) -> CK_RV {
     note("C_Finalize");
+    begin!("C_Finalize");
     match strike("finalize") {
         Some(rv) => rv,
         None => real!(C_Finalize(reserved)),
@@ -296,18 +451,28 @@ unsafe extern "C" fn finalize(reserved: *mut c_void) -> CK_RV {
 }
 
 unsafe extern "C" fn get_slot_list(present: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG) -> CK_RV {
+    let lie = begin!("C_GetSlotList");
+    let room = *count;
     let rv = real!(C_GetSlotList(present, slots, count));
     if rv == CKR_OK && fault() == "no-slots" {
         *count = 0;
+    }
+    if let (CKR_OK, Some(lie)) = (rv, lie) {
+        lie.fill(slots, *count as usize);
+        lie.count(&mut *count, room);
     }
     rv
 }
 
 unsafe extern "C" fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
+    let lie = begin!("C_GetTokenInfo");
     let rv = real!(C_GetTokenInfo(slot, info));
     let Some(info) = info.as_mut().filter(|_| rv == CKR_OK) else {
         return rv;
     };
+    if let Some(lie) = lie {
+        lie.fill(info, 1);
+    }
     match fault() {
         "pin-low" => info.flags |= CKF_USER_PIN_COUNT_LOW,
         "pin-final" => info.flags |= CKF_USER_PIN_FINAL_TRY,
@@ -332,11 +497,21 @@ unsafe extern "C" fn open_session(
     session: *mut CK_SESSION_HANDLE,
 ) -> CK_RV {
     note("C_OpenSession");
+    let lie = begin!("C_OpenSession");
     if fault() == "one-session" && !alone() {
         note("REFUSED");
         return CKR_SESSION_COUNT;
     }
-    real!(C_OpenSession(slot, flags, application, notify, session))
+    let rv = real!(C_OpenSession(slot, flags, application, notify, session));
+    if let (CKR_OK, Some(lie)) = (rv, lie) {
+        lie.fill(session, 1);
+    }
+    rv
+}
+
+unsafe extern "C" fn close_session(session: CK_SESSION_HANDLE) -> CK_RV {
+    begin!("C_CloseSession");
+    real!(C_CloseSession(session))
 }
 
 /// Whether no other process has a session: a lock on the count that lasts as long as the process.
@@ -350,6 +525,7 @@ fn alone() -> bool {
 
 unsafe extern "C" fn login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: *mut CK_UTF8CHAR, length: CK_ULONG) -> CK_RV {
     note("C_Login");
+    begin!("C_Login");
     match strike("login") {
         Some(rv) => rv,
         None if fault() == "wrong-pin" => CKR_PIN_INCORRECT,
@@ -360,6 +536,7 @@ unsafe extern "C" fn login(session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: 
 
 unsafe extern "C" fn find_objects_init(session: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, length: CK_ULONG) -> CK_RV {
     note("C_FindObjectsInit");
+    begin!("C_FindObjectsInit");
     let attributes = match template.is_null() {
         true => &[],
         false => slice::from_raw_parts(template, length as usize),
@@ -378,11 +555,25 @@ unsafe extern "C" fn find_objects(
     room: CK_ULONG,
     count: *mut CK_ULONG,
 ) -> CK_RV {
+    let lie = begin!("C_FindObjects");
     let rv = real!(C_FindObjects(session, objects, room, count));
     if rv == CKR_OK && SEARCH_IS_EMPTY.load(Ordering::Relaxed) {
         *count = 0;
     }
+    match lie {
+        Some(Lie::Endless) => (*objects, *count) = (1, 1),
+        Some(lie) if rv == CKR_OK => {
+            lie.fill(objects, *count as usize);
+            lie.count(&mut *count, room);
+        }
+        _ => {}
+    }
     rv
+}
+
+unsafe extern "C" fn find_objects_final(session: CK_SESSION_HANDLE) -> CK_RV {
+    begin!("C_FindObjectsFinal");
+    real!(C_FindObjectsFinal(session))
 }
 
 unsafe extern "C" fn get_attribute_value(
@@ -391,15 +582,25 @@ unsafe extern "C" fn get_attribute_value(
     template: *mut CK_ATTRIBUTE,
     count: CK_ULONG,
 ) -> CK_RV {
+    let lie = begin!("C_GetAttributeValue");
+    let attributes = slice::from_raw_parts_mut(template, count as usize);
+    let rooms = attributes.iter().map(|attribute| attribute.ulValueLen).collect::<Vec<_>>();
     let rv = real!(C_GetAttributeValue(session, object, template, count));
     if rv == CKR_OK {
         always::pretend(template, count);
+    }
+    if let (CKR_OK, Some(lie)) = (rv, lie) {
+        for (attribute, room) in attributes.iter_mut().zip(rooms) {
+            lie.fill(attribute.pValue.cast::<u8>(), attribute.ulValueLen as usize);
+            lie.count(&mut attribute.ulValueLen, room);
+        }
     }
     rv
 }
 
 unsafe extern "C" fn sign_init(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) -> CK_RV {
     note("C_SignInit");
+    begin!("C_SignInit");
     SIGNATURES.fetch_add(1, Ordering::Relaxed);
     if fault() == "removed" {
         return CKR_DEVICE_REMOVED;
@@ -416,6 +617,7 @@ unsafe extern "C" fn sign(
     length: *mut CK_ULONG,
 ) -> CK_RV {
     note("C_Sign");
+    let lie = begin!("C_Sign");
     if let Some(rv) = strike("sign") {
         return rv;
     }
@@ -439,6 +641,11 @@ unsafe extern "C" fn sign(
         if fault() == "long-signature" {
             *length = LONG;
         }
+        return rv;
+    }
+    if let Some(lie) = lie {
+        lie.fill(signature, *length as usize);
+        lie.count(length, room);
         return rv;
     }
     let made = slice::from_raw_parts_mut(signature, *length as usize);

@@ -6,13 +6,11 @@
 //! | `none` | nothing: the proof that the action works when nobody forbids it |
 //! | `begin` | what all processes share |
 //! | `hasher`, `monitor` | the process's own |
-//! | `token-load`, `token-sign` | SoftHSM's profile, before and after login |
-//! | `p11-kit-load`, `p11-kit-sign` | that of a p11-kit server, likewise |
-//! | `tpm-load`, `tpm-sign` | that of a TPM |
-//! | `pcsc-load`, `pcsc-sign` | that of smartcards |
+//! | `settled`, `token-load`, `token-sign` | on a host with SoftHSM: what all share but the hasher; its profile before and after login |
+//! | `PROFILE-settled`, `PROFILE-load`, `PROFILE-sign` | on a host with another profile, by its name, likewise |
 //!
-//! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of one action a list of numbers may stand,
-//! `0,1,2`: system calls by number with arguments of zero, one line for each.
+//! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of an action a number may stand: that
+//! of a system call, with arguments of zero. Of several, `fork,0,1`, it prints a line for each: its name, and what became of it.
 //!
 //! `probe list` names the actions.
 //!
@@ -43,6 +41,8 @@ use std::{env, mem, ptr};
 /// What belongs to the tests. Like all below /usr/lib it is readable for the token process.
 const HOME: &str = "/usr/lib/sigsh-test";
 
+/// Of an HSM that is not there.
+const PORTS: &[u16] = &[1792];
 /// The store of a TPM that is not there.
 const TPM: &str = "/usr/lib/sigsh-test/tpm";
 
@@ -243,6 +243,7 @@ const ACTIONS: &[Action] = &[
     ("unshare", |_| call!(SYS_unshare, libc::CLONE_FS)),
     // Sockets.
     ("socket-inet", |_| call!(SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0)),
+    ("socket-mptcp", |_| call!(SYS_socket, libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)),
     ("socket-inet6", |_| call!(SYS_socket, libc::AF_INET6, libc::SOCK_DGRAM, 0)),
     ("socket-netlink", |_| call!(SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW, 0)),
     ("socket-unix", |_| call!(SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM, 0)),
@@ -318,13 +319,16 @@ fn main() {
         assert_eq!(process, "list");
         return ACTIONS.iter().for_each(|(name, _)| println!("{name}"));
     };
-    if action.starts_with(|c: char| c.is_ascii_digit()) {
-        for number in action.split(',').map(|number| number.parse::<c_long>().expect("a number")) {
-            println!("{number} {}", attempt(&process, &|_| unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) }));
-        }
-    } else {
-        let (_, act) = ACTIONS.iter().find(|(name, _)| *name == action).expect("no such action");
-        println!("{}", attempt(&process, &act));
+    let one = |name: &str| match (name.parse::<c_long>(), ACTIONS.iter().find(|(action, _)| *action == name)) {
+        (Ok(number), _) => attempt(&process, &|_| unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) }),
+        (_, Some((_, act))) => attempt(&process, act),
+        _ => panic!("no such action: {name}"),
+    };
+    if !action.contains(',') {
+        return println!("{}", one(&action));
+    }
+    for name in action.split(',') {
+        println!("{name} {}", one(name));
     }
 }
 
@@ -353,11 +357,16 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
     if process != "none" {
         demand(sandbox::begin());
     }
-    if process == "settled" {
-        demand(sandbox::settle(&[Profile::Softhsm], &[]));
+    match process {
+        "none" | "begin" | "hasher" => {}
+        _ => {
+            let (profile, ports) = profile(process);
+            demand(sandbox::settle(&[profile], ports));
+        }
     }
     match process {
-        "none" | "begin" | "settled" => judge(act, &Ready::make()),
+        "none" | "begin" => judge(act, &Ready::make()),
+        _ if process.ends_with("settled") => judge(act, &Ready::make()),
         "monitor" => {
             let ready = Ready::make();
             let [first, second, _] = ready.children.map(|child| Some(nix::unistd::Pid::from_raw(child)));
@@ -383,6 +392,19 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
     }
 }
 
+/// Whose it is, and the ports of such a token. SoftHSM's, where no other is named.
+fn profile(process: &str) -> (Profile, &'static [u16]) {
+    match process.split('-').next() {
+        Some("p11") => (Profile::P11Kit, &[]),
+        Some("kryoptic") => (Profile::Kryoptic, &[]),
+        Some("tpm") => (Profile::Tpm, &[]),
+        Some("pcsc") => (Profile::Pcsc, &[]),
+        Some("network") => (Profile::Network, PORTS),
+        Some("token" | "settled" | "monitor") => (Profile::Softhsm, &[]),
+        _ => leave(UNPREPARED),
+    }
+}
+
 fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) -> ! {
     let ready = Ready::make();
     match process {
@@ -390,8 +412,8 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
             let body = call!(SYS_memfd_create, c"body".as_ptr(), syscalls::MEMFD) as c_int;
             demand(sandbox::enter_hasher(channel, unsafe { BorrowedFd::borrow_raw(body) }));
         }
-        "token-load" | "token-sign" | "tpm-load" | "tpm-sign" | "pcsc-load" | "pcsc-sign" => {
-            // What a configuration with SoftHSM says, or with a TPM.
+        _ => {
+            // What a configuration with SoftHSM says, or with a TPM, or with an HSM behind TCP.
             let read = vec![Path::new("/var/lib/sigsh/tokens"), Path::new("/usr/lib/softhsm/libsofthsm2.so"), Path::new(HOME)];
             let environment = |name: &str| match name {
                 "SOFTHSM2_CONF" => Some("/etc/sigsh/softhsm2.conf"),
@@ -399,26 +421,12 @@ fn confined(process: &str, channel: &Channel, act: &dyn Fn(&Ready) -> c_long) ->
                 "TPM2_PKCS11_TCTI" => Some("device:/usr/lib/sigsh-test/tpm/device"),
                 _ => None,
             };
-            let profile = match process.split('-').next() {
-                Some("tpm") => Profile::Tpm,
-                Some("pcsc") => Profile::Pcsc,
-                _ => Profile::Softhsm,
-            };
-            let around = Surroundings { profile, read, write: vec![], connect: &[], environment: &environment };
-            demand(sandbox::enter_token(&around));
+            let (profile, connect) = profile(process);
+            demand(sandbox::enter_token(&Surroundings { profile, read, write: vec![], connect, environment: &environment }));
             if process.ends_with("sign") {
                 demand(sandbox::narrow_token(profile, -1));
             }
         }
-        "p11-kit-load" | "p11-kit-sign" => {
-            let (profile, environment) = (Profile::P11Kit, |_: &str| None);
-            let around = Surroundings { profile, read: vec![], write: vec![], connect: &[], environment: &environment };
-            demand(sandbox::enter_token(&around));
-            if process == "p11-kit-sign" {
-                demand(sandbox::narrow_token(profile, -1));
-            }
-        }
-        _ => leave(UNPREPARED),
     }
     judge(act, &ready)
 }

@@ -30,6 +30,7 @@ for script in tests/tokens/*.sh; do
     esac
 done
 
+cargo build --locked --examples
 status=0
 cargo test --locked --config "target.'cfg(all())'.runner = 'sh tests/inside.sh'" --test it -- \
     --include-ignored --nocapture --test-threads 1 "$@" tokens:: || status=$?

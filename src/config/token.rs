@@ -7,6 +7,7 @@ use crate::hash_state::HashAlgorithm;
 use crate::sandbox::Profile;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 use toml::Spanned;
 
@@ -67,7 +68,7 @@ struct Fields {
     #[serde(default)]
     write: Vec<AbsolutePath>,
     #[serde(default)]
-    connect: Vec<u16>,
+    connect: Vec<NonZeroU16>,
     #[serde(default)]
     environment: BTreeMap<Variable, VariableValue>,
     #[serde(default = "Token::default_timeout")]
@@ -108,6 +109,7 @@ impl TryFrom<Fields> for Token {
         if tpm && !environment.get("TPM2_PKCS11_TCTI").is_some_and(|tcti| tcti.starts_with("device:/")) {
             return Err("the sandbox 'tpm' needs a device in 'environment', TPM2_PKCS11_TCTI = \"device:/dev/tpmrm0\"".into());
         }
+        let connect = connect.into_iter().map(NonZeroU16::get).collect();
         Ok(Token { source, uri, pin_file, read, write, connect, environment, timeout, sessions, queue })
     }
 }

@@ -44,14 +44,19 @@ pub(super) fn begin() -> Result<(), SandboxError> {
 
 /// The layer of all but the hasher, which has its own: TCP to these ports alone.
 pub(super) fn settle(connect: &[u16]) -> Result<(), SandboxError> {
-    allow(Ruleset::default().set_compatibility(network(connect)).handle_access(AccessNet::from_all(PINNED))?.create()?, connect)?
-        .restrict_self()?;
+    can_keep_to(connect)?;
+    let handled = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(AccessNet::from_all(PINNED))?;
+    allow(handled.create()?, connect)?.restrict_self()?;
     Ok(())
 }
 
-/// Who is to be kept to some ports needs a kernel that can (ABI 4); where TCP is refused by the filter, too, an older one will do.
-fn network(connect: &[u16]) -> CompatLevel {
-    if connect.is_empty() { CompatLevel::BestEffort } else { CompatLevel::HardRequirement }
+/// Who is to be kept to some ports needs a kernel that can (ABI 4); where the filter refuses TCP altogether, an older one will do.
+///
+/// # Errors
+/// [`SandboxError::Ports`].
+pub fn can_keep_to(connect: &[u16]) -> Result<(), SandboxError> {
+    let hard = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessNet::from_all(PINNED));
+    if connect.is_empty() { Ok(()) } else { hard().map(drop).map_err(SandboxError::Ports) }
 }
 
 fn allow(created: RulesetCreated, connect: &[u16]) -> Result<RulesetCreated, SandboxError> {
@@ -60,6 +65,7 @@ fn allow(created: RulesetCreated, connect: &[u16]) -> Result<RulesetCreated, San
 
 /// A child's own layer: these paths, TCP to these ports, and no signal to its parent or sibling.
 pub(super) fn restrict(read: &[&Path], write: &[&Path], connect: &[u16]) -> Result<(), SandboxError> {
+    can_keep_to(connect)?;
     let handled = ruleset(AccessFs::from_all(PINNED), AccessNet::from_all(PINNED), Scope::from_all(PINNED))?;
     let mut created = allow(handled.create()?, connect)?;
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;

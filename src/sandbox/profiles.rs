@@ -138,6 +138,7 @@ impl Profile {
         match self {
             Profile::Softhsm => softhsm::read(environment),
             Profile::Kryoptic => kryoptic::read(environment),
+            Profile::Network => network::READ.iter().map(Path::new).collect(),
             Profile::Pcsc => pcsc::read(environment),
             Profile::Tpm => tpm::read(environment),
             _ => Vec::new(),

@@ -4,7 +4,7 @@ use libc::{ENOSYS, O_TRUNC, PROT_EXEC};
 use nix::unistd::Pid;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    SeccompRule, sock_filter,
 };
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
@@ -68,6 +68,10 @@ pub enum When {
     IsNull(u8),
     /// It fails with this errno instead of killing: code that we do not own tries it and can do without.
     Fails(i32),
+    /// The same for what no other row allows of the call.
+    FailsElse(i32),
+    /// It makes a socket for TCP: Landlock's rules for ports know of no other protocol, whose sockets could be streams as well.
+    Tcp,
 }
 
 macro_rules! row {
@@ -114,6 +118,9 @@ pub(super) const fn name(constant: &'static str) -> &'static str {
 
 /// What fork(2) passes to clone(2).
 const FORK: i32 = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+
+/// The bits of socket(2)'s second argument that are the type; the others are flags.
+const SOCKET_TYPE: u64 = 0xf;
 
 /// What pthread_create(3) passes to clone(2): a thread of this process, and nothing of its own but a stack.
 pub(super) const THREAD: i32 = libc::CLONE_VM
@@ -242,7 +249,7 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
         .iter()
         .copied()
         .filter(|row| row.is_of(Libc::OURS))
-        .partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_)));
+        .partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_) | When::FailsElse(_)));
     for row in bound {
         let is = |argument, value| condition(argument, Op::Eq, value);
         let rules = match row.when {
@@ -256,10 +263,19 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
             When::Is(argument, value) => vec![Ok(vec![is(argument, value)?])],
             When::IsNull(argument) => vec![Ok(vec![SeccompCondition::new(argument, Len::Qword, Op::Eq, 0)?])],
             When::Without(argument, bits) => vec![Ok(vec![condition(argument, Op::MaskedEq(bits.cast_unsigned().into()), 0)?])],
-            When::Free | When::Fails(_) => continue,
+            When::Tcp => tcp(),
+            When::Free | When::Fails(_) | When::FailsElse(_) => continue,
         };
         for rule in rules {
             allowed.entry(row.number).or_default().push(SeccompRule::new(rule?)?);
+        }
+    }
+    let mut otherwise: BTreeMap<i32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
+    for row in &free {
+        if let When::FailsElse(errno) = row.when {
+            let is_free = free.iter().any(|other| (other.number, other.when) == (row.number, When::Free));
+            let rules = allowed.get(&row.number).filter(|_| !is_free).cloned().unwrap_or_default();
+            otherwise.entry(errno).or_default().insert(row.number, rules);
         }
     }
     for row in free {
@@ -269,10 +285,34 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
         }
     }
     let mut programs = vec![program(allowed, SeccompAction::KillProcess, SeccompAction::Allow)?];
+    for (errno, calls) in otherwise {
+        let numbers = calls.keys().copied().collect::<Vec<_>>();
+        let judge = program(calls, SeccompAction::Errno(errno.unsigned_abs()), SeccompAction::Allow)?;
+        programs.push(only(&numbers, judge));
+    }
     for (errno, calls) in failing {
         programs.push(program(calls, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()))?);
     }
     Ok(programs)
+}
+
+/// Has a program judge these calls, and lets all others pass: of them the program that kills judges.
+fn only(numbers: &[i64], judge: BpfProgram) -> BpfProgram {
+    let step = |code: u32, jt: usize, k: i64| sock_filter { code: code as u16, jt: jt as u8, jf: 0, k: k as u32 };
+    // The number is the first field of what a filter sees. A call that is meant jumps over the rest, to the program.
+    let load = step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0);
+    let jumps =
+        numbers.iter().enumerate().map(|(index, number)| step(libc::BPF_JMP | libc::BPF_JEQ, numbers.len() - index, *number));
+    let pass = step(libc::BPF_RET, 0, libc::SECCOMP_RET_ALLOW.into());
+    [load].into_iter().chain(jumps).chain([pass]).chain(judge).collect()
+}
+
+/// Over either family, by name or by default.
+fn tcp() -> Vec<Result<Vec<SeccompCondition>, BackendError>> {
+    let is = |argument, value| condition(argument, Op::Eq, value);
+    let stream = || condition(1, Op::MaskedEq(SOCKET_TYPE), libc::SOCK_STREAM);
+    let kinds = [libc::AF_INET, libc::AF_INET6].into_iter().flat_map(|family| [0, libc::IPPROTO_TCP].map(|by| (family, by)));
+    kinds.map(|(family, by)| Ok(vec![is(0, family)?, stream()?, is(2, by)?])).collect()
 }
 
 fn condition(argument: u8, operator: Op, value: i32) -> Result<SeccompCondition, BackendError> {
@@ -308,8 +348,11 @@ mod tests {
         "fchown", "lchown", "fchownat", "truncate", "setxattr", "fsetxattr", "removexattr", "utimensat", "futimesat", "prlimit64",
         "open", "openat2", "creat", "link", "linkat", "symlink", "symlinkat", "rename", "renameat", "renameat2", "unlink", "unlinkat",
         "mkdir", "mknod", "mount", "setuid", "setgid", "setresuid", "setgroups", "bpf", "io_uring_setup", "userfaultfd", "keyctl",
-        "bind", "listen", "accept", "accept4", "sendto", "sendmsg", "recvmsg", "pidfd_getfd", "fork", "vfork",
+        "bind", "listen", "accept", "accept4", "pidfd_getfd", "fork", "vfork", "sendmmsg", "recvmmsg",
     ];
+
+    /// What only a token process does whose token is behind a socket.
+    const SPEAKS: &[&str] = &["sendto", "sendmsg", "recvmsg"];
 
     #[test]
     fn no_table_holds_what_is_never_allowed() {
@@ -321,6 +364,26 @@ mod tests {
             let opens = [When::Without(2, O_TRUNC), When::Is(2, O_RDWR | O_CREAT | O_TRUNC)];
             assert!(row.name != "openat" || opens.contains(&row.when));
         }
+        let of_files =
+            [Profile::Softhsm, Profile::Kryoptic].into_iter().flat_map(|profile| [profile.load(), profile.sign()]).flatten();
+        for row in [HASHER, MONITOR, BEGINNING].into_iter().flatten().copied().chain(of_files) {
+            assert!(!SPEAKS.contains(&row.name), "{}", row.name);
+        }
+    }
+
+    /// Of a token behind TCP: what may make a socket, or connect one unseen by Landlock.
+    #[test]
+    fn a_network_token_has_tcp_to_its_ports_alone() {
+        for row in [Profile::Network.load(), Profile::Network.sign()].concat() {
+            let expected = match row.name {
+                "socket" => vec![When::Tcp, When::FailsElse(libc::EACCES)],
+                "sendto" => vec![When::Without(3, libc::MSG_FASTOPEN)],
+                "sendmsg" => vec![When::Without(2, libc::MSG_FASTOPEN)],
+                _ => continue,
+            };
+            assert!(expected.contains(&row.when), "{row:?}");
+        }
+        assert!(Profile::Network.sign().iter().all(|row| !["socket", "connect"].contains(&row.name)));
     }
 
     #[test]

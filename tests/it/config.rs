@@ -167,6 +167,8 @@ fn a_mistake_is_told_with_its_place() {
         ("timeout =", "conect = []\ntimeout =", "10:1: unknown field `conect`, {TOKEN}"),
         ("timeout =", "server = \"/x\"\ntimeout =", "3:1: a token has either a 'module' or a 'server'"),
         ("timeout =", "server-account = \"x\"\ntimeout =", "3:1: a 'server-account' needs a 'server'"),
+        ("timeout =", "connect = [0]\ntimeout =", "10:12: invalid value: integer `0`, expected a nonzero u16"),
+        ("timeout =", "connect = [65536]\ntimeout =", "10:12: invalid value: integer `65536`, expected a nonzero u16"),
         ("timeout =", "server-account = \"a b\"\ntimeout =", "10:18: a unix user is a name in /etc/passwd or a number"),
         ("module = ", "server = ", "3:1: the sandbox of a server is 'p11-kit', and need not be named"),
         ("module = \"/usr/lib/softhsm/libsofthsm2.so\"\n", "", "3:1: a token needs a 'module' or a 'server'"),

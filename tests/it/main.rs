@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod differ;
 mod docs;
+mod faults;
 mod hostile;
 mod identity;
 mod killed;

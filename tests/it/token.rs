@@ -689,7 +689,7 @@ const TRIALS: [(&str, bool); 11] = [
     ("truncate", true),
 ];
 
-fn noted(count: &Path) -> Vec<String> {
+pub fn noted(count: &Path) -> Vec<String> {
     let text = fs::read_to_string(count).unwrap();
     text.lines().filter(|line| !line.starts_with("C_")).map(str::to_owned).collect()
 }

@@ -5,6 +5,7 @@
 
 pub mod card;
 pub mod kryoptic;
+mod network;
 pub mod p11kit;
 mod peer;
 pub mod softhsm;

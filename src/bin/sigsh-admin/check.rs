@@ -132,6 +132,9 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
         Ok(missing) => findings.warning(&format!("sandbox: this kernel has no Landlock rules for {}", missing.join(", "))),
         Err(error) => findings.error(&format!("sandbox: {error}")),
     }
+    if let Err(error) = paths::can_keep_to(&config.ports()) {
+        findings.error(&format!("sandbox: {error}"));
+    }
     owned_by_root(findings, path);
     let state = config.audit.state();
     findings.outcome(&format!("state directory {}", state.display()), trusted::private_directory(state).map(|_| String::new()));
