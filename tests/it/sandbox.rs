@@ -354,24 +354,28 @@ impl Waiting {
 
     /// Whether these bytes stand anywhere in its memory.
     fn remembers(&self, process: usize, bytes: &[u8]) -> bool {
-        let pid = self.pids[process];
-        let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-        let ranges = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().starts_with('r')).map(|line| {
-            let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
-            (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap())
-        });
-        let mut read = 0;
-        let found = ranges.into_iter().any(|(from, to)| {
-            let mut content = vec![0; (to - from) as usize];
-            // The kernel's own pages at the end cannot be read.
-            let length = memory.read_at(&mut content, from).unwrap_or(0);
-            read += length;
-            content[..length].windows(bytes.len()).any(|window| window == bytes)
-        });
-        assert!(found || read > 1 << 20, "only {read} bytes could be read");
-        found
+        remembers(self.pids[process], bytes)
     }
+}
+
+/// Whether these bytes stand anywhere in the memory of a process.
+pub fn remembers(pid: u32, bytes: &[u8]) -> bool {
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let ranges = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().starts_with('r')).map(|line| {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap())
+    });
+    let mut read = 0;
+    let found = ranges.into_iter().any(|(from, to)| {
+        let mut content = vec![0; (to - from) as usize];
+        // The kernel's own pages at the end cannot be read.
+        let length = memory.read_at(&mut content, from).unwrap_or(0);
+        read += length;
+        content[..length].windows(bytes.len()).any(|window| window == bytes)
+    });
+    assert!(found || read > 1 << 20, "only {read} bytes could be read");
+    found
 }
 
 impl Drop for Waiting {

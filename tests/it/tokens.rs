@@ -169,7 +169,7 @@ impl Lab {
 
     /// A signature by the first key, which must be good.
     #[track_caller]
-    fn signs(&self, config: &Path) {
+    pub fn signs(&self, config: &Path) {
         let outcome = self.session(config, "sign").run(b"still there");
         (self.keys[0].judge.detached)(&self.certificate(&self.keys[0]), outcome.signature(), b"still there");
     }
