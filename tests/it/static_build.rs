@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 const PROGRAMS: [&str; 3] = ["sigsh", "sigsh-admin", "sigsh-client"];
 
 /// Where the programs of the static build are, for the account to run; `None` where there is none.
-fn programs() -> Option<&'static Path> {
+pub fn programs() -> Option<&'static Path> {
     static INSTALLED: OnceLock<Option<PathBuf>> = OnceLock::new();
     let install = || {
         let Some(built) = std::env::var_os("SIGSH_STATIC").map(PathBuf::from) else {
