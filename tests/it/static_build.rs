@@ -8,32 +8,10 @@ mod empty_root;
 use crate::client::BuildServer;
 use crate::tokens::p11kit::{Store, activated};
 use crate::tokens::{Key, Lab, suite};
-use crate::world::{CONFIG, PIN, PIN_FILE, Session, as_account, built, finish, scratch, succeed, verify, world};
+use crate::world::{CONFIG, PIN, PIN_FILE, PROGRAMS, Session, as_account, built, finish, scratch, static_build, succeed, verify};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
-
-const PROGRAMS: [&str; 3] = ["sigsh", "sigsh-admin", "sigsh-client"];
-
-/// Where the programs of the static build are, for the account to run; `None` where there is none.
-pub fn programs() -> Option<&'static Path> {
-    static INSTALLED: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let install = || {
-        let Some(built) = std::env::var_os("SIGSH_STATIC").map(PathBuf::from) else {
-            eprintln!(
-                "skipped: SIGSH_STATIC does not say where the static build is (tests/run.sh makes it, or says why it cannot)"
-            );
-            return None;
-        };
-        world();
-        let to = PathBuf::from("/usr/lib/sigsh-test/static");
-        fs::create_dir_all(&to).unwrap();
-        succeed(Command::new("cp").args(PROGRAMS.map(|program| built.join(program))).arg(&to));
-        Some(to)
-    };
-    INSTALLED.get_or_init(install).as_deref()
-}
 
 /// The libraries that a program names.
 fn needed(program: &Path) -> Vec<String> {
@@ -57,7 +35,7 @@ fn the_dynamic_build_needs_libc_alone() {
 
 #[test]
 fn the_static_build_needs_nothing() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     for program in PROGRAMS.map(|program| programs.join(program)) {
         assert_eq!(needed(&program), Vec::<String>::new());
         let segments = succeed(Command::new("readelf").arg("-lW").arg(&program).env("LC_ALL", "C")).stdout;
@@ -70,7 +48,7 @@ fn the_static_build_needs_nothing() {
 
 #[test]
 fn a_static_build_loads_no_module() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     let outcome = Session::of(programs.join("sigsh").to_str().unwrap(), CONFIG).client("build1").request("sign").run(b"data");
     outcome.fails(
         78,
@@ -83,7 +61,7 @@ fn a_static_build_loads_no_module() {
 /// Certificates, signatures, batches, sshd, `check`: all as with the dynamic build.
 #[test]
 fn the_static_build_passes_the_suite() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     let store = Store::of_the_world();
     store.read_only(true);
     let (_daemon, socket) = activated(&store);
@@ -96,7 +74,7 @@ fn the_static_build_passes_the_suite() {
 /// As an operator sets a host up.
 #[test]
 fn sigsh_admin_makes_keys_certificates_and_ledgers() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     let store = Store::of_the_world();
     let (_daemon, socket) = activated(&store);
     let directory = format!("/var/lib/{}", scratch().rsplit('/').next().unwrap());
@@ -134,7 +112,7 @@ fn sigsh_admin_makes_keys_certificates_and_ledgers() {
 /// Files, names of hosts and users, other programs: by musl.
 #[test]
 fn sigsh_client_signs_and_verifies() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     let client = programs.join("sigsh-client").into_os_string().into_string().unwrap();
     let server = BuildServer::new("build1", &["ed25519"], "");
     let run = |arguments: &[&str]| finish(server.program(&client, arguments), b"");

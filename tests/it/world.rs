@@ -18,6 +18,9 @@ pub const KEYS: [&str; 7] = ["rsa2048", "rsa3072", "rsa4096", "nistp256", "nistp
 /// Clients, each with an ssh key of its own, all of them let in by sshd. `stranger` is nobody to sigsh.
 pub const CLIENTS: [&str; 5] = ["build1", "limited", "careful", "small", "stranger"];
 
+/// What is built and installed.
+pub const PROGRAMS: [&str; 3] = ["sigsh", "sigsh-admin", "sigsh-client"];
+
 pub const PORT: u16 = 2222;
 pub const CONFIG: &str = "/etc/sigsh/sigsh.toml";
 pub const PIN_FILE: &str = "/etc/sigsh/hsm.pin";
@@ -143,6 +146,26 @@ impl World {
 pub fn built() -> PathBuf {
     let debug = || Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().to_owned();
     std::env::var_os("SIGSH_BUILT").map_or_else(debug, PathBuf::from)
+}
+
+/// Where the programs of the static build are, for the account to run; `None` where there is none.
+#[allow(clippy::print_stderr)]
+pub fn static_build() -> Option<&'static Path> {
+    static INSTALLED: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let install = || {
+        let Some(built) = std::env::var_os("SIGSH_STATIC").map(PathBuf::from) else {
+            eprintln!(
+                "skipped: SIGSH_STATIC does not say where the static build is (tests/run.sh makes it, or says why it cannot)"
+            );
+            return None;
+        };
+        world();
+        let to = PathBuf::from("/usr/lib/sigsh-test/static");
+        fs::create_dir_all(&to).unwrap();
+        succeed(Command::new("cp").args(PROGRAMS.map(|program| built.join(program))).arg(&to));
+        Some(to)
+    };
+    INSTALLED.get_or_init(install).as_deref()
 }
 
 /// Starts a private sshd with the shipped settings, and waits until it listens.

@@ -1,13 +1,12 @@
 //! The static program, copied alone into an empty root.
 
-use super::programs;
 use crate::batch::{END, entry, signatures};
 use crate::sandbox::{all_misfits, archive};
 use crate::tokens::Daemon;
 use crate::tokens::p11kit::{Store, activated};
 use crate::world::{
-    PIN, Session, account, account_file, as_account, field, fingerprint, finish, records, scratch, secret, start_sshd, succeed,
-    user_auth, verify, world,
+    PIN, Session, account, account_file, as_account, field, fingerprint, finish, records, scratch, secret, start_sshd,
+    static_build, succeed, user_auth, verify, world,
 };
 use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::Libc;
@@ -110,7 +109,7 @@ impl Drop for Root {
 
 #[test]
 fn alone_in_an_empty_root_it_signs() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     let root = Root::new(programs);
     assert_eq!(root.files(), [&FILES[..], &["/var/lib/sigsh/state/ledger.lock"]].concat());
 
@@ -146,7 +145,7 @@ fn alone_in_an_empty_root_it_signs() {
 /// `sigsh-admin` there finds what a session needs, and says what it cannot look at.
 #[test]
 fn what_an_empty_root_lacks_is_said() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     let root = Root::new(programs);
     succeed(Command::new("cp").arg(programs.join("sigsh-admin")).arg(&root.path));
     let (uid, gid) = account();
@@ -175,7 +174,7 @@ fn what_an_empty_root_lacks_is_said() {
 /// sshd puts its word on who has logged in there, into /tmp, and starts sigsh as the account's shell.
 #[test]
 fn sshd_locks_the_account_in() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     let root = Root::new(programs);
     succeed(Command::new("install").args(["-d", "-m", "1777", &root.at("tmp")]));
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -193,7 +192,7 @@ fn sshd_locks_the_account_in() {
 /// The tables are exact for this build, too.
 #[test]
 fn every_row_is_needed() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = static_build() else { return };
     let root = Root::new(programs);
     let data = || b"data".to_vec();
     // The hasher has no call for more memory: documents that take as much as they can, and what tar says of an entry at length.
