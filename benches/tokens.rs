@@ -32,7 +32,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tokens::{Key, Lab, kryoptic, p11kit, prepares, softhsm, tpm};
+use tokens::{Key, Lab, card, kryoptic, p11kit, prepares, softhsm, tpm};
 use world::{HOME, PIN, as_account, secret, world};
 
 const TURNS: usize = 30;
@@ -41,7 +41,7 @@ const FILES: usize = 200;
 /// The lab of a kind of token, with what keeps it running; `None` where this machine cannot have it.
 type Make = fn() -> Option<(Lab, Box<dyn Any>)>;
 
-const KINDS: [(&str, Make); 4] = [
+const KINDS: [(&str, Make); 5] = [
     ("softhsm", || Some((worldly("bench", softhsm::table("release")), Box::new(())))),
     ("p11-kit", || {
         let (daemon, table) = p11kit::server();
@@ -51,6 +51,11 @@ const KINDS: [(&str, Make); 4] = [
         built("tpm")?;
         let tpm = tpm::Tpm::new();
         Some((tpm::ready(&tpm, "bench-tpm"), Box::new(tpm)))
+    }),
+    ("card", || {
+        built("card")?;
+        let (readers, lab) = card::Readers::with("ed25519");
+        Some((lab, Box::new(readers)))
     }),
     ("kryoptic", || {
         built("kryoptic")?;

@@ -84,6 +84,9 @@ impl TryFrom<Fields> for Token {
     fn try_from(fields: Fields) -> Result<Token, String> {
         let Fields { uri, pin_file, read, write, connect, environment, timeout, sessions, queue, .. } = fields;
         let source = match (fields.module, fields.server, fields.sandbox) {
+            (Some(_), ..) if cfg!(target_feature = "crt-static") => {
+                return Err("this sigsh is linked statically and loads no module: name the 'server' that does".into());
+            }
             (Some(_), None, Some(Profile::P11Kit)) => return Err("the sandbox 'p11-kit' is for a server, not for a module".into()),
             (Some(_), None, _) if fields.server_account.is_some() => return Err("a 'server-account' needs a 'server'".into()),
             (Some(module), None, Some(sandbox)) => Source::Module { module, sandbox },

@@ -1,11 +1,19 @@
 //! Keys that want the PIN before each signature (CKA_ALWAYS_AUTHENTICATE): one login each, and a PIN that is wrong is given once.
 
 use crate::batch::{END, entry, signatures};
-use crate::token::alone;
-use crate::world::{Outcome, Session, account_file, calls, faulty, field, finish_child, verify, world};
+use crate::sandbox::remembers;
+use crate::token::{alone, group};
+use crate::tokens::p11kit::by_hand_for;
+use crate::tokens::{Key, Lab, prepares};
+use crate::world::{
+    Outcome, PIN, PIN_FILE, Session, account_file, calls, faulty, field, finish_child, secret, succeed, verify, world,
+};
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const REFUSED: &str = "the token does not accept its PIN";
 const TRIED: &str = "the PIN in this PIN file was wrong, or its first use failed; it is not tried again";
 
@@ -53,6 +61,70 @@ fn one_login_for_each_signature() {
     let outcome = run(&config, "sign-tar ed25519", &batch(5));
     assert_eq!((outcome.code, signatures(&outcome.out).len()), (Some(0), 5), "{outcome:#?}");
     assert_eq!(signing(&count), [&one.repeat(5)[..], &["C_Finalize"]].concat());
+}
+
+/// SoftHSM's own keys of this kind, behind a p11-kit server: it notes such logins in its store, and there it may.
+#[test]
+fn softhsm_signs_behind_a_server() {
+    world();
+    let (store, conf) = ("/var/lib/sigsh-token/wary", "/var/lib/sigsh-token/wary.conf");
+    fs::create_dir_all(store).unwrap();
+    fs::write(conf, format!("directories.tokendir = {store}\nlog.level = ERROR\n")).unwrap();
+    let run = |words: &str| {
+        let mut words = words.split(' ');
+        succeed(Command::new(words.next().unwrap()).args(words).env("SOFTHSM2_CONF", conf));
+    };
+    run(&format!("softhsm2-util --init-token --free --label wary --pin {PIN} --so-pin {PIN}"));
+    let key = "--keypairgen --key-type EC:edwards25519 --label ed25519 --always-auth";
+    run(&format!("pkcs11-tool --module {SOFTHSM} --token-label wary --login --pin {PIN} {key}"));
+    run(&format!("chown -R sigsh-token {store}"));
+    let (_server, table) = by_hand_for(SOFTHSM, "pkcs11:token=wary", &[("SOFTHSM2_CONF", conf)]);
+    let key = Key { generate: None, ..Key::new("ed25519", "pkcs11:object=ed25519", "ed25519") };
+    let lab = Lab::new("wary", table, PIN, vec![key]);
+    secret(&lab.pin_file(), PIN);
+    let config = lab.config(&[]);
+    prepares(&lab, &config);
+    lab.signs(&config);
+    let outcome = lab.session(&config, "sign-tar ed25519").run(&batch(5));
+    assert_eq!((outcome.code, signatures(&outcome.out).len()), (Some(0), 5), "{outcome:#?}");
+}
+
+/// The PIN is kept for such keys alone, out of swap; others' is wiped after the login.
+#[test]
+fn the_pin_is_kept_for_such_keys_alone() {
+    const DISTINCT: &str = "correct-horse-4711-staple";
+    world();
+    let (store, conf, pin_file) = ("/var/lib/sigsh/kept", "/etc/sigsh/kept.conf", "/etc/sigsh/kept.pin");
+    fs::create_dir(store).unwrap();
+    fs::write(conf, format!("directories.tokendir = {store}\nlog.level = ERROR\n")).unwrap();
+    secret(pin_file, DISTINCT);
+    let words = format!("--init-token --free --label release --pin {DISTINCT} --so-pin {DISTINCT}");
+    succeed(Command::new("softhsm2-util").args(words.split(' ')).env("SOFTHSM2_CONF", conf));
+    let key =
+        format!("--module {SOFTHSM} --login --pin {DISTINCT} --keypairgen --key-type EC:edwards25519 --label ed25519 --id 07");
+    succeed(Command::new("pkcs11-tool").args(key.split(' ')).env("SOFTHSM2_CONF", conf));
+    succeed(Command::new("chown").args(["-R", "signer", store]));
+    for always in ["", "MODULE_ALWAYS = \"1\", "] {
+        let environment = format!("{{ {always}SOFTHSM2_CONF");
+        let mut changes = vec![("{ SOFTHSM2_CONF", environment.as_str()), ("/etc/sigsh/softhsm2.conf", conf)];
+        changes.extend([("/var/lib/sigsh/tokens", store), (PIN_FILE, pin_file), ("/etc/sigsh/ed25519.pgp", "/etc/sigsh/kept.pgp")]);
+        let (config, _) = faulty("", &changes);
+        if always.is_empty() {
+            let create = ["certificate", "create", "ed25519", "--user-id", "Kept <kept@example.org>"];
+            succeed(Command::new("sigsh-admin").arg("--config").arg(&config).args(create));
+        }
+        let mut child = session(&config, "sign-tar ed25519").start();
+        let (mut stdin, file) = (child.stdin.take().unwrap(), entry(b"2", b"second"));
+        stdin.write_all(&[entry(b"1", b"first"), file[..512].to_vec()].concat()).unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 512]).unwrap();
+        let (token, _) = group(child.id()).into_iter().find(|(_, name)| name == "sigsh-token").unwrap();
+        assert_eq!(remembers(token as u32, DISTINCT.as_bytes()), !always.is_empty());
+        let status = fs::read_to_string(format!("/proc/{token}/status")).unwrap();
+        assert!(!status.contains("VmLck:\t       0 kB"), "{status}");
+        stdin.write_all(&[&file[512..], &END].concat()).unwrap();
+        child.stdin = Some(stdin);
+        assert_eq!(finish_child(child, b"").code, Some(0));
+    }
 }
 
 /// Nor is there one for a key that does not want it.

@@ -60,14 +60,16 @@ piv_key() {
 
 case ${1-} in
 '')
-    packages="libclang1 libpcsclite1 opensc openssl pcscd polkitd python3 vsmartcard-vpcd xxd"
+    missing=
+    for package in libpcsclite1 opensc openssl pcscd polkitd python3 vsmartcard-vpcd xxd; do
+        dpkg-query -W -f '${db:Status-Status}\n' $package 2>/dev/null | grep -qx installed || missing="$missing $package"
+    done
+    find /usr/lib -name 'libclang[-.]*so*' | grep -q . || missing="$missing libclang1"
     # shellcheck disable=SC2086 # a list of words
-    if ! dpkg-query -W $packages >/dev/null 2>&1; then
-        DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $packages >/dev/null || {
-            echo "cannot install $packages"
-            exit 77
-        }
-    fi
+    [ -z "$missing" ] || DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $missing >/dev/null || {
+        echo "cannot install$missing"
+        exit 77
+    }
     # bindgen (of littlefs2-sys) finds libclang1, but not the headers of a clang that is not installed.
     BINDGEN_EXTRA_CLANG_ARGS=-I$(gcc -print-file-name=include)
     export BINDGEN_EXTRA_CLANG_ARGS

@@ -35,14 +35,14 @@ const WRONG: &str = "the token made a wrong signature";
 const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
 
 /// A SoftHSM store of the token's account.
-struct Store {
+pub struct Store {
     conf: String,
     tokens: String,
 }
 
 impl Store {
     /// With the token and the keys of all tests.
-    fn of_the_world() -> Store {
+    pub fn of_the_world() -> Store {
         world();
         let store = Store::empty();
         succeed(Command::new("cp").args(["-a", "/var/lib/sigsh/tokens/.", &store.tokens]));
@@ -61,7 +61,7 @@ impl Store {
     }
 
     /// As `ProtectSystem=strict` leaves it to the unit: SoftHSM rewrites what it can at every login, and parallel sessions fail.
-    fn read_only(&self, so: bool) {
+    pub fn read_only(&self, so: bool) {
         let (owner, mode) = if so { ("root:sigsh-token", "u=rwX,g=rX,o=") } else { ("sigsh-token:sigsh-token", "u=rwX,g=rX,o=") };
         succeed(Command::new("chown").args(["-R", owner, &self.tokens]));
         succeed(Command::new("chmod").args(["-R", mode, &self.tokens]));
@@ -84,7 +84,7 @@ fn unit(name: &str, key: &str) -> Vec<String> {
 }
 
 /// A socket on which root listens, and for each connection what the unit's ExecStart says, under the account that it says.
-fn activated(store: &Store) -> (Daemon, PathBuf) {
+pub fn activated(store: &Store) -> (Daemon, PathBuf) {
     let directory = scratch();
     let socket = format!("{directory}/pkcs11");
     let user = unit("sigsh-token@.service", "User").concat();
@@ -115,18 +115,30 @@ fn by_hand(store: &Store) -> (Daemon, PathBuf) {
 }
 
 fn serve(store: &Store, socket: &Path) -> Daemon {
-    served(as_token(store, "p11-kit"), Path::new(MODULE), socket)
+    served(as_token(store, "p11-kit"), Path::new(MODULE), "pkcs11:token=release", socket)
 }
 
-fn served(mut command: Command, module: &Path, socket: &Path) -> Daemon {
+fn served(mut command: Command, module: &Path, uri: &str, socket: &Path) -> Daemon {
     // One that died has left it.
     let _ = fs::remove_file(socket);
-    command.args(["server", "--foreground", "--name"]).arg(socket).arg("--provider").arg(module).arg("pkcs11:token=release");
+    command.args(["server", "--foreground", "--name"]).arg(socket).arg("--provider").arg(module).arg(uri);
     let daemon = Daemon(command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     patient(|| fs::metadata(socket).is_ok_and(|stat| stat.uid() != 0));
     chown(socket, None, Some(account().1)).unwrap();
     fs::set_permissions(socket, fs::Permissions::from_mode(0o770)).unwrap();
     daemon
+}
+
+/// A server by hand for another module, and its table.
+pub fn by_hand_for(module: &str, uri: &str, environment: &[(&str, &str)]) -> (Daemon, String) {
+    let directory = scratch();
+    succeed(Command::new("chown").args(["sigsh-token", &directory]));
+    let socket = PathBuf::from(directory).join("pkcs11");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "sigsh-token", "--regid", "sigsh-token", "--clear-groups", "--", "p11-kit"]);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").envs(environment.iter().copied());
+    let daemon = served(command, Path::new(module), uri, &socket);
+    (daemon, format!("server = \"{}\"\nserver-account = \"sigsh-token\"\nuri = \"{uri}\"\n", socket.display()))
 }
 
 /// The host's configuration with this server in the module's place.
@@ -505,7 +517,7 @@ fn a_login_before_each_signature() {
     let socket = PathBuf::from(directory).join("pkcs11");
     let mut command = as_token(&store, "p11-kit");
     command.env("MODULE_ALWAYS", "1").env("MODULE_COUNT", &count);
-    let _daemon = served(command, &count.with_file_name("module.so"), &socket);
+    let _daemon = served(command, &count.with_file_name("module.so"), "pkcs11:token=release", &socket);
     let config = config(&socket, SERVER_ACCOUNT, &[]);
     verify("ed25519", sign(&config).signature(), b"artifact");
     assert_eq!((calls(&count, "C_Login"), calls(&count, "C_SignInit")), (2, 1));
