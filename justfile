@@ -16,6 +16,10 @@ default:
 build:
     cargo build --release --locked
 
+# the same without any library, in target/*-linux-musl/release: it reaches tokens through a p11-kit server alone
+static:
+    sh sshd/static.sh
+
 # formatting and lints, the fastest first
 check:
     cargo fmt --check

@@ -13,7 +13,7 @@ use crate::config::values::SshFingerprint;
 use crate::request::encode;
 use certificate::Certificate;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::geteuid;
 use std::env::var_os;
@@ -188,7 +188,7 @@ fn principals(certificate: &Certificate) -> String {
 
 fn read(path: &OsString) -> Result<String, IdentityError> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = open(Path::new(path), flags, Mode::empty()).map_err(IdentityError::Open)?;
+    let file = openat(AT_FDCWD, Path::new(path), flags, Mode::empty()).map_err(IdentityError::Open)?;
     if !fstat(&file).is_ok_and(|stat| is_sshds(&stat)) {
         return Err(IdentityError::NotOurs);
     }

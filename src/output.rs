@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::hash_state::Body;
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::poll::PollFlags;
 use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
@@ -21,14 +21,14 @@ const SLOWEST: u64 = 64 * 1024;
 /// What a pipe takes at once or not at all, in bytes (pipe(7)).
 const PIPE_BUF: usize = 4096;
 
-/// Puts /dev/null in the place of standard input: the artifact is the hasher's alone.
+/// Puts what nobody can read in the place of standard input: the artifact is the hasher's alone. There need not be a /dev/null.
 ///
 /// # Errors
-/// What `open(2)` says.
+/// What `openat(2)` says.
 pub fn let_go_of_input() -> Result<(), Errno> {
     nix::unistd::close(0)?;
     // The lowest free descriptor is handed out, and nobody owns it: it stays until the end.
-    std::mem::forget(nix::fcntl::open("/dev/null", OFlag::O_RDONLY, Mode::empty())?);
+    std::mem::forget(openat(AT_FDCWD, "/", OFlag::O_PATH, Mode::empty())?);
     Ok(())
 }
 

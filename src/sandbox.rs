@@ -51,7 +51,7 @@ pub fn begin() -> Result<(), SandboxError> {
     harden()?;
     sys::close_all_but(&[0, 1, 2])?;
     paths::begin()?;
-    filter(&[&[syscalls::HASHER, syscalls::MONITOR].concat()[..], &before(&Profile::ALL)].concat(), Bonds::default())
+    filter(&[&[syscalls::HASHER, syscalls::MONITOR].concat()[..], &before(Profile::possible())].concat(), Bonds::default())
 }
 
 /// Narrows that down to what the configured kinds of token need, and to their TCP ports: before any word of the client is read.

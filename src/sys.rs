@@ -4,6 +4,8 @@
 //! before its forks are done.
 #![allow(unsafe_code)]
 
+#[cfg(target_env = "musl")]
+mod memory;
 pub(crate) mod pkcs11;
 
 use nix::sys::signal::{SigHandler, Signal};

@@ -4,7 +4,7 @@
 //! one between the look and the use.
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::geteuid;
 use std::collections::VecDeque;
@@ -214,7 +214,7 @@ fn walk(path: &Path, follow: bool) -> Result<(OwnedFd, PathBuf, OsString), Trust
 fn walk_of(path: &Path, follow: bool, also: Option<u32>) -> Result<(OwnedFd, PathBuf, OsString), TrustError> {
     let failed = |error| TrustError::Open(path.to_owned(), error);
     let mut todo = components(path).ok_or_else(|| TrustError::NotAbsolute(path.to_owned()))?;
-    let root = || nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    let root = || openat(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
     let mut directory = root().map_err(failed)?;
     let mut here = PathBuf::from("/");
     let mut links = 0;

@@ -30,6 +30,19 @@ for script in tests/tokens/*.sh; do
     esac
 done
 
+# What is shipped.
+cargo build --release --locked
+SIGSH_BUILT=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
+export SIGSH_BUILT
+status=0
+sh sshd/static.sh || status=$?
+case $status in
+0) SIGSH_STATIC=$(cd "${CARGO_TARGET_DIR:-target}/$(uname -m)-unknown-linux-musl/release" && pwd) && export SIGSH_STATIC ;;
+77) skipped="$skipped
+== skipped: the static build, for the reason above" ;;
+*) exit $status ;;
+esac
+
 cargo build --locked --examples
 status=0
 cargo test --locked --config "target.'cfg(all())'.runner = 'sh tests/inside.sh'" --test it -- \

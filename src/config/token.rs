@@ -83,6 +83,9 @@ impl TryFrom<Fields> for Token {
 
     fn try_from(mut fields: Fields) -> Result<Token, String> {
         let source = match (fields.module.take(), fields.server.take()) {
+            (Some(_), _) if cfg!(target_feature = "crt-static") => {
+                return Err("this sigsh is linked statically and loads no module: name the 'server' that does".into());
+            }
             (Some(module), None) => Source::Module { module, sandbox: fields.of_module()? },
             (None, Some(socket)) => Source::Server { socket, account: fields.of_server()? },
             (Some(_), Some(_)) => return Err("a token has either a 'module' or a 'server'".into()),

@@ -4,6 +4,9 @@ use super::LimitError;
 use super::gcra::Gcra;
 use crate::config::values::Rate;
 use crate::state::{self, State};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Names this boot of the machine (random(4)): the clock below begins anew with each.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Stands for it in a root without /proc: it may be any boot. What was taken before this one counts then, for no longer than a bucket takes to fill.
+const NO_BOOT_ID: &str = "------------------------------------";
 
 /// Bytes of the line: boot id, the moment when the bucket is full, how many were refused since the last that was not.
 const LINE: usize = 36 + 1 + 39 + 1 + 20 + 1;
@@ -55,11 +61,15 @@ impl Bucket {
     /// [`LimitError::State`], [`LimitError::Io`].
     pub fn open(state: &State, name: &str, rate: Rate, burst: u64) -> Result<Bucket, LimitError> {
         let file = state.file(name).map_err(|error| LimitError::State(name.to_owned(), error))?;
-        let mut boot = [0; 36];
-        File::open(BOOT_ID)
-            .and_then(|mut file| file.read_exact(&mut boot))
-            .map_err(|error| LimitError::Io(BOOT_ID.to_owned(), error))?;
-        let boot = String::from_utf8_lossy(&boot).into_owned();
+        let boot = match openat(AT_FDCWD, BOOT_ID, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(source) => {
+                let mut boot = [0; 36];
+                File::from(source).read_exact(&mut boot).map_err(|error| LimitError::Io(BOOT_ID.to_owned(), error))?;
+                String::from_utf8_lossy(&boot).into_owned()
+            }
+            Err(Errno::ENOENT) => NO_BOOT_ID.to_owned(),
+            Err(error) => return Err(LimitError::Io(BOOT_ID.to_owned(), error.into())),
+        };
         Ok(Bucket { file, name: name.to_owned(), gcra: Gcra::new(rate, burst), boot })
     }
 
@@ -119,7 +129,8 @@ impl Bucket {
         if line.is_empty() {
             return Ok(Some(Record { full: 0, refused: 0 }));
         }
-        Ok(parse(line).map(|(boot, record)| Record { full: if boot == self.boot { record.full } else { 0 }, ..record }))
+        let other = |boot: &str| boot != self.boot && ![boot, &*self.boot].contains(&NO_BOOT_ID);
+        Ok(parse(line).map(|(boot, record)| Record { full: if other(boot) { 0 } else { record.full }, ..record }))
     }
 
     /// In one piece: a session that is killed has written it or has not. It need not survive a crash of the machine.
@@ -178,6 +189,19 @@ mod tests {
         let bucket = Bucket { boot: "c".repeat(36), ..bucket };
         assert_eq!(bucket.left().unwrap(), 2);
         assert_eq!([(); 3].map(|()| granted(&bucket)), [Some(3), Some(0), None]);
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn where_nobody_knows_the_boot_a_bucket_does_not_fill_by_it() {
+        let (path, bucket) = bucket("no-boot-id", "1/d", 3);
+        let [known, unknown, other] = ["b".repeat(36), NO_BOOT_ID.to_owned(), "c".repeat(36)];
+        assert_eq!(granted(&bucket), Some(0));
+        let bucket = Bucket { boot: unknown, ..bucket };
+        assert_eq!((bucket.left().unwrap(), granted(&bucket)), (2, Some(0)));
+        let bucket = Bucket { boot: known, ..bucket };
+        assert_eq!((bucket.left().unwrap(), granted(&bucket)), (1, Some(0)));
+        assert_eq!(Bucket { boot: other, ..bucket }.left().unwrap(), 3);
         fs::remove_file(path).unwrap();
     }
 

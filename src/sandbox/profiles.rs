@@ -8,7 +8,7 @@ mod pcsc;
 mod softhsm;
 mod tpm;
 
-use super::syscalls::{Row, When, rare, row};
+use super::syscalls::{Row, When, glibc, musl, rare, row};
 use libc::{O_TRUNC, PROT_EXEC, PROT_WRITE};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,8 @@ const PROCESS_LOAD: &[Row] = &[
     rare!(SYS_fdatasync, "the PIN marker must survive a crash"),
     rare!(SYS_ppoll, "waits for another session's login; waits for a message again when interrupted"),
     rare!(SYS_close, "files read; the connection to a server that has failed"),
-    rare!(SYS_brk, "memory: the heap of whoever has loaded a module grows"),
+    glibc!(rare!(SYS_brk, "memory: the heap of whoever has loaded a module grows")),
+    musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory, when a piece of 1 MiB is used up")),
     rare!(SYS_munmap, "memory; the loader's cache"),
     rare!(SYS_mremap, "memory: the allocator grows large pieces"),
     rare!(SYS_madvise, "memory: the allocator may give back pages"),
@@ -61,7 +62,8 @@ const PROCESS_SIGN: &[Row] = &[
     rare!(SYS_pread64, When::OnMarker, "the same: whether the PIN was wrong meanwhile"),
     rare!(SYS_pwrite64, When::OnMarker, "the same: the PIN is wrong"),
     rare!(SYS_fdatasync, When::OnMarker, "the same: this must survive a crash"),
-    rare!(SYS_brk, "memory"),
+    glibc!(rare!(SYS_brk, "memory")),
+    musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory")),
     rare!(SYS_munmap, "memory"),
     rare!(SYS_mremap, "memory"),
     rare!(SYS_madvise, "memory"),
@@ -94,6 +96,11 @@ impl Profile {
     /// All of them.
     pub const ALL: [Profile; 6] =
         [Profile::Softhsm, Profile::Kryoptic, Profile::Tpm, Profile::Pcsc, Profile::Network, Profile::P11Kit];
+
+    /// Those that this build can have: a static one loads no module.
+    pub(super) fn possible() -> &'static [Profile] {
+        if cfg!(target_feature = "crt-static") { &[Profile::P11Kit] } else { &Profile::ALL }
+    }
 
     /// From before the module is loaded, or the server spoken to, until it is logged in.
     pub fn load(self) -> Vec<Row> {

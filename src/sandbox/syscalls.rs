@@ -22,6 +22,29 @@ pub struct Row {
     pub why: &'static str,
     /// Whether every signature makes the call. Where not, `why` says why the row stays all the same.
     pub always_seen: bool,
+    /// Which C library makes the call; `None` when any does.
+    pub by: Option<Libc>,
+}
+
+/// A C library. Two of them do the same by different system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Libc {
+    /// Of the dynamic build.
+    Glibc,
+    /// Of the static build.
+    Musl,
+}
+
+impl Libc {
+    /// The one that this program has.
+    pub const OURS: Libc = if cfg!(target_env = "musl") { Libc::Musl } else { Libc::Glibc };
+}
+
+impl Row {
+    /// Whether a program with this C library has the row.
+    pub fn is_of(&self, libc: Libc) -> bool {
+        self.by.is_none_or(|by| by == libc)
+    }
 }
 
 /// Conditions on a call.
@@ -62,6 +85,7 @@ macro_rules! row {
             when: $when,
             why: $why,
             always_seen: true,
+            by: None,
         }
     };
 }
@@ -74,7 +98,18 @@ macro_rules! rare {
     };
 }
 
-pub(super) use {rare, row};
+macro_rules! glibc {
+    ($row:expr) => {
+        Row { by: Some($crate::sandbox::syscalls::Libc::Glibc), ..$row }
+    };
+}
+macro_rules! musl {
+    ($row:expr) => {
+        Row { by: Some($crate::sandbox::syscalls::Libc::Musl), ..$row }
+    };
+}
+
+pub(super) use {glibc, musl, rare, row};
 
 /// A call's name out of its constant's: what stands behind `SYS_`.
 pub(super) const fn name(constant: &'static str) -> &'static str {
@@ -136,7 +171,7 @@ pub const MONITOR: &[Row] = &[
     rare!(SYS_getrandom, "the salt of a v6 signature; seeds of hash maps, where none was needed before"),
     rare!(SYS_newfstatat, When::Is(3, libc::AT_EMPTY_PATH), "whether the list of revoked keys has changed, where there is one"),
     rare!(SYS_fstat, "the same, in C libraries that do not use newfstatat for it"),
-    row!(SYS_brk, "memory"),
+    glibc!(row!(SYS_brk, "memory")),
     rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory: pieces of 128 KiB and more, when a certificate is that large"),
     rare!(SYS_munmap, "memory: gives them back"),
     rare!(SYS_mremap, "memory: the same, growing"),
@@ -150,11 +185,17 @@ pub const MONITOR: &[Row] = &[
 /// the journal. This, all tables above and those of the profiles ([`super::profiles`]) together are what no process of sigsh ever leaves:
 /// no exec, no ptrace, no chmod.
 pub const BEGINNING: &[Row] = &[
-    row!(SYS_clone, When::Is(0, FORK), "forks the hasher and the token process; no thread, no namespace"),
+    glibc!(row!(SYS_clone, When::Is(0, FORK), "forks the hasher and the token process; no thread, no namespace")),
+    #[cfg(target_arch = "x86_64")]
+    musl!(row!(SYS_fork, "forks them")),
+    #[cfg(not(target_arch = "x86_64"))]
+    musl!(row!(SYS_clone, When::Is(0, libc::SIGCHLD), "forks them")),
     rare!(SYS_clone3, When::Fails(ENOSYS), "threads of a module: its C library then takes clone, whose flags a filter can see"),
-    row!(SYS_set_robust_list, "the C library in a forked child"),
-    rare!(SYS_rseq, "the C library in a forked child"),
-    rare!(SYS_rt_sigprocmask, "the C library around fork, in some versions"),
+    glibc!(row!(SYS_set_robust_list, "the C library in a forked child")),
+    musl!(row!(SYS_set_tid_address, "the C library in a forked child")),
+    glibc!(rare!(SYS_rseq, "the C library in a forked child")),
+    glibc!(rare!(SYS_rt_sigprocmask, "the C library around fork, in some versions")),
+    musl!(row!(SYS_rt_sigprocmask, "the C library around fork")),
     row!(SYS_socketpair, "the channels"),
     row!(SYS_fcntl, When::Is(1, libc::F_SETFL), "the monitor's ends of them do not block"),
     row!(SYS_memfd_create, When::Is(1, MEMFD), "the file in memory for the text of a cleartext-signed message"),
@@ -172,14 +213,14 @@ pub const BEGINNING: &[Row] = &[
     row!(SYS_prctl, When::Is(0, libc::PR_SET_PDEATHSIG), "a child dies with its parent"),
     row!(SYS_seccomp, "each process's own filter"),
     row!(SYS_landlock_create_ruleset, "each process's own paths"),
-    row!(SYS_landlock_add_rule, "the same"),
+    rare!(SYS_landlock_add_rule, "the same, where it has any: not with a p11-kit server"),
     row!(SYS_landlock_restrict_self, "the same"),
     row!(SYS_geteuid, "who owns the files that are trusted"),
     row!(SYS_getuid, "the unix user that a client may be"),
     row!(SYS_openat, When::Without(2, O_TRUNC), "configuration, certificate, state, ledger, and all directories on the way"),
     row!(SYS_newfstatat, "files that are trusted"),
     rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
-    row!(SYS_statx, "the same"),
+    glibc!(row!(SYS_statx, "the same")),
     row!(SYS_readlinkat, "links on the way to them"),
     row!(SYS_mlock, "the PIN stays out of swap"),
     row!(SYS_fcntl, When::Is(1, libc::F_OFD_SETLK), "a place among the sessions of a client"),
@@ -204,8 +245,11 @@ pub(crate) fn compile(rows: &[Row], bonds: Bonds<'_>) -> Result<Vec<BpfProgram>,
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut failing: BTreeMap<i32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
     // Free rows last: an empty chain of rules means whatever the arguments, and stays empty.
-    let (free, bound): (Vec<Row>, Vec<Row>) =
-        rows.iter().copied().partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_) | When::FailsElse(_)));
+    let (free, bound): (Vec<Row>, Vec<Row>) = rows
+        .iter()
+        .copied()
+        .filter(|row| row.is_of(Libc::OURS))
+        .partition(|row: &Row| matches!(row.when, When::Free | When::Fails(_) | When::FailsElse(_)));
     for row in bound {
         let is = |argument, value| condition(argument, Op::Eq, value);
         let rules = match row.when {
@@ -296,7 +340,8 @@ mod tests {
         own.into_iter().chain(profiles).collect()
     }
 
-    /// What no table may ever hold. `openat`'s O_TRUNC is masked where it is allowed; `sendto` goes to no address.
+    /// What no table may ever hold. `openat`'s O_TRUNC is masked where it is allowed; `sendto` goes to no address; musl's `fork` makes a
+    /// process and nothing else.
     #[rustfmt::skip]
     const NEVER: &[&str] = &[
         "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "chmod", "fchmod", "fchmodat", "fchmodat2", "chown",
@@ -313,7 +358,8 @@ mod tests {
     fn no_table_holds_what_is_never_allowed() {
         for row in tables().into_iter().flatten().filter(|row| !matches!(row.when, When::Fails(_))) {
             let nowhere = (row.name, row.when) == ("sendto", When::IsNull(4));
-            assert!(!NEVER.contains(&row.name) || nowhere, "{}", row.name);
+            let fork = (row.name, row.by) == ("fork", Some(Libc::Musl));
+            assert!(!NEVER.contains(&row.name) || nowhere || fork, "{}", row.name);
             // The one that empties a file is open for writing, too, which Landlock rules.
             let opens = [When::Without(2, O_TRUNC), When::Is(2, O_RDWR | O_CREAT | O_TRUNC)];
             assert!(row.name != "openat" || opens.contains(&row.when));
@@ -345,7 +391,7 @@ mod tests {
         for table in tables() {
             for row in &table {
                 assert!(row.why.len() >= 6, "{}", row.name);
-                let same = |other: &&Row| (other.name, other.when) == (row.name, row.when);
+                let same = |other: &&Row| (other.name, other.when, other.by) == (row.name, row.when, row.by);
                 assert_eq!(table.iter().filter(same).count(), 1, "{}", row.name);
             }
         }

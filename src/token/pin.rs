@@ -7,7 +7,7 @@ use crate::state::{self, State};
 use crate::sys;
 use crate::trusted;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode};
 use std::fs::File;
 use std::io::Read;
@@ -30,7 +30,7 @@ pub(super) fn occupy_standard_descriptors(profile: Profile) -> Result<(), Fault>
     let failed = |error: Errno| Fault::Files(printable(&format!("cannot open {path}: {}", error.desc().to_lowercase())));
     // The lowest free descriptors are handed out: the fork has closed all three.
     for _ in 0..3 {
-        std::mem::forget(open(path, flags, Mode::empty()).map_err(failed)?);
+        std::mem::forget(openat(AT_FDCWD, path, flags, Mode::empty()).map_err(failed)?);
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ mod separation;
 mod signs;
 mod sshd;
 mod state;
+mod static_build;
 mod subkeys;
 mod taken_over;
 mod tar;

@@ -5,7 +5,7 @@ use crate::world::{
     CONFIG, Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient,
     records, scratch, secret, succeed, world,
 };
-use sigsh::sandbox::syscalls::{BEGINNING, HASHER, MONITOR, Row, When};
+use sigsh::sandbox::syscalls::{BEGINNING, HASHER, Libc, MONITOR, Row, When};
 use sigsh::sandbox::{self, Profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +18,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
+/// A process, or a time in its life, and the tables that are in force there; the first is its own.
+type Process = (&'static str, Vec<Vec<Row>>);
+
+/// The processes of a session with a token of this kind, in a build with this C library.
+fn processes_of(libc: Libc, profile: Profile) -> [Process; 5] {
+    let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(|rows| of(libc, rows.to_vec()));
+    let [load, sign] = [profile.load(), profile.sign()].map(|rows| of(libc, rows));
+    [
+        ("begin", vec![beginning, hasher.clone(), monitor.clone(), load.clone()]),
+        ("hasher", vec![hasher]),
+        ("monitor", vec![monitor]),
+        ("token-load", vec![load]),
+        ("token-sign", vec![sign]),
+    ]
+}
+
 /// What `tests/probe.rs` can enter for a profile: what all share on a host with such a token, the token process before login, and after.
 const PROFILES: [(Profile, [&str; 3]); 6] = [
     (Profile::Softhsm, ["settled", "token-load", "token-sign"]),
@@ -29,7 +45,7 @@ const PROFILES: [(Profile, [&str; 3]); 6] = [
 ];
 
 /// All that it can enter, but for `none`, with the tables that are in force there; the first is the process's own.
-fn processes() -> Vec<(&'static str, Vec<Vec<Row>>)> {
+fn processes() -> Vec<Process> {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let begin = vec![beginning.clone(), hasher.clone(), monitor.clone(), every];
@@ -37,7 +53,13 @@ fn processes() -> Vec<(&'static str, Vec<Vec<Row>>)> {
         let before = vec![beginning.clone(), monitor.clone(), profile.load()];
         [(settled, before), (load, vec![profile.load()]), (sign, vec![profile.sign()])]
     });
-    [("begin", begin), ("hasher", vec![hasher]), ("monitor", vec![monitor.clone()])].into_iter().chain(of_profiles).collect()
+    let all = [("begin", begin), ("hasher", vec![hasher]), ("monitor", vec![monitor.clone()])].into_iter().chain(of_profiles);
+    all.map(|(process, tables)| (process, tables.into_iter().map(|rows| of(Libc::OURS, rows)).collect())).collect()
+}
+
+/// The rows of a build with this C library.
+fn of(libc: Libc, rows: Vec<Row>) -> Vec<Row> {
+    rows.into_iter().filter(|row| row.is_of(libc)).collect()
 }
 
 /// All ways to open a file.
@@ -408,7 +430,7 @@ fn a_waiting_session_is_confined() {
     let (refusals, sessions, lock) = (state("refusals.build1"), state("sessions.build1"), state("ledger.lock"));
     let (ledger, certificate) = ("/var/lib/sigsh/ledger.jsonl", "/etc/sigsh/ed25519.pgp");
     let expected =
-        [null, certificate, text, ledger, ledger, &lock, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
+        ["/", certificate, text, ledger, ledger, &lock, &refusals, &sessions, "pipe", "pipe", "socket", "socket", "socket"];
     assert_eq!(monitor, expected, "the monitor: two channels, the journal, the ledger, and what it shares with other sessions");
     own_sleep.kill().unwrap();
     own_sleep.wait().unwrap();
@@ -441,7 +463,7 @@ fn each_process_of_a_batch_has_its_own_descriptors() {
     let ledger = "/var/lib/sigsh/ledger.jsonl";
     let shared = ["ledger.lock", "refusals.build1", "sessions.build1", "token.hsm", "token.hsm"].map(state);
     let [lock, refusals, sessions, one, two] = &shared;
-    let files = [null, ed25519, rsa, text, ledger, ledger, lock, refusals, sessions, one, two, "pipe", "pipe"];
+    let files = ["/", ed25519, rsa, text, ledger, ledger, lock, refusals, sessions, one, two, "pipe", "pipe"];
     // To the hasher, to each token process, to the journal.
     assert_eq!(kinds(0), [&files[..], &["socket"; 5]].concat(), "the monitor");
 
@@ -536,10 +558,12 @@ struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
 
 impl Calls {
     /// Reads what `strace -f -o FILE` has written. Each process's calls belong to the table whose filter was installed last.
-    fn read(&mut self, profile: Profile, trace: &str) {
+    fn read(&mut self, libc: Libc, profile: Profile, trace: &str) {
         let token = [(0, "begin"), (filters(&profile.load()), "token-load"), (filters(&profile.sign()), "token-sign")];
         let own = [(0, "begin"), (filters(HASHER), "hasher")];
-        let [begun, settled] = [&Profile::ALL[..], &[profile]].map(|profiles| filters(&sandbox::before(profiles)));
+        // A static build has no modules.
+        let all = if libc == Libc::Musl { &[Profile::P11Kit][..] } else { &Profile::ALL };
+        let [begun, settled] = [all, &[profile]].map(|profiles| filters(&sandbox::before(profiles)));
         let monitor = [(0, ""), (begun, "begin"), (settled, "begin"), (filters(MONITOR), "monitor")];
         assert_eq!((filters(HASHER), filters(MONITOR)), (1, 1));
 
@@ -584,17 +608,32 @@ impl Calls {
             *so_far += usize::from(name == "seccomp");
         }
     }
+
+    /// Calls without a row, and rows without a call.
+    fn compare(&self, processes: &[Process]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (process, tables) in processes {
+            // Those of "settled" are among those of "begin".
+            let Some(seen) = self.0.get(process) else { continue };
+            let rows = tables.concat();
+            let known = |call: &&String| rows.iter().any(|row| row.name == **call);
+            wrong.extend(seen.iter().filter(|call| !known(call)).map(|call| format!("{process}: {call} has no row")));
+            let idle = tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name));
+            wrong.extend(idle.map(|row| format!("{process}: {} was not called", row.name)));
+        }
+        wrong
+    }
 }
 
 /// Runs a session under strace.
-fn traced(profile: Profile, mut session: Session, input: &[u8], calls: &mut Calls) -> Outcome {
+fn traced(libc: Libc, profile: Profile, mut session: Session, input: &[u8], calls: &mut Calls) -> Outcome {
     let trace = format!("{}/trace", scratch());
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
     command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     session.command = command;
     let outcome = finish_child(session.start(), input);
-    calls.read(profile, &fs::read_to_string(&trace).unwrap());
+    calls.read(libc, profile, &fs::read_to_string(&trace).unwrap());
     outcome
 }
 
@@ -602,24 +641,26 @@ fn traced(profile: Profile, mut session: Session, input: &[u8], calls: &mut Call
 pub fn misfits(profile: Profile, sessions: Vec<(Session, &[u8])>) -> Vec<String> {
     let mut calls = Calls::default();
     for (session, input) in sessions {
-        assert_eq!(traced(profile, session, input, &mut calls).code, Some(0));
+        assert_eq!(traced(Libc::OURS, profile, session, input, &mut calls).code, Some(0));
     }
-    let mut wrong = Vec::new();
-    for (process, rows) in [("token-load", profile.load()), ("token-sign", profile.sign())] {
-        let seen = &calls.0[process];
-        let known = |call: &&String| rows.iter().any(|row| row.name == **call);
-        wrong.extend(seen.iter().filter(|call| !known(call)).map(|call| format!("{process}: {call} has no row")));
-        let idle = rows.iter().filter(|row| row.always_seen && !seen.contains(row.name));
-        wrong.extend(idle.map(|row| format!("{process}: {} was not called", row.name)));
+    calls.compare(&processes_of(Libc::OURS, profile)[3..])
+}
+
+/// The same of all processes, in a build with this C library.
+pub fn all_misfits(libc: Libc, profile: Profile, sessions: Vec<(Session, Vec<u8>, i32)>) -> Vec<String> {
+    let mut calls = Calls::default();
+    for (session, input, code) in sessions {
+        let outcome = traced(libc, profile, session, &input, &mut calls);
+        assert_eq!(outcome.code, Some(code), "{outcome:?}");
     }
-    wrong
+    calls.compare(&processes_of(libc, profile))
 }
 
 /// A state of "hello".
 const DOCUMENT: &[u8] = include_bytes!("../../fuzz/corpus/state_document/client-short");
 
 /// A tar of this format with what it has: a directory, a long name, a sparse file, and many files.
-fn archive(format: &str) -> Vec<u8> {
+pub fn archive(format: &str) -> Vec<u8> {
     let directory = scratch();
     let long = format!("{}/{}", "d".repeat(80), "n".repeat(if format == "ustar" { 80 } else { 200 }));
     fs::create_dir(format!("{directory}/{}", "d".repeat(80))).unwrap();
@@ -690,22 +731,9 @@ fn every_row_is_needed() {
     let mut seen_calls = Calls::default();
     for (config, client, request, code, input) in sessions.into_iter().chain(batches) {
         let session = Session::new(config).client(client).request(request);
-        let outcome = traced(Profile::Softhsm, session, &input, &mut seen_calls);
+        let outcome = traced(Libc::OURS, Profile::Softhsm, session, &input, &mut seen_calls);
         assert_eq!(outcome.code, code, "{request} {outcome:?}");
     }
-    let mut wrong = Vec::new();
-    for (process, tables) in processes() {
-        // Its calls are among those of "begin".
-        let Some(seen) = seen_calls.0.get(process) else { continue };
-        let rows = tables.concat();
-        for call in seen {
-            if !rows.iter().any(|row| row.name == call) {
-                wrong.push(format!("{process}: {call} has no row"));
-            }
-        }
-        for row in tables[0].iter().filter(|row| row.always_seen && !seen.contains(row.name)) {
-            wrong.push(format!("{process}: {} was not called", row.name));
-        }
-    }
+    let wrong = seen_calls.compare(&processes());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -15,7 +15,8 @@ use crate::batch::{END, entry, signatures};
 use crate::token::alone;
 use crate::trixie;
 use crate::world::{
-    CONFIG, HOME, Outcome, Session, field, fingerprint, finish_child, patient, scratch, secret, succeed, verify, world,
+    CONFIG, HOME, Outcome, Session, field, fingerprint, finish_child, patient, scratch, secret, static_build, succeed, verify,
+    world,
 };
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -74,6 +75,15 @@ pub struct Judge {
 pub const V4: Judge = Judge { detached: verified, cleartext: gpgv };
 /// The sqv of Debian 13.
 pub const V6: Judge = Judge { detached: trixie::verify, cleartext: trixie::cleartext };
+
+/// The suite for a token behind a server, by both builds: the static one under this name, with the keys that are there then.
+pub fn suite_by_both(lab: Lab, name: &'static str) {
+    suite(&lab);
+    if let Some(programs) = static_build() {
+        let keys = lab.keys.into_iter().map(|key| Key { generate: None, ..key }).collect();
+        suite(&Lab { name, keys, programs: programs.to_owned(), ..lab });
+    }
+}
 
 /// A process that a token needs, and that ends with its test.
 pub struct Daemon(pub Child);

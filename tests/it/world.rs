@@ -18,6 +18,9 @@ pub const KEYS: [&str; 7] = ["rsa2048", "rsa3072", "rsa4096", "nistp256", "nistp
 /// Clients, each with an ssh key of its own, all of them let in by sshd. `stranger` is nobody to sigsh.
 pub const CLIENTS: [&str; 5] = ["build1", "limited", "careful", "small", "stranger"];
 
+/// What is built and installed.
+pub const PROGRAMS: [&str; 3] = ["sigsh", "sigsh-admin", "sigsh-client"];
+
 pub const PORT: u16 = 2222;
 pub const CONFIG: &str = "/etc/sigsh/sigsh.toml";
 pub const PIN_FILE: &str = "/etc/sigsh/hsm.pin";
@@ -110,6 +113,9 @@ impl World {
             let id = format!("Test {key} <{key}@example.org>");
             succeed(Command::new("sigsh-admin").args(["certificate", "create", key, "--user-id", &id]));
         }
+        let client = "IdentitiesOnly yes\nIdentityAgent none\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n\
+                      BatchMode yes\nRequestTTY no\n";
+        fs::write(format!("{HOME}/ssh_config"), format!("Port {PORT}\n{client}")).unwrap();
         let sshd = start_sshd("sshd", PORT, "");
         World { _sshd: sshd }
     }
@@ -142,6 +148,26 @@ pub fn built() -> PathBuf {
     std::env::var_os("SIGSH_BUILT").map_or_else(debug, PathBuf::from)
 }
 
+/// Where the programs of the static build are, for the account to run; `None` where there is none.
+#[allow(clippy::print_stderr)]
+pub fn static_build() -> Option<&'static Path> {
+    static INSTALLED: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let install = || {
+        let Some(built) = std::env::var_os("SIGSH_STATIC").map(PathBuf::from) else {
+            eprintln!(
+                "skipped: SIGSH_STATIC does not say where the static build is (tests/run.sh makes it, or says why it cannot)"
+            );
+            return None;
+        };
+        world();
+        let to = PathBuf::from("/usr/lib/sigsh-test/static");
+        fs::create_dir_all(&to).unwrap();
+        succeed(Command::new("cp").args(PROGRAMS.map(|program| built.join(program))).arg(&to));
+        Some(to)
+    };
+    INSTALLED.get_or_init(install).as_deref()
+}
+
 /// Starts a private sshd with the shipped settings, and waits until it listens.
 pub fn start_sshd(name: &str, port: u16, more: &str) -> Child {
     let host_key = format!("{HOME}/{name}_host");
@@ -150,9 +176,6 @@ pub fn start_sshd(name: &str, port: u16, more: &str) -> Child {
     let include = "Include /etc/ssh/sshd_config.d/50-sigsh.conf";
     fs::write(&config, format!("ListenAddress 127.0.0.1:{port}\nHostKey {host_key}\nPidFile none\nUsePAM no\n{include}\n{more}\n"))
         .unwrap();
-    let client = "IdentitiesOnly yes\nIdentityAgent none\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n\
-                  BatchMode yes\nRequestTTY no\n";
-    fs::write(format!("{HOME}/ssh_config"), format!("Port {PORT}\n{client}")).unwrap();
     let log = File::create(format!("{HOME}/{name}.log")).unwrap();
     let child = Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f", &config]).stderr(log).spawn().unwrap();
     patient(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());

@@ -1,6 +1,7 @@
 //! Becoming the account: whatever touches token or state does so as sigsh itself would, and leaves nothing behind that is root's.
 
 use crate::AdminError;
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
@@ -22,7 +23,8 @@ pub(crate) fn find(config: &Config) -> Result<Option<User>, AdminError> {
     match User::from_name(&config.account) {
         Ok(Some(user)) if user.uid.is_root() => Err(failed("it is root")),
         Ok(Some(user)) => Ok(Some(user)),
-        Ok(None) => Err(failed("there is no such account")),
+        // Musl says so where there is no /etc/passwd at all.
+        Ok(None) | Err(Errno::ENOENT) => Err(failed("there is no such account")),
         Err(error) => Err(failed(error.desc())),
     }
 }
@@ -30,7 +32,7 @@ pub(crate) fn find(config: &Config) -> Result<Option<User>, AdminError> {
 /// Becomes it, for good. In a child that has nothing else to do.
 pub(crate) fn enter(user: Option<&User>) -> nix::Result<()> {
     let Some(user) = user else { return Ok(()) };
-    let name = CString::new(user.name.as_str()).map_err(|_| nix::errno::Errno::EINVAL)?;
+    let name = CString::new(user.name.as_str()).map_err(|_| Errno::EINVAL)?;
     initgroups(&name, user.gid)?;
     setgid(user.gid)?;
     setuid(user.uid)?;

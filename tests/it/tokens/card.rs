@@ -1,6 +1,6 @@
 //! Smartcards: OpenSC, a pcscd of the test's own, and virtual cards in its readers (`tests/tokens/card.sh`), as docs/SMARTCARD.md says.
 
-use super::{Daemon, Key, Lab, p11kit, prepares, suite};
+use super::{Daemon, Key, Lab, p11kit, prepares, suite, suite_by_both};
 use crate::batch::{END, entry, signatures};
 use crate::sandbox::misfits;
 use crate::world::{Outcome, field, finish_child, patient, secret, succeed, world};
@@ -169,9 +169,9 @@ fn cards_behind_a_p11_kit_server_pass() {
         (server, Lab::new(name, table + "sessions = 1\n", PIN, vec![key]))
     };
     let (_server, openpgp) = lab("served-card", &serial(0), present("ed25519", "01"));
-    suite(&Lab { forgive: Some(|| forgive(0)), ..openpgp });
+    suite_by_both(Lab { forgive: Some(|| forgive(0)), ..openpgp }, "static-card");
     let (_server, piv) = lab("served-piv", "token=release", present("nistp256", "02"));
-    suite(&Lab { forgive: Some(|| forgive(1)), ..piv });
+    suite_by_both(Lab { forgive: Some(|| forgive(1)), ..piv }, "static-piv");
 }
 
 /// Three tries has the card, and four sessions the wrong PIN.
@@ -328,10 +328,12 @@ fn polkit_lets_the_account_use_cards() {
     };
     let action = |name: &str| format!("org.debian.pcsc-lite.{name}");
     patient(|| may("root", &action("access_pcsc")));
-    assert!(!may("signer", &action("access_card")));
+    assert!(!may("signer", &action("access_card")) && !may("sigsh-token", &action("access_card")));
     fs::copy("/usr/share/doc/sigsh/pcsc.rules", "/etc/polkit-1/rules.d/50-sigsh.rules").unwrap();
     patient(|| may("signer", &action("access_card")));
     assert!(may("signer", &action("access_pcsc")));
+    // The module's account behind p11-kit.
+    assert!(may("sigsh-token", &action("access_pcsc")) && may("sigsh-token", &action("access_card")));
     assert!(!may("nobody", &action("access_card")) && !may("nobody", &action("access_pcsc")));
 }
 

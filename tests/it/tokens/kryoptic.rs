@@ -1,6 +1,6 @@
 //! Kryoptic, which tests/tokens/kryoptic.sh builds: the one token here with post-quantum keys.
 
-use super::{Daemon, Judge, Key, Lab, prepares, suite};
+use super::{Daemon, Judge, Key, Lab, prepares, suite, suite_by_both};
 use crate::sandbox::misfits;
 use crate::trixie;
 use crate::world::{Session, fingerprint, patient, scratch, secret, succeed, world};
@@ -153,7 +153,8 @@ fn behind_p11_kit_it_passes() {
     let (_server, socket) = p11_kit("kryoptic-p11-kit");
     let table = format!("server = \"{}\"\nuri = \"pkcs11:token=kryoptic-p11-kit\"\n", socket.display());
     let pairs = ["mldsa65-ed25519", "mldsa87-ed448"].map(modern);
-    suite(&Lab::new("kryoptic-p11-kit", table, PIN, [key("rsa2048")].into_iter().chain(pairs).collect()));
+    let keys = [key("rsa2048")].into_iter().chain(pairs).collect();
+    suite_by_both(Lab::new("kryoptic-p11-kit", table, PIN, keys), "kryoptic-static");
 }
 
 /// What makes objects of a token and takes them away, beside sigsh.

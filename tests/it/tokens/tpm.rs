@@ -1,6 +1,6 @@
 //! A TPM of software (swtpm) behind a stand-in for the kernel's device (`tests/tokens/tpmrm.rs`), set up as docs/TPM.md says.
 
-use super::{Daemon, Key, Lab, suite};
+use super::{Daemon, Key, Lab, suite, suite_by_both};
 use crate::batch::{END, entry};
 use crate::sandbox::{installed, misfits};
 use crate::world::{account_file, finish_child, patient, scratch, secret, succeed, world};
@@ -156,7 +156,7 @@ fn tpm_behind_p11_kit_passes() {
     succeed(Command::new("chgrp").args(["signer", &socket]));
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o660)).unwrap();
     let lab = tpm.lab("tpm-p11-kit", &["rsa2048", "nistp256"]);
-    suite(&Lab { table: format!("server = \"{socket}\"\nuri = \"pkcs11:token=release\"\n"), ..lab });
+    suite_by_both(Lab { table: format!("server = \"{socket}\"\nuri = \"pkcs11:token=release\"\n"), ..lab }, "tpm-static");
 }
 
 /// Two token processes at one TPM.

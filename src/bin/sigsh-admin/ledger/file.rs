@@ -3,11 +3,11 @@
 use super::path;
 use crate::{AdminError, account};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::poll::PollFlags;
 use nix::sys::stat::{Mode, fchmod, fstatat};
 use nix::unistd::{UnlinkatFlags, User, fchown, fsync, unlinkat};
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{IFlags, RenameFlags, ioctl_getflags, ioctl_setflags, renameat_with};
 use serde::{Deserialize, Serialize};
 use sigsh::audit::ledger::LedgerError;
 use sigsh::audit::ledger::chain::Place;
@@ -77,7 +77,8 @@ impl Names {
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr, flags: RenameFlags) -> Result<(), AdminError> {
-        let renamed = renameat2(&self.directory, from, &self.directory, to, flags);
+        let renamed =
+            renameat_with(&self.directory, from, &self.directory, to, flags).map_err(|error| Errno::from_raw(error.raw_os_error()));
         renamed.and_then(|()| fsync(&open(&self.directory, OsStr::new("."))?)).map_err(|error| self.failed(to, error))
     }
 
@@ -162,7 +163,7 @@ pub(super) fn init(config: &Config) -> Result<(), AdminError> {
         // Somebody else may have been faster.
         Step::Make if names.exists(&names.name) => Err(AdminError::LedgerExists(names.path.clone())),
         Step::Make => names.remove().and_then(|()| names.create()).map(|()| None),
-        Step::Place => names.rename(&names.new, &names.name, RenameFlags::RENAME_NOREPLACE).map(Some),
+        Step::Place => names.rename(&names.new, &names.name, RenameFlags::NOREPLACE).map(Some),
         Step::Failed(why) => Err(AdminError::Ledger(why)),
         Step::Exchange(_) | Step::Left(_) => Err(AdminError::Child(ChannelError::Nonsense.to_string())),
     })?;
@@ -220,13 +221,13 @@ pub(super) fn rotate(config: &Config, accept: bool) -> Result<(), AdminError> {
             Step::Exchange(old) => {
                 // A file with the attribute cannot be renamed.
                 names.append_only(&names.name, false);
-                names.rename(&names.new, &names.name, RenameFlags::RENAME_EXCHANGE)?;
-                names.rename(&names.new, OsStr::new(&old), RenameFlags::RENAME_NOREPLACE)?;
+                names.rename(&names.new, &names.name, RenameFlags::EXCHANGE)?;
+                names.rename(&names.new, OsStr::new(&old), RenameFlags::NOREPLACE)?;
                 Ok(Some(old))
             }
             Step::Left(old) => {
                 names.append_only(&names.new, false);
-                names.rename(&names.new, OsStr::new(&old), RenameFlags::RENAME_NOREPLACE)?;
+                names.rename(&names.new, OsStr::new(&old), RenameFlags::NOREPLACE)?;
                 println!("finished a rotation that was interrupted");
                 Ok(Some(old))
             }
