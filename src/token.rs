@@ -110,8 +110,8 @@ pub enum Fault {
     /// Other sessions log in, one after the other, and the time was up.
     #[error("other sessions kept the token's login busy")]
     Busy,
-    /// Its backlog was full for as long as one may wait.
-    #[error("the p11-kit server lets nobody more in")]
+    /// Its backlog was full for as long as one may wait, or it closed the connection before it said anything.
+    #[error("the p11-kit server lets nobody more in, or does not start")]
     Full,
     /// Others have it for now.
     #[error("the token is in use: {0}")]

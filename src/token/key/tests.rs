@@ -4,6 +4,7 @@ use super::super::cryptoki::{Rv, TokenInfo};
 use super::super::generate::{self, Algorithm};
 use super::*;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 const SESSION: Handle = 7;
 const NAME: &[u8] = b"release";
@@ -11,6 +12,7 @@ const NAME: &[u8] = b"release";
 /// Objects by their handles from 1 on; `None` where one was destroyed.
 struct Fake {
     objects: RefCell<Vec<Option<Vec<Attribute>>>>,
+    found: RefCell<VecDeque<Handle>>,
     /// The mechanism that it does not make keys by.
     refuses: u64,
     destroys: bool,
@@ -40,13 +42,23 @@ impl Cryptoki for Fake {
         Ok(())
     }
 
-    fn find(&self, _: Handle, template: &[Attribute]) -> Result<Vec<Handle>, CryptokiError> {
+    fn find_init(&self, _: Handle, template: &[Attribute]) -> Result<(), CryptokiError> {
         let objects = self.objects.borrow();
         let found = objects
             .iter()
             .zip(1..)
             .filter(|(object, _)| object.as_ref().is_some_and(|object| template.iter().all(|wanted| object.contains(wanted))));
-        Ok(found.map(|(_, handle)| handle).collect())
+        self.found.replace(found.map(|(_, handle)| handle).collect());
+        Ok(())
+    }
+
+    /// One by one.
+    fn find_some(&self, _: Handle, _: usize) -> Result<Vec<Handle>, CryptokiError> {
+        Ok(self.found.borrow_mut().pop_front().into_iter().collect())
+    }
+
+    fn find_final(&self, _: Handle) -> Result<(), CryptokiError> {
+        Ok(())
     }
 
     fn attribute(&self, _: Handle, object: Handle, kind: AttributeType) -> Result<Option<Value>, CryptokiError> {
@@ -120,7 +132,14 @@ fn found(objects: Vec<Option<Vec<Attribute>>>) -> Result<(Private, Option<Public
 }
 
 fn fake() -> Fake {
-    Fake { signature: |_, _| 64, destroys: true, refuses: u64::MAX, objects: RefCell::default(), by: Cell::new(None) }
+    Fake {
+        signature: |_, _| 64,
+        destroys: true,
+        refuses: u64::MAX,
+        objects: RefCell::default(),
+        found: RefCell::default(),
+        by: Cell::new(None),
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! README's commands for a root of its own, run in a mount namespace: with a configuration, a state and an sshd that nobody else has.
+//! README's commands for a root of its own, in a mount namespace: with a configuration, a state and an sshd that nobody else has.
 
 use crate::tokens::Daemon;
 use crate::tokens::p11kit::{Store, activated};
