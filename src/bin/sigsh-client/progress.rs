@@ -8,6 +8,9 @@ use std::time::Instant;
 /// What a signature counts for beside the bytes that are sent for it: many small files take as long as their signatures do.
 const SIGNATURE: u64 = 64 * 1024;
 
+/// How many columns the longest line may take, but for the bar.
+const WIDE: u16 = 60;
+
 /// A line that shows files, bytes, rate and the time that is left; nothing where nobody looks.
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -25,8 +28,10 @@ impl Progress {
     pub(crate) fn new(bytes: u64, files: u64) -> Progress {
         let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(bytes.saturating_add(files.saturating_mul(SIGNATURE))), target);
-        // Where there is no room for all of it, the bar goes first, then what stands last.
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {eta} {msg}") {
+        // Where there may be no room for all of it, there is no bar, and what stands last is cut off.
+        let narrow = rustix::termios::tcgetwinsize(io::stderr()).is_ok_and(|size| size.ws_col < WIDE);
+        let template = if narrow { "{prefix} {eta} {wide_msg}" } else { "{prefix} {wide_bar} {eta} {msg}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         let progress =

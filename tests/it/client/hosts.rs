@@ -190,8 +190,9 @@ fn nobody_is_there() {
         fails(&outcome, code, text);
         // Where it would be the same again, nobody waits.
         let again = [69, 75].contains(&code);
-        assert_eq!((outcome.took >= Duration::from_secs(4), outcome.err.contains("; trying again")), (again, again), "{outcome:?}");
-        assert!(outcome.took < Duration::from_secs(10), "{outcome:?}");
+        assert_eq!(outcome.err.contains("; trying again"), again, "{outcome:?}");
+        assert!(!again || outcome.took >= Duration::from_secs(4), "{outcome:?}");
+        assert!(outcome.took < Duration::from_secs(60), "{outcome:?}");
     }
     let server = BuildServer::new("build1", &["ed25519"], &hosts(&[&odd_host(2269)], "retry = \"5s\""));
     fails(&server.run(&["sign"], b"content"), 75, "it gives no reason");
