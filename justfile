@@ -20,11 +20,10 @@ build:
 static:
     sh sshd/static.sh
 
-# formatting and lints, the fastest first
+# formatting and lints, the fastest first; also of the static build, where Rust's library for musl is
 check:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
-    # what is for the static build alone, where Rust's library for it is: continuous integration has no time for it
     if [ -d "$(rustc --print sysroot)/lib/rustlib/{{ arch() }}-unknown-linux-musl" ]; then \
         cargo clippy --lib --bins --locked --target {{ arch() }}-unknown-linux-musl -- -D warnings; fi
 

@@ -175,7 +175,7 @@ fn bare() -> f64 {
     let session = cryptoki.open(slot, false).unwrap();
     cryptoki.login(session, cryptoki_sys::CKU_USER, pin.as_bytes()).unwrap();
     let found = match key::find(&*cryptoki, session, &KeyUri::try_from(object).unwrap()).unwrap() {
-        (Private::One(found), _) => found,
+        (Private::One(found), _) => found.handle,
         (pair, _) => panic!("{pair:?}"),
     };
     let (mechanism, length) = scheme(&var("SIGSH_BARE_KEY").unwrap()).unwrap();

@@ -171,6 +171,17 @@ impl Config {
                 return wrong(token.span().start, format!("there is no [token.{}]", token.get_ref()));
             }
         }
+        for token in self.tokens.values() {
+            // Who tries it out under one account needs none: whoever owns the PIN may serve it.
+            if let Source::Server { account: Some(account), .. } = &token.source
+                && account.get_ref().to_string() == self.account
+            {
+                return wrong(
+                    account.span().start,
+                    "the 'server-account' is not 'account': that is who must not have the key".to_owned(),
+                );
+            }
+        }
         let mut seen: Vec<(&SshFingerprint, &Name, &Client)> = Vec::new();
         for (name, spanned) in &self.clients {
             let client = spanned.get_ref();

@@ -320,11 +320,11 @@ impl From<TokenError> for Failure {
             TokenError::Fault(Fault::Busy | Fault::Full | Fault::Taken(_)) | TokenError::Busy(_) => {
                 return Failure::new(Exit::TempFail, "the token is busy", "try again later", &error);
             }
-            TokenError::Fault(Fault::Tokens(_) | Fault::Keys(_) | Fault::Half) => {
+            TokenError::Fault(Fault::Tokens(..) | Fault::Keys(_) | Fault::Half) => {
                 "the signing key is not in the token, or not alone"
             }
             TokenError::Fault(Fault::PinIncorrect | Fault::PinTried | Fault::PinLow(_)) => "the token does not accept its PIN",
-            TokenError::Fault(Fault::Files(_) | Fault::Module(_) | Fault::Exists) => "the token failed",
+            TokenError::Fault(Fault::Files(_) | Fault::Module(_) | Fault::Exists(_)) => "the token failed",
             TokenError::Hung => "the token did not answer in time",
             TokenError::Died(_) | TokenError::Nonsense | TokenError::System(_) => "the token process failed",
         };

@@ -31,6 +31,9 @@ pub enum SandboxError {
     /// A path that the configuration names cannot be opened for a rule.
     #[error("cannot open {0} for a sandbox rule")]
     Path(PathBuf),
+    /// A path that a module may write is a whole directory, and only the operator may name those.
+    #[error("{0} is a directory")]
+    Directory(PathBuf),
     /// A filter was refused.
     #[error("the kernel refuses the system call filter: {0}")]
     Seccomp(String),
@@ -135,6 +138,9 @@ pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
     let optional = LIBRARIES.iter().map(Path::new).chain(own).filter(|path| path.exists());
     let read = optional.chain(around.read.iter().copied()).collect::<Vec<_>>();
     let own = around.profile.write(around.environment);
+    if let Some(directory) = own.iter().find(|path| path.is_dir()) {
+        return Err(SandboxError::Directory(directory.clone()));
+    }
     let write = own.iter().map(AsRef::as_ref).chain(around.write.iter().copied()).collect::<Vec<_>>();
     paths::restrict(&read, &write, around.connect)?;
     filter(&around.profile.load(), Bonds::default())

@@ -63,9 +63,8 @@ fn session(processes: Processes, audit: &mut Audit, frame: &mut Frame) -> Result
 
     let start = Start::read(args_os(), var_os("SSH_ORIGINAL_COMMAND"));
     let config = Config::for_session(start.config.as_deref().unwrap_or(Path::new(config::DEFAULT)));
-    if let Ok(config) = &config {
-        sandbox::settle(&config.profiles(), &config.ports())?;
-    }
+    let (profiles, ports) = config.as_ref().map(|config| (config.profiles(), config.ports())).unwrap_or_default();
+    sandbox::settle(&profiles, &ports)?;
     audit.open(config.as_ref().map_or(Path::new(config::JOURNAL), |config| config.audit.journal()));
     if let Ok(config) = &config {
         audit.refusals = Refusals::of_strangers(config);

@@ -23,11 +23,12 @@ use crate::state::StateError;
 use crate::sys;
 use crate::trusted::{self, TrustError};
 use cryptoki::{Cryptoki, CryptokiError};
+use key::Private;
 use module::Module;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
-use pin::Pin;
+use pin::{Marker, Pin};
 use queue::Queue;
 use serde::{Deserialize, Serialize};
 use server::Server;
@@ -36,6 +37,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use toml::Spanned;
 
 /// How long a token process may take to log out, once it has signed.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -95,9 +97,9 @@ pub enum Fault {
     /// The module cannot be loaded or initialised, or fails.
     #[error("the module failed: {0}")]
     Module(Text),
-    /// The uri selects this many tokens, and not one.
-    #[error("the token's uri selects {0} tokens instead of one")]
-    Tokens(usize),
+    /// The uri selects this many tokens, and not one; and what a slot has failed with, where there is none.
+    #[error("the token's uri selects {0} tokens instead of one{1}")]
+    Tokens(usize, Text),
     /// CKR_PIN_INCORRECT.
     #[error("the PIN is wrong")]
     PinIncorrect,
@@ -110,15 +112,15 @@ pub enum Fault {
     /// Other sessions log in, one after the other, and the time was up.
     #[error("other sessions kept the token's login busy")]
     Busy,
-    /// Its backlog was full for as long as one may wait.
-    #[error("the p11-kit server lets nobody more in")]
+    /// Its backlog was full for as long as one may wait, or it closed the connection before it said anything.
+    #[error("the p11-kit server lets nobody more in, or does not start")]
     Full,
     /// Others have it for now.
     #[error("the token is in use: {0}")]
     Taken(Text),
     /// There is one already, and it is not replaced.
-    #[error("the token already has a key that this uri selects")]
-    Exists,
+    #[error("the token already has a {0} key that this uri selects")]
+    Exists(Text),
     /// The uri selects this many private keys, and not one.
     #[error("the key's uri selects {0} private keys instead of one")]
     Keys(usize),
@@ -468,7 +470,7 @@ impl Source {
             config::Source::Server { socket, account } => {
                 // The monitor's deadline must not come before the fault.
                 let patience = token.timeout() / 2;
-                server::peer::reach(socket, account.as_ref(), pin.owner(), patience).map(Source::Server)
+                server::peer::reach(socket, account.as_ref().map(Spanned::get_ref), pin.owner(), patience).map(Source::Server)
             }
         }
     }
@@ -488,12 +490,18 @@ impl Source {
     }
 }
 
+/// What is opened before the process is confined.
+fn prepare(setup: &Setup<'_>) -> Result<(Pin, Source, Marker), Fault> {
+    let (pin, pin_file) = pin::read(&setup.token.pin_file)?;
+    let source = Source::of(setup.token, &pin)?;
+    let marker = Marker::open(setup.state, setup.name, &pin_file)?;
+    sys::replace_environment(setup.token.variables());
+    Ok((pin, source, marker))
+}
+
 fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let token = setup.token;
-    let (pin, pin_file) = pin::read(&token.pin_file)?;
-    let source = Source::of(token, &pin)?;
-    let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
-    sys::replace_environment(token.variables());
+    let (pin, source, marker) = prepare(&setup)?;
     sandbox::enter_token(&Surroundings {
         profile: token.profile(),
         read: token.read.iter().map(AsRef::as_ref).chain(source.path()).collect(),
@@ -508,10 +516,9 @@ fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     sandbox::narrow_token(token.profile(), marker.number())?;
     let found = setup.keys.iter().map(|uri| key::find(&*cryptoki, session, uri)).collect::<Result<Vec<_>, _>>()?;
     let (keys, publics): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    // Wiped at once where no key wants it again.
-    let wanted = keys.iter().map(|key| key::wants_login(&*cryptoki, session, *key)).collect::<Result<Vec<_>, _>>()?;
-    let pin = Some(pin).filter(|_| wanted.contains(&true));
-    let again = pin.as_ref().map(|pin| login::Again { pin, marker: &marker, patience: token.timeout() });
+    // Where no key wants a login again, the PIN is wiped at once, and the marker closed: what the filter leaves of it is out of reach.
+    let wanted = keys.iter().any(Private::wants_login);
+    let again = wanted.then(move || login::Again { pin, marker, patience: token.timeout() });
     for public in publics {
         tell(channel, &Answer::Open(public))?;
     }

@@ -26,7 +26,7 @@ pub enum Source {
         /// The socket on which it listens.
         socket: AbsolutePath,
         /// The account that it may run as, besides root.
-        account: Option<UnixUser>,
+        account: Option<Spanned<UnixUser>>,
     },
 }
 
@@ -59,7 +59,7 @@ pub struct Token {
 struct Fields {
     module: Option<AbsolutePath>,
     server: Option<AbsolutePath>,
-    server_account: Option<UnixUser>,
+    server_account: Option<Spanned<UnixUser>>,
     uri: TokenUri,
     pin_file: AbsolutePath,
     sandbox: Option<Profile>,
@@ -81,36 +81,49 @@ struct Fields {
 impl TryFrom<Fields> for Token {
     type Error = String;
 
-    fn try_from(fields: Fields) -> Result<Token, String> {
-        let Fields { uri, pin_file, read, write, connect, environment, timeout, sessions, queue, .. } = fields;
-        let source = match (fields.module, fields.server, fields.sandbox) {
-            (Some(_), ..) if cfg!(target_feature = "crt-static") => {
+    fn try_from(mut fields: Fields) -> Result<Token, String> {
+        let source = match (fields.module.take(), fields.server.take()) {
+            (Some(_), _) if cfg!(target_feature = "crt-static") => {
                 return Err("this sigsh is linked statically and loads no module: name the 'server' that does".into());
             }
-            (Some(_), None, Some(Profile::P11Kit)) => return Err("the sandbox 'p11-kit' is for a server, not for a module".into()),
-            (Some(_), None, _) if fields.server_account.is_some() => return Err("a 'server-account' needs a 'server'".into()),
-            (Some(module), None, Some(sandbox)) => Source::Module { module, sandbox },
-            (Some(_), None, None) => return Err("a module needs a 'sandbox'".into()),
-            (None, Some(_), Some(sandbox)) if sandbox != Profile::P11Kit => {
-                return Err("the sandbox of a server is 'p11-kit', and need not be named".into());
-            }
-            (None, Some(_), _) if !(read.is_empty() && write.is_empty() && environment.is_empty()) => {
-                return Err("'read', 'write' and 'environment' are for a module; a server has its own".into());
-            }
-            (None, Some(socket), _) => Source::Server { socket, account: fields.server_account },
-            (Some(_), Some(_), _) => return Err("a token has either a 'module' or a 'server'".into()),
-            (None, None, _) => return Err("a token needs a 'module' or a 'server'".into()),
+            (Some(module), None) => Source::Module { module, sandbox: fields.of_module()? },
+            (None, Some(socket)) => Source::Server { socket, account: fields.of_server()? },
+            (Some(_), Some(_)) => return Err("a token has either a 'module' or a 'server'".into()),
+            (None, None) => return Err("a token needs a 'module' or a 'server'".into()),
         };
-        let network = matches!(source, Source::Module { sandbox: Profile::Network, .. });
-        if network == connect.is_empty() {
-            return Err("the sandbox 'network' and 'connect', its TCP ports, need each other".into());
-        }
-        let tpm = matches!(source, Source::Module { sandbox: Profile::Tpm, .. });
-        if tpm && !environment.get("TPM2_PKCS11_TCTI").is_some_and(|tcti| tcti.starts_with("device:/")) {
-            return Err("the sandbox 'tpm' needs a device in 'environment', TPM2_PKCS11_TCTI = \"device:/dev/tpmrm0\"".into());
-        }
-        let connect = connect.into_iter().map(NonZeroU16::get).collect();
+        let Fields { uri, pin_file, read, write, environment, timeout, sessions, queue, .. } = fields;
+        let connect = fields.connect.into_iter().map(NonZeroU16::get).collect();
         Ok(Token { source, uri, pin_file, read, write, connect, environment, timeout, sessions, queue })
+    }
+}
+
+const PORTS: &str = "the sandbox 'network' and 'connect', its TCP ports, need each other";
+
+impl Fields {
+    /// Its sandbox, once all fits it.
+    fn of_module(&self) -> Result<Profile, String> {
+        let environment = |name: &str| self.environment.get(name).map(|value| &**value);
+        match self.sandbox {
+            None => Err("a module needs a 'sandbox'".into()),
+            Some(Profile::P11Kit) => Err("the sandbox 'p11-kit' is for a server, not for a module".into()),
+            Some(_) if self.server_account.is_some() => Err("a 'server-account' needs a 'server'".into()),
+            Some(sandbox) if (sandbox == Profile::Network) == self.connect.is_empty() => Err(PORTS.into()),
+            Some(sandbox) if !sandbox.is_complete(&environment) => {
+                Err("the sandbox 'tpm' needs a device in 'environment', TPM2_PKCS11_TCTI = \"device:/dev/tpmrm0\"".into())
+            }
+            Some(sandbox) => Ok(sandbox),
+        }
+    }
+
+    /// Its account, once all fits it.
+    fn of_server(&mut self) -> Result<Option<Spanned<UnixUser>>, String> {
+        if self.sandbox.is_some_and(|sandbox| sandbox != Profile::P11Kit) {
+            return Err("the sandbox of a server is 'p11-kit', and need not be named".into());
+        }
+        if !(self.read.is_empty() && self.write.is_empty() && self.environment.is_empty()) {
+            return Err("'read', 'write' and 'environment' are for a module; a server has its own".into());
+        }
+        if self.connect.is_empty() { Ok(self.server_account.take()) } else { Err(PORTS.into()) }
     }
 }
 

@@ -57,7 +57,8 @@ const PROCESS_SIGN: &[Row] = &[
     row!(SYS_read, "messages of the monitor; a module's files, a server's answers"),
     row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null; requests to a server"),
     rare!(SYS_ppoll, "waits for a message again when interrupted; for another session's login"),
-    rare!(SYS_flock, When::OnMarker, "one login at a time, where the key wants one before each signature"),
+    row!(SYS_close, "the PIN marker, unless a key wants a login before each signature; a module's files and connections"),
+    rare!(SYS_flock, When::OnMarker, "one login at a time, where the marker stays open"),
     rare!(SYS_pread64, When::OnMarker, "the same: whether the PIN was wrong meanwhile"),
     rare!(SYS_pwrite64, When::OnMarker, "the same: the PIN is wrong"),
     rare!(SYS_fdatasync, When::OnMarker, "the same: this must survive a crash"),
@@ -121,8 +122,13 @@ impl Profile {
             Profile::Tpm => [PROCESS_SIGN, MODULE_SIGN, tpm::SIGN].concat(),
             Profile::Pcsc => [PROCESS_SIGN, MODULE_SIGN, pcsc::SIGN].concat(),
             Profile::Network => [PROCESS_SIGN, MODULE_SIGN, network::SIGN].concat(),
-            Profile::P11Kit => [PROCESS_SIGN, p11_kit::SIGN].concat(),
+            Profile::P11Kit => PROCESS_SIGN.to_vec(),
         }
+    }
+
+    /// Whether its module's environment names what its sandbox needs.
+    pub fn is_complete<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+        self != Profile::Tpm || tpm::has_device(environment)
     }
 
     /// What its module finds in its environment.

@@ -211,7 +211,10 @@ impl Functions {
     }
 }
 
+// Handles and attributes are u64 everywhere else: sigsh is for 64-bit machines.
+const _: () = assert!(mem::size_of::<CK_ULONG>() == mem::size_of::<u64>());
+
 /// A number as the module reads it.
 pub(crate) fn number(number: u64) -> [u8; mem::size_of::<CK_ULONG>()] {
-    (number as CK_ULONG).to_ne_bytes()
+    number.to_ne_bytes()
 }

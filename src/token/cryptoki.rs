@@ -16,6 +16,9 @@ pub const MAX_VALUE: usize = 4096;
 /// The longest signature in bytes: that of ML-DSA-87.
 pub const MAX_SIGNATURE: usize = 4627;
 
+/// How many slots are looked at.
+pub const MAX_SLOTS: usize = 256;
+
 /// How many objects a search returns at most: one is wanted, and the number of others is only told.
 pub const MAX_FOUND: usize = 16;
 
@@ -125,75 +128,64 @@ impl TokenInfo {
     }
 }
 
-/// A PKCS#11 token, initialised. No call is made again, and none is made to one that has failed.
+/// A PKCS#11 token, initialised. No call is made again, and none is made to one that has failed, in any way that [`CryptokiError`] has.
 pub trait Cryptoki {
     /// C_GetSlotList: slots with a token in them.
-    ///
-    /// # Errors
-    /// Any [`CryptokiError`]; so all others.
     fn slots(&self) -> Result<Vec<Handle>, CryptokiError>;
 
     /// C_GetSlotInfo of every slot, with a token or without: fails for one whose token cannot be read, as OpenSC's does for a card that
     /// another program keeps to itself. Servers are not asked.
-    ///
-    /// # Errors
-    /// Any.
     fn unreadable(&self) -> Result<(), CryptokiError> {
         Ok(())
     }
 
     /// C_GetTokenInfo.
-    ///
-    /// # Errors
-    /// Any.
     fn token(&self, slot: Handle) -> Result<TokenInfo, CryptokiError>;
 
     /// C_OpenSession, which may change the token if so asked.
-    ///
-    /// # Errors
-    /// Any.
     fn open(&self, slot: Handle, writable: bool) -> Result<Handle, CryptokiError>;
 
     /// C_Login as CKU_USER or CKU_CONTEXT_SPECIFIC.
-    ///
-    /// # Errors
-    /// Any.
     fn login(&self, session: Handle, user: u64, pin: &[u8]) -> Result<(), CryptokiError>;
 
-    /// C_FindObjectsInit, C_FindObjects, C_FindObjectsFinal: at most [`MAX_FOUND`].
-    ///
-    /// # Errors
-    /// Any.
-    fn find(&self, session: Handle, template: &[Attribute]) -> Result<Vec<Handle>, CryptokiError>;
+    /// C_FindObjectsInit.
+    fn find_init(&self, session: Handle, template: &[Attribute]) -> Result<(), CryptokiError>;
+
+    /// C_FindObjects, once: at most so many, and none when there are no more.
+    fn find_some(&self, session: Handle, most: usize) -> Result<Vec<Handle>, CryptokiError>;
+
+    /// C_FindObjectsFinal.
+    fn find_final(&self, session: Handle) -> Result<(), CryptokiError>;
+
+    /// A whole search: at most [`MAX_FOUND`].
+    fn find(&self, session: Handle, template: &[Attribute]) -> Result<Vec<Handle>, CryptokiError> {
+        self.find_init(session, template)?;
+        let mut found = Vec::new();
+        // They may come one by one; only none is the end (PKCS#11 3.2 §5.7.8).
+        while found.len() < MAX_FOUND {
+            let more = self.find_some(session, MAX_FOUND - found.len())?;
+            if more.is_empty() {
+                break;
+            }
+            found.extend(more);
+        }
+        self.find_final(session)?;
+        Ok(found)
+    }
 
     /// C_GetAttributeValue; `None` where the object has no such attribute, keeps it to itself, or it is longer than [`MAX_VALUE`].
-    ///
-    /// # Errors
-    /// Any.
     fn attribute(&self, session: Handle, object: Handle, kind: AttributeType) -> Result<Option<Value>, CryptokiError>;
 
     /// C_SignInit, by a mechanism without parameters.
-    ///
-    /// # Errors
-    /// Any.
     fn sign_init(&self, session: Handle, mechanism: u64, key: Handle) -> Result<(), CryptokiError>;
 
     /// The same by CKM_EDDSA for Ed448, which demands parameters: neither a hash of its own nor a context (PKCS#11 3.2 §6.3.16).
-    ///
-    /// # Errors
-    /// Any.
     fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError>;
 
     /// C_Sign: at most [`MAX_SIGNATURE`] bytes.
-    ///
-    /// # Errors
-    /// Any.
     fn sign(&self, session: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError>;
 
     /// C_GenerateKeyPair, by a mechanism without parameters: the public and the private key.
-    ///
-    /// # Errors
-    /// Any.
     fn generate(
         &self,
         session: Handle,
@@ -203,9 +195,6 @@ pub trait Cryptoki {
     ) -> Result<(Handle, Handle), CryptokiError>;
 
     /// C_DestroyObject.
-    ///
-    /// # Errors
-    /// Any.
     fn destroy(&self, session: Handle, object: Handle) -> Result<(), CryptokiError>;
 
     /// C_CloseSession and C_Finalize. What they return is nobody's business any more.

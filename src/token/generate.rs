@@ -1,7 +1,7 @@
 //! Making a key in the token: for `sigsh-admin key generate`. No session of sigsh ever comes here.
 
 use super::cryptoki::{Attribute, Cryptoki, CryptokiError, Handle, Value};
-use super::{Answer, Fault, Setup, Source, key, login, pin, tell};
+use super::{Answer, Fault, Setup, key, login, prepare, tell};
 use crate::channel::Channel;
 use crate::openpgp::Composite;
 use crate::sys;
@@ -45,14 +45,13 @@ pub fn run(channel: Channel, setup: Setup<'_>, algorithm: Algorithm, label: &str
 
 fn generate(setup: Setup<'_>, algorithm: Algorithm, label: &str) -> Result<Answer, Fault> {
     let (token, [uri]) = (setup.token, setup.keys) else { return Err(Fault::Keys(setup.keys.len())) };
-    let (pin, pin_file) = pin::read(&token.pin_file)?;
-    let source = Source::of(token, &pin)?;
-    let marker = pin::Marker::open(setup.state, setup.name, &pin_file)?;
-    sys::replace_environment(token.variables());
+    let (pin, source, marker) = prepare(&setup)?;
     let cryptoki = source.initialize()?;
     let session = login::log_in(&*cryptoki, &token.uri, &pin, &marker, token.timeout(), true)?;
-    if !cryptoki.find(session, &key::template(CKO_PRIVATE_KEY, uri))?.is_empty() {
-        return Err(Fault::Exists);
+    for (class, what) in [(CKO_PRIVATE_KEY, "private"), (CKO_PUBLIC_KEY, "public")] {
+        if !cryptoki.find(session, &key::template(class, uri))?.is_empty() {
+            return Err(Fault::Exists(super::printable(&what)));
+        }
     }
     let mut id = uri.id.clone().unwrap_or_else(|| vec![0; 8]);
     if uri.id.is_none() {
@@ -81,7 +80,7 @@ pub(super) fn make(cryptoki: &dyn Cryptoki, session: Handle, algorithm: Algorith
             let (public, private) = one(cryptoki, session, CKM_ML_DSA_KEY_PAIR_GEN, named, &set)?;
             let [curve, _] = kind.curves();
             if let Err(error) = on(CKM_EC_EDWARDS_KEY_PAIR_GEN, curve) {
-                return Err(undo(cryptoki, session, [private, public], error));
+                return Err(undo(cryptoki, session, [("private", private), ("public", public)], &error));
             }
         }
     }
@@ -103,12 +102,12 @@ fn one(
     cryptoki.generate(session, mechanism, &[named, &public, kind].concat(), &[named, &secret].concat())
 }
 
-/// Destroys the first pair when the second cannot be made. The private key goes first: without it the other one is nothing.
-fn undo(cryptoki: &dyn Cryptoki, session: Handle, [private, public]: [Handle; 2], error: CryptokiError) -> Fault {
-    match cryptoki.destroy(session, private).and_then(|()| cryptoki.destroy(session, public)) {
-        Ok(()) => error.into(),
-        Err(left) => Fault::Module(super::printable(&format!(
-            "{error}; the ML-DSA key pair that was made before is still in the token: {left}"
-        ))),
-    }
+/// Destroys the first pair when the second cannot be made, and tells what of it is left.
+fn undo(cryptoki: &dyn Cryptoki, session: Handle, pair: [(&str, Handle); 2], error: &CryptokiError) -> Fault {
+    let destroy = |(what, key)| {
+        let left = cryptoki.destroy(session, key).err()?;
+        Some(format!("; its ML-DSA {what} key, made before, is still in the token: {left}"))
+    };
+    let left = pair.into_iter().filter_map(destroy).collect::<String>();
+    Fault::Module(super::printable(&format!("{error}{left}")))
 }

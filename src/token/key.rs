@@ -11,14 +11,33 @@ use cryptoki_sys::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Private {
     /// One.
-    One(Handle),
+    One(Key),
     /// The two of a post-quantum key.
     Pair {
         /// For Ed25519 or Ed448.
-        eddsa: Handle,
+        eddsa: Key,
         /// For ML-DSA.
-        mldsa: Handle,
+        mldsa: Key,
     },
+}
+
+impl Private {
+    /// Whether the token wants the PIN before each signature by this key, or by one of the two.
+    pub fn wants_login(&self) -> bool {
+        match self {
+            Private::One(key) => key.wants_login,
+            Private::Pair { eddsa, mldsa } => eddsa.wants_login || mldsa.wants_login,
+        }
+    }
+}
+
+/// One private key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Which.
+    pub handle: Handle,
+    /// CKA_ALWAYS_AUTHENTICATE.
+    pub wants_login: bool,
 }
 
 /// The attributes that select a key.
@@ -38,7 +57,10 @@ pub fn find(cryptoki: &dyn Cryptoki, session: Handle, uri: &KeyUri) -> Result<(P
     match keys[..] {
         [key] => match token.kind(key)? {
             Some(CKK_ML_DSA) => Err(Fault::Half),
-            kind => Ok((Private::One(key), token.public_half(key, kind, uri)?)),
+            kind => {
+                let public = token.public_half(key, kind, uri)?;
+                Ok((Private::One(token.key(key)?), public))
+            }
         },
         [one, other] => {
             let (eddsa, mldsa) = match (token.kind(one)?, token.kind(other)?) {
@@ -46,22 +68,11 @@ pub fn find(cryptoki: &dyn Cryptoki, session: Handle, uri: &KeyUri) -> Result<(P
                 (Some(CKK_ML_DSA), Some(CKK_EC_EDWARDS)) => (other, one),
                 _ => return Err(Fault::Keys(2)),
             };
-            Ok((Private::Pair { eddsa, mldsa }, token.public_pair(eddsa, uri)?))
+            let public = token.public_pair(eddsa, uri)?;
+            Ok((Private::Pair { eddsa: token.key(eddsa)?, mldsa: token.key(mldsa)? }, public))
         }
         _ => Err(Fault::Keys(keys.len())),
     }
-}
-
-/// Whether the token wants the PIN before each signature by this key, or by one of the two.
-///
-/// # Errors
-/// [`Fault::Module`].
-pub fn wants_login(cryptoki: &dyn Cryptoki, session: Handle, key: Private) -> Result<bool, Fault> {
-    let token = Session { cryptoki, session };
-    Ok(match key {
-        Private::One(key) => token.wants_login(key)?,
-        Private::Pair { eddsa, mldsa } => token.wants_login(eddsa)? || token.wants_login(mldsa)?,
-    })
 }
 
 struct Session<'a> {
@@ -70,8 +81,9 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn wants_login(&self, key: Handle) -> Result<bool, CryptokiError> {
-        Ok(self.cryptoki.attribute(self.session, key, CKA_ALWAYS_AUTHENTICATE)? == Some(Value::Bool(true)))
+    fn key(&self, handle: Handle) -> Result<Key, CryptokiError> {
+        let always = self.cryptoki.attribute(self.session, handle, CKA_ALWAYS_AUTHENTICATE)?;
+        Ok(Key { handle, wants_login: always == Some(Value::Bool(true)) })
     }
 
     fn kind(&self, key: Handle) -> Result<Option<u64>, CryptokiError> {
@@ -139,13 +151,12 @@ pub fn sign(
     cryptoki: &dyn Cryptoki,
     session: Handle,
     key: Private,
-    again: Option<&Again<'_>>,
+    again: Option<&Again>,
     scheme: Scheme,
     data: &[u8],
 ) -> Result<Vec<u8>, Fault> {
-    let token = Session { cryptoki, session };
-    let by = |key, init: &dyn Fn() -> Result<(), CryptokiError>| -> Result<Vec<u8>, Fault> {
-        let again = if again.is_some() && token.wants_login(key)? { again } else { None };
+    let by = |key: Key, init: &dyn Fn() -> Result<(), CryptokiError>| -> Result<Vec<u8>, Fault> {
+        let again = again.filter(|_| key.wants_login);
         init()?;
         if let Some(again) = again {
             // PKCS#11 3.1 §5.6.8: between the two.
@@ -153,7 +164,7 @@ pub fn sign(
         }
         Ok(cryptoki.sign(session, data)?)
     };
-    let sign = |mechanism, key| by(key, &|| cryptoki.sign_init(session, mechanism, key));
+    let sign = |mechanism, key: Key| by(key, &|| cryptoki.sign_init(session, mechanism, key.handle));
     let (eddsa, mldsa, kind) = match (key, scheme) {
         (Private::One(key), Scheme::RsaPkcs) => return sign(CKM_RSA_PKCS, key),
         (Private::One(key), Scheme::Ecdsa) => return sign(CKM_ECDSA, key),
@@ -163,7 +174,7 @@ pub fn sign(
     };
     let first = match kind {
         Composite::MlDsa65Ed25519 => sign(CKM_EDDSA, eddsa)?,
-        Composite::MlDsa87Ed448 => by(eddsa, &|| cryptoki.sign_init_ed448(session, eddsa))?,
+        Composite::MlDsa87Ed448 => by(eddsa, &|| cryptoki.sign_init_ed448(session, eddsa.handle))?,
     };
     let second = sign(CKM_ML_DSA, mldsa)?;
     if [first.len(), second.len()] != kind.signature_lengths() {

@@ -1,7 +1,7 @@
 //! The token that a uri selects, and the one login.
 
 use super::cryptoki::{Cryptoki, CryptokiError, Handle, TokenInfo};
-use super::pin::{Marker, Pin, Verdict};
+use super::pin::{Login, Marker, Pin, Verdict};
 use super::{Fault, printable};
 use crate::config::uri::TokenUri;
 use cryptoki_sys::*;
@@ -12,12 +12,13 @@ use std::time::Duration;
 /// # Errors
 /// [`Fault::Tokens`], [`Fault::Taken`], [`Fault::Module`].
 fn find(cryptoki: &dyn Cryptoki, uri: &TokenUri) -> Result<(Handle, TokenInfo), Fault> {
-    let mut found = Vec::new();
+    let (mut found, mut failed) = (Vec::new(), String::new());
     for slot in cryptoki.slots()? {
-        // A slot that fails here has an unreadable token, which nobody selects.
-        let Ok(info) = cryptoki.token(slot) else { continue };
-        if info.flags & CKF_TOKEN_INITIALIZED != 0 && selects(uri, &info) {
-            found.push((slot, info));
+        match cryptoki.token(slot) {
+            Ok(info) if info.flags & CKF_TOKEN_INITIALIZED != 0 && selects(uri, &info) => found.push((slot, info)),
+            Ok(_) => {}
+            // It has an unreadable token, which nobody selects.
+            Err(error) => failed = format!("; slot {slot}: {error}"),
         }
     }
     match (found.len(), found.pop()) {
@@ -26,9 +27,9 @@ fn find(cryptoki: &dyn Cryptoki, uri: &TokenUri) -> Result<(Handle, TokenInfo), 
             Err(error) if error.rv() == Some(CKR_DEVICE_ERROR) => {
                 Err(Fault::Taken(printable(&format!("{error}: another program may keep its card to itself"))))
             }
-            _ => Err(Fault::Tokens(0)),
+            _ => Err(Fault::Tokens(0, failed.into())),
         },
-        (count, _) => Err(Fault::Tokens(count)),
+        (count, _) => Err(Fault::Tokens(count, String::new().into())),
     }
 }
 
@@ -54,47 +55,56 @@ pub fn log_in(
     patience: Duration,
     writable: bool,
 ) -> Result<Handle, Fault> {
-    let turn = marker.turn(patience)?;
+    let turn = marker.turn(Login::First, patience)?;
     turn.refuse_tried()?;
-    let attempt = || -> Result<Handle, (Verdict, Fault)> {
+    let attempt = || -> Result<(Verdict, Handle), (Verdict, Fault)> {
         let unknown = |fault| (Verdict::Unknown, fault);
         let (slot, info) = find(cryptoki, uri).map_err(unknown)?;
         spare(&info).map_err(unknown)?;
         let session = cryptoki.open(slot, writable).map_err(|error| unknown(opened_by_others(error)))?;
         turn.mark().map_err(unknown)?;
-        match cryptoki.login(session, CKU_USER, pin.bytes()) {
-            Err(error) if error.rv() != Some(CKR_USER_ALREADY_LOGGED_IN) => Err(judge(error)),
-            _ => Ok(session),
-        }
+        let verdict = match cryptoki.login(session, CKU_USER, pin.bytes()) {
+            Ok(()) => Verdict::Right,
+            // By whatever PIN.
+            Err(error) if error.rv() == Some(CKR_USER_ALREADY_LOGGED_IN) => Verdict::Unknown,
+            Err(error) => return Err(judge(error)),
+        };
+        Ok((verdict, session))
     };
     match attempt() {
-        Ok(session) => turn.after(Verdict::Right).map(|()| session),
+        Ok((verdict, session)) => turn.after(verdict).map(|()| session),
         Err((verdict, fault)) => turn.after(verdict).and(Err(fault)),
     }
 }
 
-/// The login before each signature, for keys that want it. It spends no try either of a PIN that is known to be wrong.
-pub struct Again<'a> {
+/// The login before each signature, for keys that want it. It spends no try either of a PIN that is known to be wrong, or was never
+/// right for this: a token may have another PIN for it.
+pub struct Again {
     /// Locked in memory until the process ends.
-    pub pin: &'a Pin,
+    pub pin: Pin,
     /// What all sessions know of it.
-    pub marker: &'a Marker,
+    pub marker: Marker,
     /// How long to wait for the turn of others.
     pub patience: Duration,
 }
 
-impl Again<'_> {
-    /// C_Login as CKU_CONTEXT_SPECIFIC, behind C_SignInit.
+impl Again {
+    /// C_Login as CKU_CONTEXT_SPECIFIC, behind C_SignInit. The token has been looked at in [`log_in`]; not all can be once logged in
+    /// (SoftHSM, where it must not write).
     ///
     /// # Errors
     /// As for [`log_in`].
     pub(super) fn log_in(&self, cryptoki: &dyn Cryptoki, session: Handle) -> Result<(), Fault> {
-        let turn = self.marker.turn(self.patience)?;
+        let turn = self.marker.turn(Login::Again, self.patience)?;
         turn.refuse_tried()?;
-        cryptoki.login(session, CKU_CONTEXT_SPECIFIC, self.pin.bytes()).or_else(|error| {
-            let (verdict, fault) = judge(error);
-            turn.after(verdict).and(Err(fault))
-        })
+        turn.mark()?;
+        match cryptoki.login(session, CKU_CONTEXT_SPECIFIC, self.pin.bytes()) {
+            Ok(()) => turn.after(Verdict::Right),
+            Err(error) => {
+                let (verdict, fault) = judge(error);
+                turn.after(verdict).and(Err(fault))
+            }
+        }
     }
 }
 
@@ -120,6 +130,7 @@ fn judge(error: CryptokiError) -> (Verdict, Fault) {
             | CKR_SESSION_HANDLE_INVALID
             | CKR_TOKEN_NOT_PRESENT
             | CKR_TOKEN_NOT_RECOGNIZED
+            | CKR_USER_ALREADY_LOGGED_IN
             | CKR_USER_ANOTHER_ALREADY_LOGGED_IN
             | CKR_USER_PIN_NOT_INITIALIZED
             | CKR_USER_TOO_MANY_TYPES,

@@ -1,16 +1,13 @@
 //! A PKCS#11 module that is loaded into this process.
 
 use super::cryptoki::{
-    Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_FOUND, MAX_SIGNATURE, MAX_VALUE, Rv, Shape, TokenInfo, Value,
+    Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_SIGNATURE, MAX_SLOTS, MAX_VALUE, Rv, Shape, TokenInfo, Value,
 };
 use crate::sys::pkcs11::{Functions, Raw, number};
 use cryptoki_sys::{
     CK_RV, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID, CKR_BUFFER_TOO_SMALL,
 };
 use std::path::Path;
-
-/// How many slots are looked at.
-const MAX_SLOTS: usize = 256;
 
 /// A loaded module.
 pub struct Module(Functions);
@@ -79,19 +76,16 @@ impl Cryptoki for Module {
         named("C_Login", self.0.login(session, user, pin))
     }
 
-    fn find(&self, session: Handle, template: &[Attribute]) -> Result<Vec<Handle>, CryptokiError> {
-        named("C_FindObjectsInit", with(template, |template| self.0.find_init(session, template)))?;
-        let mut found = Vec::new();
-        // It may hand them out one by one.
-        loop {
-            let more = named("C_FindObjects", self.0.find(session, MAX_FOUND - found.len()))?;
-            found.extend(&more);
-            if more.is_empty() || found.len() >= MAX_FOUND {
-                break;
-            }
-        }
-        named("C_FindObjectsFinal", self.0.find_final(session))?;
-        Ok(found)
+    fn find_init(&self, session: Handle, template: &[Attribute]) -> Result<(), CryptokiError> {
+        named("C_FindObjectsInit", with(template, |template| self.0.find_init(session, template)))
+    }
+
+    fn find_some(&self, session: Handle, most: usize) -> Result<Vec<Handle>, CryptokiError> {
+        named("C_FindObjects", self.0.find(session, most))
+    }
+
+    fn find_final(&self, session: Handle) -> Result<(), CryptokiError> {
+        named("C_FindObjectsFinal", self.0.find_final(session))
     }
 
     fn attribute(&self, session: Handle, object: Handle, kind: AttributeType) -> Result<Option<Value>, CryptokiError> {

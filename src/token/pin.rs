@@ -92,9 +92,19 @@ pub struct Marker {
     pin_file: String,
 }
 
+/// The logins of a session. What is known of the PIN is known for each: a token may have another one for the second.
+#[derive(Clone, Copy)]
+pub(super) enum Login {
+    /// As CKU_USER.
+    First,
+    /// As CKU_CONTEXT_SPECIFIC.
+    Again,
+}
+
 /// The turn to log in: one session at a time does, and changes the marker.
 pub struct Turn<'a> {
     marker: &'a Marker,
+    login: Login,
     _turn: state::Turn<'a>,
 }
 
@@ -111,8 +121,15 @@ pub enum Verdict {
     Unknown,
 }
 
-/// A record of the marker is one line of fixed length, written in one piece.
+/// A record of the marker, for each login one, is one line of fixed length, written in one piece.
 const RECORD: usize = 128;
+
+fn offset(login: Login) -> u64 {
+    match login {
+        Login::First => 0,
+        Login::Again => RECORD as u64,
+    }
+}
 
 impl Marker {
     /// Opens the token's marker, and makes it at first.
@@ -127,26 +144,28 @@ impl Marker {
     }
 
     /// Waits for the turn to log in.
-    pub(super) fn turn(&self, patience: Duration) -> Result<Turn<'_>, Fault> {
-        Ok(Turn { marker: self, _turn: state::turn(&self.file, patience)? })
+    pub(super) fn turn(&self, login: Login, patience: Duration) -> Result<Turn<'_>, Fault> {
+        Ok(Turn { marker: self, login, _turn: state::turn(&self.file, patience)? })
     }
 }
 
 impl Turn<'_> {
-    /// Refuses a PIN known to be wrong.
+    /// Refuses a PIN known to be wrong, for whichever login.
     pub(super) fn refuse_tried(&self) -> Result<(), Fault> {
-        if self.read()? == self.record("tried") { Err(Fault::PinTried) } else { Ok(()) }
+        let tried = self.record("tried");
+        let is_tried = self.read(Login::First)? == tried || self.read(Login::Again)? == tried;
+        if is_tried { Err(Fault::PinTried) } else { Ok(()) }
     }
 
     /// Right before a login: a PIN that was never accepted is marked as tried, so that a session that dies in its login leaves a PIN
     /// that nobody tries again.
     pub(super) fn mark(&self) -> Result<(), Fault> {
-        if self.read()? == self.record("good") { Ok(()) } else { self.write("tried") }
+        if self.read(self.login)? == self.record("good") { Ok(()) } else { self.write("tried") }
     }
 
     /// After a login. What was marked before it stays, unless more is known now.
     pub(super) fn after(&self, verdict: Verdict) -> Result<(), Fault> {
-        let record = self.read()?;
+        let record = self.read(self.login)?;
         match verdict {
             Verdict::Right if record != self.record("good") => self.write("good"),
             Verdict::Wrong => self.write("tried"),
@@ -155,10 +174,10 @@ impl Turn<'_> {
         }
     }
 
-    fn read(&self) -> Result<[u8; RECORD], Fault> {
+    fn read(&self, login: Login) -> Result<[u8; RECORD], Fault> {
         let mut record = [0; RECORD];
         let failed = |error| Fault::Files(printable(&format!("cannot read the PIN marker: {error}")));
-        self.marker.file.read_at(&mut record, 0).map_err(failed)?;
+        self.marker.file.read_at(&mut record, offset(login)).map_err(failed)?;
         Ok(record)
     }
 
@@ -175,6 +194,7 @@ impl Turn<'_> {
 
     fn write(&self, verdict: &str) -> Result<(), Fault> {
         let failed = |error| Fault::Files(printable(&format!("cannot write the PIN marker: {error}")));
-        self.marker.file.write_all_at(&self.record(verdict), 0).and_then(|()| self.marker.file.sync_data()).map_err(failed)
+        let written = self.marker.file.write_all_at(&self.record(verdict), offset(self.login));
+        written.and_then(|()| self.marker.file.sync_data()).map_err(failed)
     }
 }

@@ -6,8 +6,9 @@
 pub mod peer;
 pub mod wire;
 
+use super::Fault;
 use super::cryptoki::{
-    Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_FOUND, MAX_SIGNATURE, MAX_VALUE, Rv, TokenInfo, Value,
+    Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_SIGNATURE, MAX_SLOTS, MAX_VALUE, Rv, TokenInfo, Value,
 };
 use crate::sys;
 use cryptoki_sys::{CK_EDDSA_PARAMS, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_EDDSA};
@@ -16,14 +17,14 @@ use std::io::{ErrorKind, Read, Write};
 use wire::{Answer, Call, HEADER, MAX_REQUEST, Request, WireError};
 use zeroize::{Zeroize, Zeroizing};
 
-/// How many slots are looked at.
-const MAX_SLOTS: usize = 256;
-
 /// CK_EDDSA_PARAMS in memory, all of it zero: no hash, no context, and no pointer to one. p11-kit hands it to the module as it is.
 const NEITHER_HASH_NOR_CONTEXT: [u8; size_of::<CK_EDDSA_PARAMS>()] = [0; size_of::<CK_EDDSA_PARAMS>()];
 
 /// What p11-kit's client says first.
 const HANDSHAKE: &[u8] = b"PRIVATE-GNOME-KEYRING-PKCS11-PROTOCOL-V-1";
+
+/// How a connection that the other end has closed shows.
+const CLOSED: [ErrorKind; 3] = [ErrorKind::UnexpectedEof, ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
 
 /// A server at the other end of a connection, its module initialised.
 pub struct Server<S>(RefCell<Connection<S>>);
@@ -40,13 +41,17 @@ impl<S: Read + Write> Server<S> {
     /// Agrees with the server on a version and has it initialise its module.
     ///
     /// # Errors
-    /// Any [`CryptokiError`].
-    pub fn initialize(mut stream: S) -> Result<Server<S>, CryptokiError> {
+    /// [`Fault::Full`], [`Fault::Module`].
+    pub fn initialize(mut stream: S) -> Result<Server<S>, Fault> {
         let mut version = [wire::VERSION];
-        stream.write_all(&version).and_then(|()| stream.read_exact(&mut version)).map_err(|error| broken(&error))?;
+        stream.write_all(&version).and_then(|()| stream.read_exact(&mut version)).map_err(|error| match error.kind() {
+            // What systemd does with one connection more than MaxConnections=.
+            kind if CLOSED.contains(&kind) => Fault::Full,
+            _ => broken(&error).into(),
+        })?;
         let version = match version {
             [version] if version <= wire::VERSION => version,
-            [version] => return Err(CryptokiError::Broken(format!("the p11-kit server speaks version {version} alone"))),
+            [version] => return Err(CryptokiError::Broken(format!("the p11-kit server speaks version {version} alone")).into()),
         };
         // Locked before anything is in it, and never longer: no copy is left behind by growing.
         let mut request = Zeroizing::new(vec![0; MAX_REQUEST]);
@@ -84,6 +89,15 @@ impl<S: Read + Write> Server<S> {
         };
         Answer::new(&body, call).and_then(read).map_err(said)
     }
+
+    fn sign_by(&self, session: Handle, mechanism: u64, parameters: Option<&[u8]>, key: Handle) -> Result<(), CryptokiError> {
+        let arguments = |request: &mut Request<'_>, version| {
+            request.number(session);
+            request.mechanism(mechanism, parameters, version);
+            request.number(key);
+        };
+        self.call(&wire::SIGN_INIT, arguments, nothing)
+    }
 }
 
 /// What keeps a request or its answer from the other end.
@@ -114,9 +128,7 @@ impl<S: Read + Write> Connection<S> {
 
 fn broken(error: &std::io::Error) -> CryptokiError {
     CryptokiError::Broken(match error.kind() {
-        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
-            "the p11-kit server has closed the connection".to_owned()
-        }
+        kind if CLOSED.contains(&kind) => "the p11-kit server has closed the connection".to_owned(),
         _ => format!("cannot talk to the p11-kit server: {error}"),
     })
 }
@@ -168,19 +180,24 @@ impl<S: Read + Write> Cryptoki for Server<S> {
         self.call(&wire::LOGIN, arguments, nothing)
     }
 
-    fn find(&self, session: Handle, template: &[Attribute]) -> Result<Vec<Handle>, CryptokiError> {
-        let wanted = |request: &mut Request<'_>, _| {
+    fn find_init(&self, session: Handle, template: &[Attribute]) -> Result<(), CryptokiError> {
+        let arguments = |request: &mut Request<'_>, _| {
             request.number(session);
             request.attributes(template);
         };
-        let room = |request: &mut Request<'_>, _| {
+        self.call(&wire::FIND_OBJECTS_INIT, arguments, nothing)
+    }
+
+    fn find_some(&self, session: Handle, most: usize) -> Result<Vec<Handle>, CryptokiError> {
+        let arguments = |request: &mut Request<'_>, _| {
             request.number(session);
-            request.room(MAX_FOUND);
+            request.room(most);
         };
-        self.call(&wire::FIND_OBJECTS_INIT, wanted, nothing)?;
-        let found = self.call(&wire::FIND_OBJECTS, room, |answer| answer.numbers(MAX_FOUND))?;
-        self.call(&wire::FIND_OBJECTS_FINAL, |request, _| request.number(session), nothing)?;
-        Ok(found)
+        self.call(&wire::FIND_OBJECTS, arguments, |answer| answer.numbers(most))
+    }
+
+    fn find_final(&self, session: Handle) -> Result<(), CryptokiError> {
+        self.call(&wire::FIND_OBJECTS_FINAL, |request, _| request.number(session), nothing)
     }
 
     fn attribute(&self, session: Handle, object: Handle, kind: AttributeType) -> Result<Option<Value>, CryptokiError> {
@@ -193,21 +210,11 @@ impl<S: Read + Write> Cryptoki for Server<S> {
     }
 
     fn sign_init(&self, session: Handle, mechanism: u64, key: Handle) -> Result<(), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, version| {
-            request.number(session);
-            request.mechanism(mechanism, version);
-            request.number(key);
-        };
-        self.call(&wire::SIGN_INIT, arguments, nothing)
+        self.sign_by(session, mechanism, None, key)
     }
 
     fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, version| {
-            request.number(session);
-            request.mechanism_with(CKM_EDDSA, &NEITHER_HASH_NOR_CONTEXT, version);
-            request.number(key);
-        };
-        self.call(&wire::SIGN_INIT, arguments, nothing)
+        self.sign_by(session, CKM_EDDSA, Some(&NEITHER_HASH_NOR_CONTEXT), key)
     }
 
     fn sign(&self, session: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError> {
@@ -228,7 +235,7 @@ impl<S: Read + Write> Cryptoki for Server<S> {
     ) -> Result<(Handle, Handle), CryptokiError> {
         let arguments = |request: &mut Request<'_>, version| {
             request.number(session);
-            request.mechanism(mechanism, version);
+            request.mechanism(mechanism, None, version);
             request.attributes(public);
             request.attributes(private);
         };

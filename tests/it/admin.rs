@@ -112,6 +112,19 @@ fn create(config: &str, more: &[&str]) {
     assert_eq!((report.code, report.err.as_str()), (Some(0), ""));
 }
 
+/// Half a key that somebody left would be taken for the other one's.
+#[test]
+fn a_public_key_that_was_left_is_told() {
+    let config = own("left");
+    generate(&config);
+    let words = format!(
+        "--module /usr/lib/softhsm/libsofthsm2.so --token-label left --login --pin {PIN} --delete-object --type privkey --id 07"
+    );
+    succeed(Command::new("pkcs11-tool").args(words.split(' ')).env("SOFTHSM2_CONF", "/etc/sigsh/softhsm2.conf"));
+    admin(&config, &["key", "generate", "k", "--algorithm", "ed25519"])
+        .refuses("the token already has a public key that this uri selects");
+}
+
 /// With key and certificate.
 fn complete(name: &str) -> String {
     let config = own(name);
@@ -130,7 +143,7 @@ fn a_key_is_made_once_under_a_name_that_there_is() {
     let config = own("once");
     generate(&config);
     admin(&config, &["key", "generate", "k", "--algorithm", "rsa2048"])
-        .refuses("the token already has a key that this uri selects");
+        .refuses("the token already has a private key that this uri selects");
     // Two keys would be one too many.
     create(&config, &[]);
     admin(&config, &["key", "generate", "nobody", "--algorithm", "ed25519"])

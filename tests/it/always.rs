@@ -89,7 +89,7 @@ fn softhsm_signs_behind_a_server() {
     assert_eq!((outcome.code, signatures(&outcome.out).len()), (Some(0), 5), "{outcome:#?}");
 }
 
-/// The PIN is kept for such keys alone, out of swap; others' is wiped after the login.
+/// The PIN is kept for such keys alone, out of swap, and so is its marker; others' is wiped after the login.
 #[test]
 fn the_pin_is_kept_for_such_keys_alone() {
     const DISTINCT: &str = "correct-horse-4711-staple";
@@ -119,6 +119,9 @@ fn the_pin_is_kept_for_such_keys_alone() {
         child.stdout.as_mut().unwrap().read_exact(&mut [0; 512]).unwrap();
         let (token, _) = group(child.id()).into_iter().find(|(_, name)| name == "sigsh-token").unwrap();
         assert_eq!(remembers(token as u32, DISTINCT.as_bytes()), !always.is_empty());
+        let open = fs::read_dir(format!("/proc/{token}/fd")).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        let markers = open.filter(|path| path.starts_with("/var/lib/sigsh/state")).count();
+        assert_eq!(markers, usize::from(!always.is_empty()));
         let status = fs::read_to_string(format!("/proc/{token}/status")).unwrap();
         assert!(!status.contains("VmLck:\t       0 kB"), "{status}");
         stdin.write_all(&[&file[512..], &END].concat()).unwrap();
@@ -161,13 +164,23 @@ fn sessions_at_once_give_a_wrong_pin_once() {
     assert_eq!(reasons, [TRIED, TRIED, TRIED, "the PIN is wrong"]);
 }
 
-/// A failure that may not have been the PIN's fault spends nothing: the PIN was right before.
+/// A card may have another PIN for this login than for the first: a failure that may have been the PIN's fault is not repeated, unless
+/// the PIN was right before, for this one.
 #[test]
-fn a_login_that_fails_otherwise_is_tried_by_the_next_session() {
+fn a_login_that_fails_for_no_clear_reason() {
+    let failed = "the module failed: C_Login returned CKR_FUNCTION_FAILED";
     let (config, count) = wary("fail-login@1");
-    for logins in [2, 4] {
-        let reason = "the module failed: C_Login returned CKR_FUNCTION_FAILED";
-        run(&config, "sign ed25519", b"artifact").fails(69, "the token failed", "failed", reason);
-        assert_eq!((calls(&count, "C_Login"), calls(&count, "C_Sign")), (logins, 0));
+    for reason in [failed, TRIED] {
+        let line = if reason == TRIED { REFUSED } else { "the token failed" };
+        run(&config, "sign ed25519", b"artifact").fails(69, line, "failed", reason);
+        assert_eq!((calls(&count, "C_Login"), calls(&count, "C_Sign")), (2, 0));
+    }
+
+    let (config, count) = wary("fail-login@2");
+    for logins in [3, 6] {
+        let outcome = run(&config, "sign-tar ed25519", &batch(5));
+        assert_eq!((outcome.code, signatures(&outcome.out).len()), (Some(69), 1), "{outcome:#?}");
+        assert_eq!(field(outcome.records.last().unwrap(), "SIGSH_REASON"), failed);
+        assert_eq!(calls(&count, "C_Login"), logins);
     }
 }

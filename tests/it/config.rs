@@ -276,6 +276,55 @@ fn clients_may_share_a_key_where_something_tells_them_apart() {
     }
 }
 
+/// The module may write what it names: one device, and nothing else.
+#[test]
+fn a_tpm_is_a_device() {
+    let module = "module = \"/usr/lib/softhsm/libsofthsm2.so\"";
+    let environment = "environment = { SOFTHSM2_CONF = \"/etc/sigsh/softhsm2.conf\" }";
+    let with = |tcti: &str| {
+        let tpm = GOOD
+            .replace("\"softhsm\"", "\"tpm\"")
+            .replace(environment, &format!("environment = {{ TPM2_PKCS11_TCTI = \"{tcti}\" }}"));
+        assert!(tpm.contains(module) && tpm.contains(tcti));
+        parse(&tpm)
+    };
+    for device in ["/dev/tpmrm0", "/dev/tpm0", "/dev/tpm/rm1"] {
+        assert_eq!(with(&format!("device:{device}")), Ok(()));
+    }
+    for wrong in [
+        "device:/",
+        "device:/dev",
+        "device:/dev/",
+        "device:/dev/../etc",
+        "device:/dev/x/../../etc",
+        "device:/etc/x",
+        "device:dev/tpm0",
+        "device:",
+        "/dev/tpmrm0",
+        "device:/devices",
+        "swtpm:path=/dev/tpm0",
+        "cmd:/dev/tpm0",
+    ] {
+        let expected =
+            "/etc/sigsh.toml:3:1: the sandbox 'tpm' needs a device in 'environment', TPM2_PKCS11_TCTI = \"device:/dev/tpmrm0\"";
+        assert_eq!(with(wrong), Err(expected.to_owned()), "{wrong}");
+    }
+}
+
+/// Who runs sigsh would have the key.
+#[test]
+fn a_server_has_an_account_of_its_own() {
+    let (before, rest) = GOOD.split_once("module").unwrap();
+    let (_, after) = rest.split_once("timeout").unwrap();
+    let with = |account: &str| {
+        let token = "uri = \"pkcs11:token=release\"\npin-file = \"/etc/sigsh/hsm.pin\"\n";
+        parse(&format!("{before}server = \"/run/x\"\nserver-account = \"{account}\"\n{token}timeout{after}"))
+    };
+    assert_eq!([with("sigsh-token"), with("998")], [Ok(()), Ok(())]);
+    let message = "5:18: the 'server-account' is not 'account': that is who must not have the key";
+    assert_eq!(with("signer"), Err(format!("/etc/sigsh.toml:{message}")));
+}
+
 #[test]
 fn what_the_whole_file_lacks_is_told_with_its_place() {
     world();

@@ -265,44 +265,92 @@ fn every_dependency_argues_its_place() {
 }
 
 #[test]
-fn every_test_that_a_threat_names_exists() {
+fn every_test_that_a_threat_names_exists_and_says_where_it_runs() {
     let page = read("docs/THREATS.md");
     let mut found = 0;
-    for name in page.lines().filter(|line| line.starts_with("| ")).flat_map(|line| line.split('`')) {
-        let Some((module, function)) = name.split_once("::") else { continue };
-        let file = format!("{module}.rs");
-        let files = [sources("src"), sources("tests")].concat();
-        let files = files.into_iter().filter(|path| path.ends_with(&file)).collect::<Vec<_>>();
-        assert!(!files.is_empty(), "{name}: there is no {file}");
-        let test = format!("#[test]\nfn {function}()");
-        let has = |path: &PathBuf| {
-            let text = fs::read_to_string(path).unwrap();
-            let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("#[ignore"));
-            lines.collect::<Vec<_>>().join("\n").contains(&test)
-        };
-        assert!(files.iter().any(has), "{name}: there is no such test");
-        found += 1;
+    for line in page.lines().filter(|line| line.starts_with("| ")) {
+        let pieces = line.split('`').collect::<Vec<_>>();
+        for (name, behind) in pieces.iter().zip(&pieces[1..]) {
+            let Some((module, function)) = name.split_once("::") else { continue };
+            let file = format!("{module}.rs");
+            let files = [sources("src"), sources("tests")].concat();
+            let files = files.into_iter().filter(|path| path.ends_with(&file)).collect::<Vec<_>>();
+            assert!(!files.is_empty(), "{name}: there is no {file}");
+            let mut commands = files.iter().filter_map(|path| command(&fs::read_to_string(path).unwrap(), function));
+            let command = commands.next().unwrap_or_else(|| panic!("{name}: there is no such test"));
+            let said = behind.strip_prefix(" (").and_then(|rest| rest.split_once(')')).map_or("", |(said, _)| said);
+            assert_eq!(said, command, "{name}");
+            found += 1;
+        }
     }
     assert!(found > 10, "{found}");
 }
 
+/// By which command a test runs, if it is there: what its `#[ignore = "…: COMMAND"]` says, or nothing.
+fn command(text: &str, function: &str) -> Option<String> {
+    let above = text.split_once(&format!("fn {function}() "))?.0;
+    let attributes = above.lines().rev().map(str::trim).skip(1).take_while(|line| line.starts_with("#["));
+    let attributes = [above.lines().next_back()?.trim()].into_iter().chain(attributes).collect::<Vec<_>>();
+    let ignored = attributes.iter().find_map(|line| line.strip_prefix("#[ignore = \"")?.strip_suffix("\"]")?.rsplit(": ").next());
+    attributes.contains(&"#[test]").then(|| ignored.unwrap_or("").to_owned())
+}
+
+/// All that is written for people, but for the man pages.
+fn pages() -> Vec<String> {
+    let names = fs::read_dir(checkout("docs")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let docs = names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
+    docs.chain(["README.md", "CHANGELOG.md"].map(str::to_owned)).collect()
+}
+
 #[test]
 fn links_lead_somewhere() {
-    for page in [
-        "README.md",
-        "CHANGELOG.md",
-        "docs/ARCHITECTURE.md",
-        "docs/THREATS.md",
-        "docs/TRUST.md",
-        "docs/PACKAGERS.md",
-        "docs/TPM.md",
-        "docs/POST-QUANTUM.md",
-    ] {
-        let from = checkout(page);
-        for target in read(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+    for page in pages() {
+        let from = checkout(&page);
+        for target in read(&page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             assert!(target.starts_with("https://") || from.parent().unwrap().join(target).exists(), "{page}: {target}");
         }
     }
+}
+
+#[test]
+fn every_guide_is_in_the_readme() {
+    let readme = read("README.md");
+    for page in pages().into_iter().filter(|page| page != "README.md") {
+        assert!(readme.contains(&format!("[{page}]({page})")), "{page}");
+    }
+}
+
+/// Where none stands before it, a heading is text of the paragraph above.
+#[test]
+fn a_blank_line_stands_before_each_heading() {
+    for page in pages().into_iter().chain(PAGES.map(|page| format!("docs/man/{page}.md"))) {
+        let text = read(&page);
+        // Every other piece is a fenced block.
+        for text in text.split("```").step_by(2) {
+            let lines = text.lines().collect::<Vec<_>>();
+            for pair in lines.windows(2) {
+                let heading = pair[1].starts_with('#') && pair[1].trim_start_matches('#').starts_with(' ');
+                assert!(!heading || pair[0].is_empty(), "{page}: {}", pair[1]);
+            }
+        }
+    }
+}
+
+/// Within one in twenty: lines of sessions, of sigsh-admin and of sigsh-client, comments included and tests not.
+#[test]
+fn the_readme_says_how_much_there_is_to_read() {
+    let readme = read("README.md");
+    let line = readme.lines().find(|line| line.contains("lines of Rust")).unwrap().replace(',', "");
+    let said = line.split(' ').filter_map(|word| word.trim_end_matches('.').parse::<usize>().ok()).collect::<Vec<_>>();
+    let count = |below: &str, but: &str| -> usize {
+        let test = |path: &PathBuf| path.ends_with("tests.rs") || path.iter().any(|part| part == "tests");
+        let files = sources(below).into_iter().filter(|path| !test(path) && (but.is_empty() || !path.starts_with(checkout(but))));
+        let own = |text: String| text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
+        files.map(|path| own(fs::read_to_string(path).unwrap())).sum()
+    };
+    let there = [count("src", "src/bin"), count("src/bin/sigsh-admin", ""), count("src/bin/sigsh-client", "")];
+    assert_eq!(said.len(), 3, "{line}");
+    assert!(said.iter().zip(there).all(|(said, there)| said.abs_diff(there) * 20 <= there), "{said:?}, and it is {there:?}");
 }
 
 fn checkout(path: &str) -> PathBuf {

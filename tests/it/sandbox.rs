@@ -521,6 +521,37 @@ fn no_core_is_dumped() {
     patient(|| waiting.pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
 }
 
+/// Without a configuration there is no token: whatever the client says is read under the narrowest filter.
+#[test]
+fn a_session_without_a_configuration_is_narrowed_down_all_the_same() {
+    world();
+    let trace = format!("{}/trace", scratch());
+    let mut session = Session::new(Path::new("/nonexistent")).client("build1");
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-e", "trace=seccomp,landlock_restrict_self,write", "-o", &trace]);
+    command.arg(session.command.get_program()).args(session.command.get_args());
+    session.command = command;
+    assert_eq!(finish_child(session.start(), b"").code, Some(78));
+    let trace = fs::read_to_string(&trace).unwrap();
+    let calls = trace.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name).collect::<Vec<_>>();
+    let told = calls.iter().position(|name| *name == "write").unwrap();
+    let [begun, settled] = [&Profile::ALL[..], &[]].map(|profiles| filters(&sandbox::before(profiles)));
+    let [mut expected, narrow] =
+        [begun, settled].map(|filters| [vec!["landlock_restrict_self"], vec!["seccomp"; filters]].concat());
+    expected.extend(narrow);
+    assert_eq!(calls[..told], expected);
+}
+
+/// The filters of a table: one that kills, and one for each errno.
+fn filters(table: &[Row]) -> usize {
+    let errno = |row: &Row| match row.when {
+        When::Fails(errno) => Some((errno, false)),
+        When::FailsElse(errno) => Some((errno, true)),
+        _ => None,
+    };
+    1 + table.iter().filter_map(errno).collect::<BTreeSet<_>>().len()
+}
+
 /// What one session called, by table.
 #[derive(Default)]
 struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
@@ -528,15 +559,6 @@ struct Calls(BTreeMap<&'static str, BTreeSet<String>>);
 impl Calls {
     /// Reads what `strace -f -o FILE` has written. Each process's calls belong to the table whose filter was installed last.
     fn read(&mut self, libc: Libc, profile: Profile, trace: &str) {
-        // The filters of a table: one that kills, and one for each errno.
-        let filters = |table: &[Row]| {
-            let errno = |row: &Row| match row.when {
-                When::Fails(errno) => Some((errno, false)),
-                When::FailsElse(errno) => Some((errno, true)),
-                _ => None,
-            };
-            1 + table.iter().filter_map(errno).collect::<BTreeSet<_>>().len()
-        };
         let token = [(0, "begin"), (filters(&profile.load()), "token-load"), (filters(&profile.sign()), "token-sign")];
         let own = [(0, "begin"), (filters(HASHER), "hasher")];
         // A static build has no modules.

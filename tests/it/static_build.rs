@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr)]
 
 mod empty_root;
+mod guide;
 
 use crate::client::BuildServer;
 use crate::tokens::p11kit::{Store, activated};

@@ -490,6 +490,18 @@ fn a_login_that_fails_for_no_clear_reason() {
     assert_eq!(calls(&count, "C_Login"), 3);
 }
 
+/// A token that says so without having been asked for the PIN has not shown that it is right.
+#[test]
+fn a_token_that_is_logged_in_already() {
+    world();
+    let (config, count) = faulty("C_Login=256", &[]);
+    sign(&config, "ed25519").fails(69, MISSING, "failed", "the key's uri selects 0 private keys instead of one");
+    edit(&config, "\"C_Login=256\"", "\"fail-login\"");
+    sign(&config, "ed25519").fails(69, FAILED, "failed", "C_Login returned CKR_FUNCTION_FAILED");
+    sign(&config, "ed25519").fails(69, PIN_REFUSED, "failed", "its first use failed; it is not tried again");
+    assert_eq!(calls(&count, "C_Login"), 2);
+}
+
 /// What ends before the login has not sent the PIN, and spends no try of it.
 #[test]
 fn a_session_that_ends_before_its_login() {

@@ -106,7 +106,7 @@ impl AdminError {
                 "write the right PIN into the PIN file: sigsh tries again when the file has changed"
             }
             AdminError::Token(TokenError::Fault(Fault::PinLow(_))) => "log in once with the token's own tool",
-            AdminError::Token(TokenError::Fault(Fault::Tokens(_))) => "pkcs11-tool --module MODULE -L lists the tokens",
+            AdminError::Token(TokenError::Fault(Fault::Tokens(..))) => "pkcs11-tool --module MODULE -L lists the tokens",
             AdminError::Openpgp(OpenpgpError::OnlyV6) => {
                 "say --openpgp v6; the verifiers that know version 4 alone know no such key"
             }

@@ -14,7 +14,6 @@ pub(super) const SIGN: &[Row] = &[
     row!(SYS_fcntl, When::Without(1, !7), "SQLite's locks on the database"),
     row!(SYS_pread64, "SQLite reads its pages"),
     row!(SYS_newfstatat, "SQLite looks for a journal that somebody left"),
-    row!(SYS_close, "the database, when it leaves"),
     rare!(SYS_openat, When::Fails(ENOENT), "libcrypto looks for its configuration; no file is opened any more"),
     rare!(SYS_fstat, "the database's size, in C libraries that do not use newfstatat for it"),
     rare!(SYS_getpid, "libcrypto looks for forks"),

@@ -65,7 +65,6 @@ pub(super) const SIGN: &[Row] = &[
     rare!(SYS_getpid, "looks for forks"),
     rare!(SYS_gettid, "names itself in what it says"),
     rare!(SYS_shutdown, "takes leave"),
-    row!(SYS_close, "the same"),
     rare!(SYS_rt_sigprocmask, "the C library when a thread ends"),
     rare!(SYS_sigaltstack, "the same, in modules that are written in Rust"),
     rare!(SYS_exit, "a thread ends"),

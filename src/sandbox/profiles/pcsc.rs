@@ -42,7 +42,6 @@ pub(super) const SIGN: &[Row] = &[
     row!(SYS_mlock, "OpenSC keeps the PIN and what it signs out of swap"),
     row!(SYS_munlock, "the same, when it has wiped it"),
     rare!(SYS_getpid, "OpenSC and libcrypto look for forks"),
-    row!(SYS_close, "the connection, when it leaves"),
 ];
 
 /// OpenSC's GLib would look for a desktop's bus, to say that a card was inserted: in home directories, and for those in all of NSS.

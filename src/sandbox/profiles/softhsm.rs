@@ -15,7 +15,6 @@ pub(super) const LOAD: &[Row] = &[
 
 pub(super) const SIGN: &[Row] = &[
     row!(SYS_openat, When::Without(2, O_TRUNC), "reopens its object files at every call"),
-    row!(SYS_close, "the same"),
     row!(SYS_newfstatat, "the same"),
     rare!(SYS_fstat, "the same, in C libraries that do not use newfstatat for it"),
     row!(SYS_fcntl, When::Without(1, !7), "the same: advisory locks"),

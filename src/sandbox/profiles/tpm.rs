@@ -10,7 +10,7 @@
 
 use crate::sandbox::syscalls::{Row, When, rare, row};
 use libc::{EACCES, O_CREAT, O_RDWR, O_TRUNC};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// How tpm2-pkcs11 opens its lock: `fopen` with `w+`. To write takes a right of Landlock, which it has to the lock and the device alone.
 const LOCK: i32 = O_RDWR | O_CREAT | O_TRUNC;
@@ -31,7 +31,6 @@ pub(super) const SIGN: &[Row] = &[
     #[cfg(target_arch = "x86_64")]
     row!(SYS_poll, "waits for the device's answers"),
     row!(SYS_getpid, "libcrypto looks for forks"),
-    row!(SYS_close, "the device and the store, at the end"),
     row!(SYS_newfstatat, "SQLite's look at the store when it closes it"),
     rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
 ];
@@ -46,7 +45,16 @@ pub(super) fn read<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a
 }
 
 pub(super) fn write<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
-    let device = environment("TPM2_PKCS11_TCTI").and_then(|tcti| tcti.strip_prefix("device:"));
     let lock = store(environment).join("tpm2_pkcs11.sqlite3.lock");
-    device.map(PathBuf::from).into_iter().chain([lock]).collect()
+    device(environment).map(PathBuf::from).into_iter().chain([lock]).collect()
+}
+
+fn device<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Option<&'a Path> {
+    environment("TPM2_PKCS11_TCTI")?.strip_prefix("device:").map(Path::new)
+}
+
+/// Whether it names a device: a path below /dev and not upwards again, for the module may write it.
+pub(super) fn has_device<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+    let is_below = |path: &Path| path.components().all(|part| part != Component::ParentDir) && path != Path::new("/dev");
+    device(environment).is_some_and(|path| path.starts_with("/dev") && is_below(path))
 }

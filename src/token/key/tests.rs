@@ -4,6 +4,7 @@ use super::super::cryptoki::{Rv, TokenInfo};
 use super::super::generate::{self, Algorithm};
 use super::*;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 const SESSION: Handle = 7;
 const NAME: &[u8] = b"release";
@@ -11,9 +12,11 @@ const NAME: &[u8] = b"release";
 /// Objects by their handles from 1 on; `None` where one was destroyed.
 struct Fake {
     objects: RefCell<Vec<Option<Vec<Attribute>>>>,
+    found: RefCell<VecDeque<Handle>>,
     /// The mechanism that it does not make keys by.
     refuses: u64,
-    destroys: bool,
+    /// Whether it destroys a key of this class.
+    destroys: fn(u64) -> bool,
     /// How long a signature by a mechanism and a key is.
     signature: fn(u64, Handle) -> usize,
     by: Cell<Option<(u64, Handle)>>,
@@ -40,13 +43,23 @@ impl Cryptoki for Fake {
         Ok(())
     }
 
-    fn find(&self, _: Handle, template: &[Attribute]) -> Result<Vec<Handle>, CryptokiError> {
+    fn find_init(&self, _: Handle, template: &[Attribute]) -> Result<(), CryptokiError> {
         let objects = self.objects.borrow();
         let found = objects
             .iter()
             .zip(1..)
             .filter(|(object, _)| object.as_ref().is_some_and(|object| template.iter().all(|wanted| object.contains(wanted))));
-        Ok(found.map(|(_, handle)| handle).collect())
+        self.found.replace(found.map(|(_, handle)| handle).collect());
+        Ok(())
+    }
+
+    /// One by one.
+    fn find_some(&self, _: Handle, _: usize) -> Result<Vec<Handle>, CryptokiError> {
+        Ok(self.found.borrow_mut().pop_front().into_iter().collect())
+    }
+
+    fn find_final(&self, _: Handle) -> Result<(), CryptokiError> {
+        Ok(())
     }
 
     fn attribute(&self, _: Handle, object: Handle, kind: AttributeType) -> Result<Option<Value>, CryptokiError> {
@@ -84,14 +97,20 @@ impl Cryptoki for Fake {
     }
 
     fn destroy(&self, _: Handle, object: Handle) -> Result<(), CryptokiError> {
-        if !self.destroys {
+        let object = &mut self.objects.borrow_mut()[object as usize - 1];
+        let is = |class| object.as_ref().unwrap().contains(&(CKA_CLASS, Value::Number(class)));
+        if ![CKO_PRIVATE_KEY, CKO_PUBLIC_KEY].into_iter().any(|class| is(class) && (self.destroys)(class)) {
             return Err(refused("C_DestroyObject"));
         }
-        self.objects.borrow_mut()[object as usize - 1] = None;
+        *object = None;
         Ok(())
     }
 
     fn leave(&self, _: Handle) {}
+}
+
+fn plain(handle: Handle) -> Key {
+    Key { handle, wants_login: false }
 }
 
 fn uri() -> KeyUri {
@@ -120,15 +139,22 @@ fn found(objects: Vec<Option<Vec<Attribute>>>) -> Result<(Private, Option<Public
 }
 
 fn fake() -> Fake {
-    Fake { signature: |_, _| 64, destroys: true, refuses: u64::MAX, objects: RefCell::default(), by: Cell::new(None) }
+    Fake {
+        signature: |_, _| 64,
+        destroys: |_| true,
+        refuses: u64::MAX,
+        objects: RefCell::default(),
+        found: RefCell::default(),
+        by: Cell::new(None),
+    }
 }
 
 #[test]
 fn one_key_or_one_pair() {
-    let pair = |eddsa, mldsa| Private::Pair { eddsa, mldsa };
+    let pair = |eddsa, mldsa| Private::Pair { eddsa: plain(eddsa), mldsa: plain(mldsa) };
     let (eddsa, ml) = (private(CKK_EC_EDWARDS), private(CKK_ML_DSA));
     for (what, objects, expected) in [
-        ("one", vec![eddsa.clone()], Ok(Private::One(1))),
+        ("one", vec![eddsa.clone()], Ok(Private::One(plain(1)))),
         ("a pair", vec![eddsa.clone(), ml.clone()], Ok(pair(1, 2))),
         ("a pair in the other order", vec![ml.clone(), eddsa.clone()], Ok(pair(2, 1))),
         ("none", vec![], Err(Fault::Keys(0))),
@@ -166,7 +192,7 @@ fn the_public_half_of_a_pair() {
 /// EdDSA's half first, by its own key, and each as long as it must be.
 #[test]
 fn both_halves_sign() {
-    let pair = Private::Pair { eddsa: 1, mldsa: 2 };
+    let pair = Private::Pair { eddsa: plain(1), mldsa: plain(2) };
     let lengths: fn(u64, Handle) -> usize = |mechanism, key| match (mechanism, key) {
         (CKM_EDDSA, 1) => 64,
         (CKM_ML_DSA, 2) => 3309,
@@ -187,22 +213,28 @@ fn both_halves_sign() {
     }
     for scheme in [Scheme::RsaPkcs, Scheme::Ecdsa, Scheme::Eddsa] {
         assert_eq!(by(|_, _| 64, pair, scheme), Err(Fault::Half));
-        assert_eq!(by(|_, _| 64, Private::One(3), scheme), Ok(vec![3; 64]));
+        assert_eq!(by(|_, _| 64, Private::One(plain(3)), scheme), Ok(vec![3; 64]));
     }
-    assert_eq!(by(lengths, Private::One(1), small), Err(Fault::Half));
+    assert_eq!(by(lengths, Private::One(plain(1)), small), Err(Fault::Half));
 }
 
 #[test]
 fn both_pairs_are_made_or_none() {
     let named = [(CKA_LABEL, Value::Bytes(NAME.to_vec()))];
     let failed = "the module failed: C_GenerateKeyPair returned CKR_MECHANISM_INVALID";
-    let left = "; the ML-DSA key pair that was made before is still in the token: C_DestroyObject returned CKR_MECHANISM_INVALID";
+    let left = |what| {
+        let why = "C_DestroyObject returned CKR_MECHANISM_INVALID";
+        format!("; its ML-DSA {what} key, made before, is still in the token: {why}")
+    };
+    let never: fn(u64) -> bool = |_| false;
     for kind in Composite::ALL {
         for (refuses, destroys, expected, objects) in [
-            (u64::MAX, false, None, 4),
-            (CKM_ML_DSA_KEY_PAIR_GEN, false, Some(failed.to_owned()), 0),
-            (CKM_EC_EDWARDS_KEY_PAIR_GEN, true, Some(failed.to_owned()), 0),
-            (CKM_EC_EDWARDS_KEY_PAIR_GEN, false, Some(format!("{failed}{left}")), 2),
+            (u64::MAX, never, None, 4),
+            (CKM_ML_DSA_KEY_PAIR_GEN, never, Some(failed.to_owned()), 0),
+            (CKM_EC_EDWARDS_KEY_PAIR_GEN, |_| true, Some(failed.to_owned()), 0),
+            (CKM_EC_EDWARDS_KEY_PAIR_GEN, never, Some(format!("{failed}{}{}", left("private"), left("public"))), 2),
+            (CKM_EC_EDWARDS_KEY_PAIR_GEN, |class| class == CKO_PUBLIC_KEY, Some(format!("{failed}{}", left("private"))), 1),
+            (CKM_EC_EDWARDS_KEY_PAIR_GEN, |class| class == CKO_PRIVATE_KEY, Some(format!("{failed}{}", left("public"))), 1),
         ] {
             let token = Fake { refuses, destroys, ..fake() };
             let outcome = generate::make(&token, SESSION, Algorithm::Composite(kind), &named);

@@ -1,10 +1,12 @@
 //! What the client says to a server word for word, and that it takes nothing for an answer that is none.
 
 use super::*;
+use crate::config::uri::KeyUri;
 use crate::token::cryptoki::{CryptokiError, Value};
+use crate::token::key;
 use cryptoki_sys::{
-    CKA_CLASS, CKA_LABEL, CKA_MODULUS, CKA_PARAMETER_SET, CKA_SIGN, CKM_EDDSA, CKM_RSA_PKCS, CKO_PRIVATE_KEY, CKR_FUNCTION_FAILED,
-    CKU_USER,
+    CKA_CLASS, CKA_LABEL, CKA_MODULUS, CKA_PARAMETER_SET, CKA_SIGN, CKK_RSA, CKM_EDDSA, CKM_RSA_PKCS, CKO_PRIVATE_KEY,
+    CKR_FUNCTION_FAILED, CKU_USER,
 };
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -80,12 +82,15 @@ fn it_greets_as_p11_kit_does() {
 
 #[test]
 fn versions() {
-    for (said, why) in
-        [(&[3][..], "speaks version 3 alone"), (&[255], "speaks version 255 alone"), (&[], "has closed the connection")]
-    {
+    for (said, why) in [
+        (&[3][..], "the module failed: the p11-kit server speaks version 3 alone"),
+        (&[255], "the module failed: the p11-kit server speaks version 255 alone"),
+        (&[2], "the module failed: the p11-kit server has closed the connection"),
+        (&[], "the p11-kit server lets nobody more in, or does not start"),
+    ] {
         let script = Script::default();
         script.say(said);
-        assert!(broken(Server::initialize(script).map(drop)).contains(why), "{said:?}");
+        assert_eq!(Server::initialize(script).map(drop).unwrap_err().to_string(), why, "{said:?}");
     }
 }
 
@@ -154,7 +159,8 @@ fn attributes_of_every_shape() {
     ];
     script.say(&frame(2, 26, "", b""));
     script.say(&frame(3, 27, "au", &[&[1][..], &be(2), &number(5), &number(6)].concat()));
-    script.say(&frame(4, 28, "", b""));
+    script.say(&frame(4, 27, "au", &[&[1][..], &be(0)].concat()));
+    script.say(&frame(5, 28, "", b""));
     assert_eq!(server.find(7, &template), Ok(vec![5, 6]));
     let wanted = [
         &number(7)[..],
@@ -164,8 +170,9 @@ fn attributes_of_every_shape() {
         &[&be(3)[..], &[1], &be(3), &be(3), b"key"].concat(),
         &[&be(0x61d)[..], &[1], &be(8), &be(8), &2_u64.to_ne_bytes()].concat(),
     ];
-    let asked = [frame(2, 26, "uaA", &wanted.concat()), frame(3, 27, "ufu", &[&number(7)[..], &be(16)].concat())];
-    assert_eq!(script.heard(), [&asked.concat()[..], &frame(4, 28, "u", &number(7))].concat());
+    let more = |serial, most| frame(serial, 27, "ufu", &[&number(7)[..], &be(most)].concat());
+    let asked = [frame(2, 26, "uaA", &wanted.concat()), more(3, 16), more(4, 14), frame(5, 28, "u", &number(7))];
+    assert_eq!(script.heard(), asked.concat());
 
     // What stands behind the number of attributes and before what the function returned, and what it means.
     let cases = [
@@ -186,7 +193,7 @@ fn attributes_of_every_shape() {
         (CKA_SIGN, [&be(0x108)[..], &[1], &be(2), &[1, 1]].concat(), 0, Err("not written as it should be")),
         (CKA_CLASS, [&be(0)[..], &[2]].concat(), 0, Err("not written as it should be")),
     ];
-    for (serial, (kind, attribute, returned, expected)) in (5..).zip(cases) {
+    for (serial, (kind, attribute, returned, expected)) in (6..).zip(cases) {
         script.say(&frame(serial, 24, "aAu", &[&be(1)[..], &attribute, &number(returned)].concat()));
         let got = server.attribute(7, 5, kind);
         match expected {
@@ -194,6 +201,24 @@ fn attributes_of_every_shape() {
             Err(why) => assert!(broken(got).contains(why), "{serial}"),
         }
     }
+}
+
+/// PKCS#11 ends a search with none, not with fewer than there was room for.
+#[test]
+fn two_keys_that_come_one_by_one_are_two() {
+    let (server, script) = server(0);
+    script.say(&frame(2, 26, "", b""));
+    for (serial, found) in (3..).zip([&[5][..], &[6], &[]]) {
+        let found = [&[1][..], &be(found.len() as u32), &found.iter().copied().flat_map(number).collect::<Vec<_>>()].concat();
+        script.say(&frame(serial, 27, "au", &found));
+    }
+    script.say(&frame(6, 28, "", b""));
+    let rsa = [&be(1)[..], &be(0x100), &[1], &be(8), &number(CKK_RSA), &number(0)].concat();
+    for serial in [7, 8] {
+        script.say(&frame(serial, 24, "aAu", &rsa));
+    }
+    let uri = KeyUri { label: Some(b"release".to_vec()), id: None };
+    assert_eq!(key::find(&server, 7, &uri).unwrap_err(), Fault::Keys(2));
 }
 
 #[test]

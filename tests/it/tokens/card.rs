@@ -328,10 +328,12 @@ fn polkit_lets_the_account_use_cards() {
     };
     let action = |name: &str| format!("org.debian.pcsc-lite.{name}");
     patient(|| may("root", &action("access_pcsc")));
-    assert!(!may("signer", &action("access_card")));
+    assert!(!may("signer", &action("access_card")) && !may("sigsh-token", &action("access_card")));
     fs::copy("/usr/share/doc/sigsh/pcsc.rules", "/etc/polkit-1/rules.d/50-sigsh.rules").unwrap();
     patient(|| may("signer", &action("access_card")));
     assert!(may("signer", &action("access_pcsc")));
+    // The module's account behind p11-kit.
+    assert!(may("sigsh-token", &action("access_pcsc")) && may("sigsh-token", &action("access_card")));
     assert!(!may("nobody", &action("access_card")) && !may("nobody", &action("access_pcsc")));
 }
 

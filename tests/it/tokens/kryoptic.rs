@@ -269,7 +269,7 @@ fn both_pairs_are_made_or_none() {
     let (good, said) = generate();
     assert!(good && said.ends_with("next: sigsh-admin certificate create mldsa65-ed25519 --openpgp v6 --user-id 'Name <mail>'\n"));
     assert_eq!(left(), [[1, 1], [1, 1]]);
-    assert_eq!(generate(), (false, "sigsh-admin: error: the token already has a key that this uri selects\n".to_owned()));
+    assert_eq!(generate(), (false, "sigsh-admin: error: the token already has a private key that this uri selects\n".to_owned()));
     let (good, said) = admin(&["certificate", "create", NAME, "--user-id", "x"]);
     let hint = "sigsh-admin: error: a post-quantum key makes certificates and signatures of version 6 alone\n\
                 sigsh-admin: hint: say --openpgp v6; the verifiers that know version 4 alone know no such key\n";

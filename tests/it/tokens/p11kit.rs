@@ -17,7 +17,7 @@ use sigsh::sandbox::Profile;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const BUSY: &str = "the token is busy";
 const FAILED: &str = "the token failed";
 const HUNG: &str = "the token did not answer in time";
 const MISSING: &str = "the signing key is not in the token, or not alone";
@@ -87,10 +88,11 @@ pub fn activated(store: &Store) -> (Daemon, PathBuf) {
     let directory = scratch();
     let socket = format!("{directory}/pkcs11");
     let user = unit("sigsh-token@.service", "User").concat();
-    let start = unit("sigsh-token@.service", "ExecStart").into_iter().map(|word| match word.as_str() {
-        "${MODULE}" => MODULE.to_owned(),
-        "${TOKEN}" => "pkcs11:token=release".to_owned(),
-        _ => word,
+    let shipped = fs::read_to_string("/etc/sigsh-token/token.env").unwrap();
+    let start = unit("sigsh-token@.service", "ExecStart").into_iter().map(|word| {
+        let name = word.strip_prefix("${").and_then(|word| word.strip_suffix('}'));
+        let value = |name| shipped.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap().to_owned();
+        name.map_or_else(|| word.clone(), value)
     });
     let mut command = Command::new("systemd-socket-activate");
     command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("SOFTHSM2_CONF={}", store.conf)]);
@@ -182,6 +184,26 @@ fn what_the_units_start_passes() {
     suite(&Lab::new("p11-kit", table, PIN, vec![key("ed25519"), key("rsa4096"), key("nistp384"), modern]));
 }
 
+/// What the shipped token.env hands out can be signed with, and neither changed nor given another PIN, where the module could write.
+#[test]
+fn what_the_units_start_changes_nothing() {
+    let store = Store::of_the_world();
+    let (_daemon, socket) = activated(&store);
+    let made = config(&socket, "", &[("pkcs11:object=ed25519", "pkcs11:object=made")]);
+    let admin = |arguments: &[&str]| Command::new("sigsh-admin").arg("--config").arg(&made).args(arguments).output().unwrap();
+    let output = admin(&["key", "generate", "ed25519", "--algorithm", "ed25519"]);
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && err.contains("C_OpenSession returned CKR_TOKEN_WRITE_PROTECTED"), "{output:?}");
+    let mut command = Command::new("pkcs11-tool");
+    command.args(["--module", "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so", "--token-label", "release"]);
+    command.args(["--login", "--pin", PIN, "--change-pin", "--new-pin", "8765"]);
+    let output = command.env("P11_KIT_SERVER_ADDRESS", format!("unix:path={}", socket.display())).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&said));
+    assert!(String::from_utf8_lossy(&said).contains("CKR_TOKEN_WRITE_PROTECTED"), "{}", String::from_utf8_lossy(&said));
+    verify("ed25519", sign(&config(&socket, "", &[])).signature(), b"artifact");
+}
+
 /// As a number in a header has at most, and none.
 const HUGE: i64 = u32::MAX as i64;
 
@@ -219,7 +241,7 @@ fn expected(call: u32, name: &str, fault: Fault) -> Option<(&'static str, String
         // Who cannot tell what its tokens are has none.
         (6, fault) if fault != Fault::Twice => return Some((MISSING, "selects 0 tokens".to_owned())),
         (4, Fault::Twice) => return Some((MISSING, "selects 0 tokens".to_owned())),
-        (0, Fault::Closes) => "has closed the connection".to_owned(),
+        (0, Fault::Closes) => return Some((BUSY, "the p11-kit server lets nobody more in, or does not start".to_owned())),
         (0, Fault::Garbage) => "speaks version 77 alone".to_owned(),
         (_, Fault::Returns(5)) => format!("{name} returned CKR_GENERAL_ERROR"),
         (_, Fault::Returns(0x32)) => format!("{name} returned CKR_DEVICE_REMOVED"),
@@ -279,11 +301,12 @@ fn whatever_a_peer_answers() {
             assert!(!output.stdout.is_empty(), "{case}");
             continue;
         };
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(69), 0), "{case}");
+        let (code, event) = if line == BUSY { (75, "refused") } else { (69, "failed") };
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 0), "{case}");
         let mut lines = err.lines();
         assert_eq!(lines.next(), Some(format!("sigsh: error: {line}").as_str()), "{case}");
         assert!(lines.next().is_none_or(|hint| hint.starts_with("sigsh: hint: ")) && lines.next().is_none(), "{case}");
-        assert_eq!((field(last, "SIGSH_EVENT"), field(last, "SIGSH_CODE")), ("failed", "69"), "{case}");
+        assert_eq!((field(last, "SIGSH_EVENT"), field(last, "SIGSH_CODE")), (event, &*code.to_string()), "{case}");
         assert!(field(last, "SIGSH_REASON").contains(&reason), "{reason}: {case} {last:#?}");
         assert!(own.iter().all(|record| field(record, "SIGSH_EVENT") != "signed"), "{case}");
     }
@@ -341,7 +364,7 @@ fn nobody_else_is_told_anything() {
         assert_eq!(line(&mut said), if told { r"b'\x02'" } else { "b''" }, "{user} {more}");
         let outcome = finish_child(child, b"artifact");
         if told {
-            outcome.fails(69, FAILED, "failed", "the p11-kit server has closed the connection");
+            outcome.fails(75, BUSY, "refused", "the p11-kit server lets nobody more in");
         } else {
             let reason = format!("runs as user {}; it must be root or the server-account", uid(user));
             outcome.fails(78, NOT_SET_UP, "refused", &reason);
@@ -402,7 +425,26 @@ fn a_server_that_lets_nobody_more_in() {
     });
     assert!(!guests.collect::<Vec<_>>().is_empty());
     let config = config(&socket, "", &[("timeout = \"20s\"", "timeout = \"1s\"")]);
-    sign(&config).fails(75, "the token is busy", "refused", "the p11-kit server lets nobody more in");
+    sign(&config).fails(75, BUSY, "refused", "the p11-kit server lets nobody more in");
+}
+
+/// As systemd does with one connection more than MaxConnections=.
+#[test]
+fn a_server_that_closes_at_once() {
+    world();
+    let socket = PathBuf::from(scratch()).join("pkcs11");
+    let listener = UnixListener::bind(&socket).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    // Before the version that we speak is there, or with it unread.
+    for wait in [false, true] {
+        let child = start(&config(&socket, "", &[]), "sign ed25519");
+        let guest = listener.accept().unwrap().0;
+        if wait {
+            patient(|| nix::sys::socket::recv(guest.as_raw_fd(), &mut [0], nix::sys::socket::MsgFlags::MSG_PEEK).is_ok());
+        }
+        drop(guest);
+        finish_child(child, b"artifact").fails(75, BUSY, "refused", "the p11-kit server lets nobody more in");
+    }
 }
 
 #[test]
@@ -532,7 +574,7 @@ fn a_session_that_waits_has_its_connection_and_no_path() {
     child.wait().unwrap();
 }
 
-/// The units are as tight as they say, and hold no mistake that systemd knows.
+/// The units are as tight as they say, and hold no mistake that systemd knows, also where they are enabled.
 #[test]
 fn the_units_are_sound() {
     world();
@@ -540,6 +582,17 @@ fn the_units_are_sound() {
     let paths = units.map(|name| format!("/usr/lib/systemd/system/{name}"));
     let output = succeed(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&paths));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let directory = scratch();
+    let wants = format!("{directory}/{}.wants", unit("sigsh-token.socket", "WantedBy").concat());
+    fs::create_dir(&wants).unwrap();
+    symlink(&paths[0], format!("{wants}/sigsh-token.socket")).unwrap();
+    let mut boot = Command::new("systemd-analyze");
+    boot.args(["verify", "--man=no", "default.target"]).env("SYSTEMD_UNIT_PATH", format!("{directory}:/usr/lib/systemd/system"));
+    let output = succeed(&mut boot);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("cycle") && !said.contains("sigsh"), "{said}");
+    // 200 connections in two seconds would close the socket until somebody starts it again (systemd.socket(5)).
+    assert_eq!(unit("sigsh-token.socket", "TriggerLimitIntervalSec"), ["0"]);
     // Of 100.
     for (path, exposure) in [(&paths[1], "5"), (&paths[2], "15")] {
         succeed(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold", exposure]).arg(path));
@@ -579,19 +632,22 @@ fn a_pin_from_an_encrypted_credential() {
 /// What stands for systemd in the guide: a socket, the account's rights on its store, and the PIN's unit.
 const SYSTEMCTL: &str = r#"
 store=/var/lib/sigsh-token/tokens
+dropin=/run/systemd/system/sigsh-token@.service.d/write.conf
 systemctl() {
     case $* in
     'enable --now sigsh-token.socket')
         set -a; . /etc/sigsh-token/token.env; set +a
-        systemd-socket-activate --accept --inetd --listen /run/sigsh-token/pkcs11 -E SOFTHSM2_CONF \
-            setpriv --reuid sigsh-token --regid sigsh-token --clear-groups \
-            p11-kit remote --provider "$MODULE" "$TOKEN" >/dev/null 2>&1 &
+        systemctl daemon-reload
+        systemd-socket-activate --accept --inetd --listen /run/sigsh-token/pkcs11 -E SOFTHSM2_CONF -E MODULE -E TOKEN \
+            setpriv --reuid sigsh-token --regid sigsh-token --clear-groups sh -f /run/sigsh-token.start >/dev/null 2>&1 &
         echo $! >/run/sigsh-token.pid
         until [ -S /run/sigsh-token/pkcs11 ]; do sleep 0.02; done
         chgrp signer /run/sigsh-token/pkcs11
         chmod 0660 /run/sigsh-token/pkcs11 ;;
     daemon-reload)
-        if grep -qsx ReadWritePaths=/var/lib/sigsh-token /run/systemd/system/sigsh-token@.service.d/write.conf; then
+        # The last one counts, behind one that is empty.
+        cat /usr/lib/systemd/system/sigsh-token@.service $dropin 2>/dev/null | sed -n 's/^ExecStart=/exec /p' | tail -n 1 >/run/sigsh-token.start
+        if grep -qsx ReadWritePaths=/var/lib/sigsh-token $dropin; then
             chown -R sigsh-token $store
         else
             chown -R root:sigsh-token $store

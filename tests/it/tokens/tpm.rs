@@ -27,6 +27,8 @@ pub struct Tpm {
     _device: Daemon,
     chip: Daemon,
     directory: String,
+    /// Below /dev, as the configuration has it.
+    device: String,
 }
 
 impl Tpm {
@@ -56,7 +58,10 @@ impl Tpm {
     fn start(directory: String, raw: bool) -> Tpm {
         world();
         fs::create_dir_all(format!("{directory}/chip")).unwrap();
-        let (socket, device) = (format!("{directory}/socket"), format!("{directory}/tpmrm0"));
+        let own = succeed(Command::new("mktemp").args(["-d", "/dev/shm/sigsh.XXXXXXXX"])).stdout;
+        let own = String::from_utf8(own).unwrap();
+        fs::set_permissions(own.trim(), fs::Permissions::from_mode(0o755)).unwrap();
+        let (socket, device) = (format!("{directory}/socket"), format!("{}/tpmrm0", own.trim()));
         let server = format!("type=unixio,path={socket}");
         let mut chip = Command::new("swtpm");
         chip.args(["socket", "--tpm2", "--tpmstate", &format!("dir={directory}/chip"), "--server", &server]);
@@ -70,19 +75,18 @@ impl Tpm {
         stand_in.args([&device, &socket]).args(raw.then_some("raw"));
         let stand_in = Daemon(stand_in.spawn().unwrap());
         patient(|| fs::read_to_string("/proc/mounts").unwrap().contains(&device));
-        Tpm { _device: stand_in, chip, directory }
+        Tpm { _device: stand_in, chip, directory, device }
     }
 
     /// The guide's text, with the paths of this one.
     fn here(&self, text: &str) -> String {
-        text.replace("/dev/tpmrm0", &format!("{}/tpmrm0", self.directory))
-            .replace("/etc/sigsh/tpm-store", &format!("{}/store", self.directory))
+        text.replace("/dev/tpmrm0", &self.device).replace("/etc/sigsh/tpm-store", &format!("{}/store", self.directory))
     }
 
     /// A program of tpm2-tools.
     fn tool(&self, name: &str) -> Command {
         let mut command = Command::new(name);
-        command.env("TPM2TOOLS_TCTI", format!("device:{}/tpmrm0", self.directory));
+        command.env("TPM2TOOLS_TCTI", format!("device:{}", self.device));
         command
     }
 
@@ -108,7 +112,8 @@ impl Tpm {
 
 impl Drop for Tpm {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(format!("{}/tpmrm0", self.directory)).status();
+        let _ = Command::new("umount").arg(&self.device).status();
+        let _ = fs::remove_dir_all(Path::new(&self.device).parent().unwrap());
     }
 }
 
@@ -142,7 +147,7 @@ fn tpm_behind_p11_kit_passes() {
     succeed(Command::new("chgrp").args(["-R", "sigsh-token", &store]));
     let mut command = Command::new("systemd-socket-activate");
     command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("TPM2_PKCS11_STORE={store}")]);
-    command.args(["-E", &format!("TPM2_PKCS11_TCTI=device:{}/tpmrm0", tpm.directory)]);
+    command.args(["-E", &format!("TPM2_PKCS11_TCTI=device:{}", tpm.device)]);
     // As sshd/systemd/sigsh-token@.service, with SupplementaryGroups=tss.
     command.args(["setpriv", "--reuid", "sigsh-token", "--regid", "sigsh-token", "--groups", "tss"]);
     command.args(["p11-kit", "remote", "--provider", MODULE, "pkcs11:token=release"]).env_clear();

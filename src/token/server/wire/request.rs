@@ -47,30 +47,17 @@ impl<'a> Request<'a> {
         self.array(bytes);
     }
 
-    /// `M`, without parameters.
-    pub fn mechanism(&mut self, mechanism: u64, version: u8) {
-        match u32::try_from(mechanism) {
-            Ok(number) => self.count(number),
-            Err(_) => self.fits = false,
-        }
-        match (version, mechanism) {
-            (0 | 1, _) => self.count(NONE),
+    /// `M`. Parameters are for mechanisms that p11-kit does not know, as they stand in the module's memory.
+    pub fn mechanism(&mut self, mechanism: u64, parameters: Option<&[u8]>, version: u8) {
+        self.kind(mechanism);
+        match (version, mechanism, parameters) {
+            (0 | 1, _, Some(parameters)) => self.array(parameters),
+            (_, _, Some(parameters)) => self.bytes(parameters),
+            (0 | 1, _, None) => self.count(NONE),
             // p11-kit has a list of those that cannot have any.
-            (_, CKM_RSA_PKCS | CKM_ECDSA | CKM_RSA_PKCS_KEY_PAIR_GEN | CKM_EC_KEY_PAIR_GEN) => {}
+            (_, CKM_RSA_PKCS | CKM_ECDSA | CKM_RSA_PKCS_KEY_PAIR_GEN | CKM_EC_KEY_PAIR_GEN, None) => {}
             _ => self.byte(0),
         }
-    }
-
-    /// `M`, with parameters: for mechanisms that p11-kit does not know, as they stand in the module's memory.
-    pub fn mechanism_with(&mut self, mechanism: u64, parameters: &[u8], version: u8) {
-        match u32::try_from(mechanism) {
-            Ok(number) => self.count(number),
-            Err(_) => self.fits = false,
-        }
-        if version > 1 {
-            self.byte(1);
-        }
-        self.array(parameters);
     }
 
     /// `aA`
@@ -124,7 +111,8 @@ impl<'a> Request<'a> {
         Ok(self.buffer)
     }
 
-    fn kind(&mut self, kind: AttributeType) {
+    /// CKA_… or CKM_….
+    fn kind(&mut self, kind: u64) {
         self.length(usize::try_from(kind).unwrap_or(usize::MAX));
     }
 
