@@ -20,10 +20,12 @@ build:
 static:
     sh sshd/static.sh
 
-# formatting and lints, the fastest first
+# formatting and lints, the fastest first; also of the static build, where Rust's library for musl is
 check:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
+    if [ -d "$(rustc --print sysroot)/lib/rustlib/{{ arch() }}-unknown-linux-musl" ]; then \
+        cargo clippy --lib --bins --locked --target {{ arch() }}-unknown-linux-musl -- -D warnings; fi
 
 # everything that must pass, as continuous integration runs it
 test:

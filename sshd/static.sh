@@ -1,13 +1,19 @@
 #!/bin/sh
-# sh sshd/static.sh: builds the three programs without any library, for a host or container that has none.
+# sh sshd/static.sh [PROFILE]: builds the three programs without any library, for a host or container that has none. Its last line says where.
 #
-# Rust's library for musl is fetched where it is missing. Exits with 77 when that cannot be, and says why in its last line.
+# PROFILE is one of Cargo's; what is installed is built by `release`, as it is without. Rust's library for musl is fetched where it is
+# missing. Exits with 77 when that cannot be, and says why in its last line.
 set -eu
 cd -- "$(dirname -- "$0")/.."
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 export PATH
+profile=${1-release}
 
-target=$(rustc -vV | sed -n 's/^host: \([^-]*\)-.*/\1/p')-unknown-linux-musl
+host=$(rustc -vV | sed -n 's/^host: //p')
+case $host in
+*-linux-musl) target=$host ;; # as Alpine's own Rust has it
+*) target=${host%%-*}-unknown-linux-musl ;;
+esac
 if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
     echo "static.sh: rustup target add $target"
     if ! rustup target add "$target"; then
@@ -15,17 +21,17 @@ if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
         exit 77
     fi
 fi
-cargo build --release --locked --bins --target "$target"
+# Alpine's links to its libc unless told otherwise.
+cargo build --profile "$profile" --locked --bins --target "$target" --config "target.$target.rustflags=['-Ctarget-feature=+crt-static']"
 
-built=${CARGO_TARGET_DIR:-target}/$target/release
+built=${CARGO_TARGET_DIR:-target}/$target/$profile
 for program in sigsh sigsh-admin sigsh-client; do
-    # It says so with an exit code of 0 or 1, depending on its version.
-    linked=$(LC_ALL=C ldd "$built/$program" 2>&1) || :
+    linked=$(LC_ALL=C readelf -ldW "$built/$program")
     case $linked in
-    *"not a dynamic executable"* | *"statically linked"*) echo "$built/$program: ${linked#"${linked%%[![:space:]]*}"}" ;;
-    *)
+    *INTERP* | *"(NEEDED)"*)
         printf 'static.sh: %s is not static:\n%s\n' "$built/$program" "$linked" >&2
         exit 1
         ;;
     esac
 done
+realpath "$built"

@@ -7,6 +7,7 @@ set -eu
 cd -- "$(dirname -- "$0")/.."
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 export PATH
+. tests/common.sh
 
 # step NAME COMMAND...
 step() {
@@ -18,24 +19,7 @@ step() {
     echo "== $name: $(($(date +%s) - start)) s"
 }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
-}
-
-install_packages() {
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends "$@" >/dev/null
-}
-
-missing=
-for package in aptly createrepo-c dbus-daemon debian-archive-keyring debootstrap debsig-verify debsigs devscripts dpkg-dev \
-    e2fsprogs fakeroot flatpak g++ gcc git gnupg gpgv iproute2 libarchive-tools libc6-dev makepkg man-db opensc openssh-client \
-    openssh-server ostree p11-kit pacman-package-manager pandoc python3 python3-yaml reprepro rpm shellcheck softhsm2 sqv strace systemd; do
-    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
-        missing="$missing $package"
-done
-# shellcheck disable=SC2086 # a list of words
-[ -z "$missing" ] || step "missing packages" install_packages $missing
+step packages install_all
 
 step format cargo fmt --all --check
 step scripts shellcheck .ci/run src/bin/sigsh-client/setup/*.sh sshd/*.sh tests/*.sh tests/tokens/*.sh
@@ -43,32 +27,23 @@ step lints cargo clippy --quiet --workspace --all-targets --locked -- -D warning
 if command -v cargo-deny >/dev/null; then
     step dependencies cargo deny check bans licenses sources
 else
-    echo "== dependencies: skipped, cargo-deny is not installed"
+    skip dependencies "cargo-deny is not installed"
 fi
-step fuzzing sh tests/fuzz.sh 2
+step fuzzing sh tests/fuzz.sh 1
 step build cargo build --quiet --release --locked
 
-# Of the static build what the tests look at are its system calls and its answers: the same code has the same, optimised or not. It takes
-# one minute of two cores, and optimised as it is shipped, five.
-static_build() {
-    status=0
-    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
-        sh sshd/static.sh || status=$?
-    case $status in
-    0) SIGSH_STATIC=$(cd "${CARGO_TARGET_DIR:-target}/$(uname -m)-unknown-linux-musl/release" && pwd) && export SIGSH_STATIC ;;
-    77) echo "== static build: its tests are skipped, for the reason above" ;;
-    *) exit $status ;;
-    esac
-}
-step "static build" static_build
+# A directory of its own: what README installs is not built by this profile.
+step "static build" static_build quick
 
 step demonstration sh sshd/demo.sh
 step "Debian 13" sh tests/trixie.sh
 step Signstar sh tests/signstar.sh
 
-# The tests drive what is shipped: a debug build makes other system calls.
+# The tests drive what is shipped.
 SIGSH_BUILT=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
-export SIGSH_BUILT
+# Many tests wait for something: for a second, for a journal, for a session that must not end. On two cores a third one runs meanwhile.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-3}
+export SIGSH_BUILT RUST_TEST_THREADS
 runner="target.'cfg(all())'.runner = 'sh tests/inside.sh'"
 echo "== tests: cargo test --locked, each program through tests/inside.sh"
-exec cargo test --locked --config "$runner"
+cargo test --locked --config "$runner"

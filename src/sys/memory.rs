@@ -1,6 +1,10 @@
 //! The allocator where the C library is musl. Musl's own gives back what is freed, so that nothing could be reserved for a process that may not ask
 //! the system for memory any more; and it is slow. This one keeps all that it ever got.
 
+// By musl as a shared library the loader makes system calls of its own, of which the tables say nothing.
+#[cfg(not(target_feature = "crt-static"))]
+compile_error!("with musl sigsh is linked statically: sh sshd/static.sh, or RUSTFLAGS=-Ctarget-feature=+crt-static");
+
 use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;

@@ -60,16 +60,10 @@ piv_key() {
 
 case ${1-} in
 '')
-    missing=
-    for package in libpcsclite1 opensc openssl pcscd polkitd python3 vsmartcard-vpcd xxd; do
-        dpkg-query -W -f '${db:Status-Status}\n' $package 2>/dev/null | grep -qx installed || missing="$missing $package"
-    done
-    find /usr/lib -name 'libclang[-.]*so*' | grep -q . || missing="$missing libclang1"
-    # shellcheck disable=SC2086 # a list of words
-    [ -z "$missing" ] || DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $missing >/dev/null || {
-        echo "cannot install$missing"
-        exit 77
-    }
+    # shellcheck source=tests/common.sh
+    . "$here/common.sh"
+    # shellcheck disable=SC2046 # one word or none
+    need gcc libc6-dev libpcsclite1 opensc openssl pcscd polkitd python3 vsmartcard-vpcd xxd $(libclang)
     # bindgen (of littlefs2-sys) finds libclang1, but not the headers of a clang that is not installed.
     BINDGEN_EXTRA_CLANG_ARGS=-I$(gcc -print-file-name=include)
     export BINDGEN_EXTRA_CLANG_ARGS
