@@ -7,7 +7,7 @@ mod empty_root;
 mod guide;
 
 use crate::client::BuildServer;
-use crate::tokens::p11kit::{Store, activated};
+use crate::tokens::p11kit::{Store, activated, by_hand};
 use crate::tokens::{Key, Lab, suite};
 use crate::world::{CONFIG, PIN, PIN_FILE, PROGRAMS, Session, as_account, built, finish, scratch, static_build, succeed, verify};
 use std::fs;
@@ -79,12 +79,13 @@ fn the_static_build_passes_the_suite() {
 fn sigsh_admin_makes_keys_certificates_and_ledgers() {
     let Some(programs) = static_build() else { return };
     let store = Store::of_the_world();
-    let (_daemon, socket) = activated(&store);
+    // What the units start lets nobody change the token.
+    let (_daemon, socket) = by_hand(&store);
     let directory = format!("/var/lib/{}", scratch().rsplit('/').next().unwrap());
     succeed(Command::new("install").args(["-d", "-o", "signer", "-m", "0700", &format!("{directory}/state")]));
     let config = format!("{directory}/sigsh.toml");
     let text = format!(
-        "account = \"signer\"\n[token.hsm]\nserver = \"{}\"\nuri = \"pkcs11:token=release\"\npin-file = \"{PIN_FILE}\"\n\
+        "account = \"signer\"\n[token.hsm]\nserver = \"{}\"\nserver-account = \"sigsh-token\"\nuri = \"pkcs11:token=release\"\npin-file = \"{PIN_FILE}\"\n\
          [key.new]\ntoken = \"hsm\"\nuri = \"pkcs11:object=new;id=%77\"\ncertificate = \"/etc/sigsh/new.pgp\"\n\
          [client.build1]\nunix-user = \"signer\"\nkeys = [\"new\"]\n\
          [audit]\nledger = \"{directory}/ledger.jsonl\"\nstate = \"{directory}/state\"\n",

@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// All kinds of key: name and algorithm at once.
@@ -272,6 +272,9 @@ pub fn calls(count: &Path, function: &str) -> usize {
 
 /// Makes a SoftHSM token of this name, with the tests' PIN, in the account's store.
 pub fn softhsm(name: &str) {
+    // Two at once could take the same free slot.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let store = "/var/lib/sigsh/tokens";
     if !Path::new(store).exists() {
         fs::create_dir(store).unwrap();

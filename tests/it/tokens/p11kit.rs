@@ -107,7 +107,7 @@ pub fn activated(store: &Store) -> (Daemon, PathBuf) {
 }
 
 /// `p11-kit server` as an operator starts it by hand, in a directory of its account.
-fn by_hand(store: &Store) -> (Daemon, PathBuf) {
+pub fn by_hand(store: &Store) -> (Daemon, PathBuf) {
     let directory = scratch();
     succeed(Command::new("chown").args(["sigsh-token", &directory]));
     let socket = PathBuf::from(directory).join("pkcs11");
