@@ -676,7 +676,7 @@ fn the_guide_ends_with_a_good_signature() {
     let table = between(&guide, "```toml\n").swap_remove(0);
     let config = format!(
         "account = \"signer\"\n{table}[key.release]\ntoken = \"hsm\"\nuri = \"pkcs11:object=release\"\n\
-         certificate = \"/etc/sigsh/guide.pgp\"\n[client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"release\"]\n",
+         certificate = \"/etc/sigsh/guide.pgp\"\n[client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"release\"]\n[limits]\nsessions = 4096\n",
         fingerprint("build1")
     );
     let path = Path::new("/etc/sigsh/guide.toml");
