@@ -5,6 +5,8 @@ pub mod ledger;
 pub mod refusals;
 
 use crate::config;
+use crate::warrant::{Kind, Piece, Quota};
+use base64ct::{Base64, Encoding};
 use journal::{Journal, JournalError};
 use ledger::chain::Place;
 use ledger::{Ledger, LedgerError};
@@ -14,6 +16,10 @@ use std::time::SystemTime;
 /// What happened. The codes are journald's MESSAGE_IDs, 128-bit, chosen once at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A build has said that it made what the next intent is about.
+    Endorsement,
+    /// Somebody has approved it.
+    Approval,
     /// The token is about to be asked.
     Intent,
     /// A signature was made, checked, and is about to leave.
@@ -28,6 +34,8 @@ impl Event {
     /// Its name, in SIGSH_EVENT.
     pub fn name(self) -> &'static str {
         match self {
+            Event::Endorsement => "endorsement",
+            Event::Approval => "approval",
             Event::Intent => "intent",
             Event::Signed => "signed",
             Event::Refused => "refused",
@@ -37,6 +45,8 @@ impl Event {
 
     fn message_id(self) -> &'static str {
         match self {
+            Event::Endorsement => "4c1f0e6a9d3b4f7f8a52c7d90b6e1f05",
+            Event::Approval => "a93e52b7146c4d0b9fe08d61c4275a06",
             Event::Intent => "6f3d6c0d2b5a4be8a6f0b5a3f1d94e01",
             Event::Signed => "b1c4de0a94a24a4c8a5c6a0e1f7d3c02",
             Event::Refused => "0e9b7f4b6cf84cf49d35f1f0c2a8b603",
@@ -46,7 +56,7 @@ impl Event {
 
     fn priority(self) -> &'static str {
         match self {
-            Event::Intent | Event::Signed => "6",
+            Event::Endorsement | Event::Approval | Event::Intent | Event::Signed => "6",
             Event::Refused => "4",
             Event::Failed => "3",
         }
@@ -100,6 +110,24 @@ impl Field {
     pub const SIGNATURE: Field = Field("SIGSH_SIGNATURE_SHA256");
     /// Creation time of the signature.
     pub const DATE: Field = Field("SIGSH_DATE");
+    /// By what the build has endorsed the artifact: `ssh`, `openpgp`, `mac`.
+    pub const ENDORSED: Field = Field("SIGSH_ENDORSED");
+    /// Who has permitted the build: the fingerprint of the authority or operator.
+    pub const PERMIT_BY: Field = Field("SIGSH_PERMIT_BY");
+    /// The permit's serial.
+    pub const PERMIT_SERIAL: Field = Field("SIGSH_PERMIT_SERIAL");
+    /// What the permit is called, percent-encoded.
+    pub const PERMIT_ID: Field = Field("SIGSH_PERMIT_ID");
+    /// By what names that which permits the signature is counted.
+    pub const PERMITS: Field = Field("SIGSH_PERMITS");
+    /// Who has approved it, by the names in the list of approvers.
+    pub const APPROVERS: Field = Field("SIGSH_APPROVERS");
+    /// Until when an approval holds.
+    pub const NOT_AFTER: Field = Field("SIGSH_NOT_AFTER");
+    /// Where an approval holds: `host H` or `fleet F`.
+    pub const PLACE: Field = Field("SIGSH_PLACE");
+    /// `yes` when it was an emergency.
+    pub const BREAK_GLASS: Field = Field("SIGSH_BREAK_GLASS");
 }
 
 impl Field {
@@ -130,6 +158,11 @@ impl Facts {
         }
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, &str)> {
+        self.0.iter().map(|(field, value)| (*field, value.as_str()))
+    }
+
     fn get(&self, field: Field) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == field).map(|(_, value)| value.as_str())
     }
@@ -142,6 +175,8 @@ struct Record<'a> {
     /// Of one signature, where its session makes many.
     own: &'a Facts,
     more: &'a [(&'static str, &'a str)],
+    /// What the ledger gets beside, in base64.
+    evidence: &'a str,
 }
 
 /// Why a record was not accepted.
@@ -174,13 +209,16 @@ pub struct Audit {
     /// Whether its end is recorded, if it ends before the token is asked.
     pub refusals: Refusals,
     has_intent: bool,
+    pieces: Vec<Piece>,
+    quotas: Vec<Quota>,
 }
 
 impl Audit {
     /// Begins a trail.
     pub fn begin() -> Audit {
         let (journal, keeping, refusals) = (Err(JournalError::Unopened), Keeping::Unopened, Refusals::unconfigured());
-        Audit { journal, keeping, session: String::new(), facts: Facts::default(), refusals, has_intent: false }
+        let (session, facts) = (String::new(), Facts::default());
+        Audit { journal, keeping, session, facts, refusals, has_intent: false, pieces: Vec::new(), quotas: Vec::new() }
     }
 
     /// Gives the session a random name of 128 bits: after the fork, so that no two processes draw the same.
@@ -199,6 +237,11 @@ impl Audit {
     /// Learns a fact of the session.
     pub fn learn(&mut self, field: Field, value: impl ToString) {
         self.facts.learn(field, value);
+    }
+
+    /// What its intent is recorded with, and how often such a one may be.
+    pub fn bears(&mut self, pieces: &[Piece], quotas: &[Quota]) {
+        (self.pieces, self.quotas) = (pieces.to_vec(), quotas.to_vec());
     }
 
     /// Takes the facts of one signature for those of the session, which ends with it.
@@ -239,13 +282,22 @@ impl Audit {
             let size = self.fact(own, Field::SIZE).unwrap_or_default();
             format!("signed an artifact of {size} bytes for {}", self.who(own))
         };
-        let signed = signed.map(|own| Record { event: Event::Signed, message: sentence(own), own, more: &[] });
-        let mut records = signed.collect::<Vec<_>>();
-        let made = records.len();
+        let record = |event, message, own| Record { event, message, own, more: &[], evidence: "" };
+        let mut records = signed.map(|own| record(Event::Signed, sentence(own), own)).collect::<Vec<_>>();
+        let mut intents = intents.peekable();
+        // Of a single artifact alone.
+        let pieces =
+            intents.peek().map(|own| self.pieces.iter().map(|piece| piece.beside(own)).collect::<Vec<_>>()).unwrap_or_default();
+        for (event, own, evidence) in &pieces {
+            records.push(Record { evidence, ..record(*event, format!("{} for {}", event.name(), self.who(own)), own) });
+        }
         let sentence = |own: &Facts| format!("asking the token to sign for {}", self.who(own));
-        records.extend(intents.map(|own| Record { event: Event::Intent, message: sentence(own), own, more: &[] }));
-        self.has_intent |= records.len() > made;
-        self.write(&records)
+        let asked = records.len();
+        records.extend(intents.map(|own| record(Event::Intent, sentence(own), own)));
+        let has_intent = records.len() > asked;
+        self.has_intent |= has_intent;
+        let quotas = std::mem::take(&mut self.quotas);
+        self.write(&records, if has_intent { &quotas } else { &[] })
     }
 
     /// Whether an intent was recorded, or tried to.
@@ -264,7 +316,7 @@ impl Audit {
         let message = format!("{} {}: {line}", event.name(), self.who(&none));
         let more = [("SIGSH_REASON", reason.as_str()), ("SIGSH_CODE", &code), ("SIGSH_SUPPRESSED", &left_out)];
         let more = if left_out == "0" { &more[..2] } else { &more };
-        let _ = self.write(&[Record { event, message, own: &none, more }]);
+        let _ = self.write(&[Record { event, message, own: &none, more, evidence: "" }], &[]);
     }
 
     /// Records of signatures that have an intent and will not leave, because their session ends with another one, how they ended.
@@ -272,12 +324,12 @@ impl Audit {
         let (reason, code) = (cut(&format!("its session ended before: {reason}")), code.to_string());
         let more = [("SIGSH_REASON", reason.as_str()), ("SIGSH_CODE", &code)];
         let message = |own| format!("{} {}: its session ended before", Event::Failed.name(), self.who(own));
-        let record = |own| Record { event: Event::Failed, message: message(own), own, more: &more };
-        let _ = self.write(&signatures.map(record).collect::<Vec<_>>());
+        let record = |own| Record { event: Event::Failed, message: message(own), own, more: &more, evidence: "" };
+        let _ = self.write(&signatures.map(record).collect::<Vec<_>>(), &[]);
     }
 
     /// Ledger first, then journal. What ends a session tells the journal even so.
-    fn write(&mut self, records: &[Record<'_>]) -> Result<(), AuditError> {
+    fn write(&mut self, records: &[Record<'_>], quotas: &[Quota]) -> Result<(), AuditError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -285,7 +337,7 @@ impl Audit {
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let facts = records.iter().map(|record| self.compose(record, &now)).collect::<Vec<_>>();
         let ends = records.iter().all(|record| matches!(record.event, Event::Refused | Event::Failed));
-        let kept = keep(&mut keeping, ends, &facts);
+        let kept = keep(&mut keeping, ends, &facts, records, quotas);
         let places = kept.as_deref().unwrap_or_default();
         let mut sent = Ok(());
         if kept.is_ok() || ends {
@@ -328,6 +380,21 @@ impl Audit {
     }
 }
 
+impl Piece {
+    /// Its record, beside the intent of which these are the facts.
+    fn beside(&self, intent: &Facts) -> (Event, Facts, String) {
+        let event = match self.kind {
+            Kind::Endorsement => Event::Endorsement,
+            Kind::Approval => Event::Approval,
+        };
+        let mut facts = intent.clone();
+        for (field, value) in self.facts.iter() {
+            facts.learn(field, value);
+        }
+        (event, facts, Base64::encode_string(&self.bytes))
+    }
+}
+
 /// What the journal gets.
 fn fields(record: &Record<'_>, facts: &[(&'static str, &str)], place: Option<&Place>) -> Vec<u8> {
     let (seq, hash) = place.map(|place| (place.seq.to_string(), hex::encode(place.hash))).unwrap_or_default();
@@ -345,7 +412,13 @@ fn fields(record: &Record<'_>, facts: &[(&'static str, &str)], place: Option<&Pl
 }
 
 /// Writes records to the ledger, if they belong there. `facts` are the journal's fields; `SIGSH_SSH_KEY` is `ssh_key` here.
-fn keep(keeping: &mut Keeping, ends: bool, facts: &[Vec<(&'static str, &str)>]) -> Result<Vec<Place>, LedgerError> {
+fn keep<'a>(
+    keeping: &mut Keeping,
+    ends: bool,
+    facts: &[Vec<(&'static str, &'a str)>],
+    records: &[Record<'a>],
+    quotas: &[Quota],
+) -> Result<Vec<Place>, LedgerError> {
     let (ledger, asked) = match keeping {
         Keeping::Ledger { ledger, asked } if *asked || !ends => (ledger, asked),
         Keeping::Unopened if !ends => return Err(LedgerError::Unopened),
@@ -354,9 +427,14 @@ fn keep(keeping: &mut Keeping, ends: bool, facts: &[Vec<(&'static str, &str)>]) 
     let name = |name: &str| Some(name.strip_prefix("SIGSH_")?.to_ascii_lowercase());
     let own = facts.iter().map(|facts| facts.iter().filter_map(|(field, value)| Some((name(field)?, *value))).collect::<Vec<_>>());
     let own = own.collect::<Vec<_>>();
-    let records = own.iter().map(|own| own.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>());
-    let records = records.collect::<Vec<_>>();
-    let places = ledger.record(&records.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    let lines = own.iter().zip(records).map(|(own, record)| {
+        own.iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .chain((!record.evidence.is_empty()).then_some(("evidence", record.evidence)))
+            .collect::<Vec<_>>()
+    });
+    let lines = lines.collect::<Vec<_>>();
+    let places = ledger.record(&lines.iter().map(Vec::as_slice).collect::<Vec<_>>(), quotas)?;
     *asked = true;
     Ok(places)
 }

@@ -27,6 +27,7 @@ use crate::policy::{Grant, Granted, Mismatch, Refusal};
 use crate::sandbox;
 use crate::token::{Setup, Token};
 use crate::trusted::{self, Trusted};
+use crate::warrant::{Demands, Warrant};
 use frame::Frame;
 use job::{Job, Stage, index};
 use signers::{Plan, Signer};
@@ -52,6 +53,8 @@ pub struct Order<'a> {
 pub struct Means<'a> {
     /// The client's rate, of which the first artifact's signatures are taken already.
     pub signatures: &'a Signatures,
+    /// What the key demands beside the client.
+    pub demands: Demands,
     /// The token processes.
     pub plans: Vec<Plan<'a>>,
     /// What each of them is to run.
@@ -80,6 +83,8 @@ struct Batch<'a> {
     /// Those whose work is done: they log out while the last signatures leave.
     leaving: Vec<Token>,
     certificates: Vec<Trusted>,
+    /// That what the key demands is met.
+    warrant: Warrant,
     /// What may sign, until the tokens have shown what they hold,
     candidates: Vec<SigningKey>,
     /// and what does.
@@ -101,7 +106,7 @@ impl<'a> Batch<'a> {
     /// Reads the certificates, starts the token processes, and lets the hasher read, within the sandbox.
     fn begin(order: Order<'a>, means: Means<'a>, audit: &'a mut Audit, frame: &'a Frame) -> Result<Batch<'a>, Failure> {
         let Order { config, grant, .. } = order;
-        let Means { signatures, plans, token_run, hasher } = means;
+        let Means { signatures, demands, plans, token_run, hasher } = means;
         let read = |granted: &Granted<'_>| -> Result<_, Failure> {
             let path = &granted.key.certificate;
             let file = trusted::open(path)?;
@@ -109,8 +114,9 @@ impl<'a> Batch<'a> {
             Ok((file, bytes))
         };
         let files = grant.keys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let fork = |plan: Plan<'_>| plan.fork(grant, config.audit.state(), token_run);
-        let signers = plans.into_iter().map(fork).collect::<Result<Vec<_>, _>>()?;
+        let mac_file = demands.mac_file(&grant.evidence);
+        let fork = |plan: Plan<'_>| plan.fork(grant, config.audit.state(), mac_file, token_run);
+        let mut signers = plans.into_iter().map(fork).collect::<Result<Vec<_>, _>>()?;
         let pids = signers.iter().map(|signer| signer.token.pid()).chain([hasher.pid()]).collect::<Vec<_>>();
         sandbox::enter_monitor(&pids)?;
 
@@ -125,6 +131,18 @@ impl<'a> Batch<'a> {
             certificates.push(file);
         }
         audit.learn(Field::FINGERPRINT, candidates.iter().map(SigningKey::fingerprint).collect::<Vec<_>>().join(" "));
+        let mut vouch = |question| match signers.first_mut() {
+            Some(signer) => Ok::<_, Failure>(signer.token.vouch(question)?),
+            None => Ok(false),
+        };
+        let warrant = match candidates.as_slice() {
+            [key] => demands.judge(grant, key, now, &mut vouch)?,
+            _ => Warrant::default(),
+        };
+        for (field, value) in warrant.facts().iter() {
+            audit.learn(field, value);
+        }
+        audit.bears(warrant.evidence(), warrant.quotas());
         let limits = &config.limits;
         let mut batch = Batch {
             order,
@@ -135,6 +153,7 @@ impl<'a> Batch<'a> {
             signers,
             leaving: Vec::new(),
             certificates,
+            warrant,
             candidates,
             keys: Vec::new(),
             jobs: VecDeque::new(),

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod client;
+pub mod demands;
 pub mod limits;
 pub mod revoked;
 pub mod token;
@@ -11,12 +12,15 @@ pub mod who;
 
 pub use audit::Audit;
 pub use client::{Client, Declaration, Input};
+pub use demands::{Approvals, Endorsement};
 pub use limits::Limits;
 pub use revoked::Revoked;
 pub use token::{Key, Source, Token};
 
+use crate::hash_state::HashAlgorithm;
 use crate::sandbox::Profile;
 use crate::trusted::{self, TrustError};
+use demands::PlaceName;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -103,6 +107,8 @@ pub fn parse<T: serde::de::DeserializeOwned>(path: &Path, source: &str) -> Resul
 pub struct Config {
     /// The unix account that sigsh runs as.
     pub account: String,
+    host: Option<PlaceName>,
+    fleet: Option<PlaceName>,
     /// The list of revoked ssh keys and certificates.
     #[serde(default, rename = "revoked-keys")]
     pub revoked_keys: Option<AbsolutePath>,
@@ -159,6 +165,7 @@ impl Config {
     pub fn parse(path: &Path, source: &str) -> Result<Config, ConfigError> {
         let config: Config = parse(path, source)?;
         config.check_names(path, source)?;
+        config.check_demands(path, source)?;
         Ok(config)
     }
 
@@ -211,6 +218,70 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// What vouches for artifacts is called by a name, and counted; and nobody vouches for himself.
+    fn check_demands(&self, path: &Path, source: &str) -> Result<(), ConfigError> {
+        let wrong = |offset, message: &str| {
+            Err(ConfigError::Wrong { at: Location::new(path, source, offset), message: message.to_owned() })
+        };
+        for (name, spanned) in &self.keys {
+            let (key, at) = (spanned.get_ref(), spanned.span().start);
+            if !key.is_guarded() {
+                if key.break_glass.is_some() {
+                    return wrong(at, &format!("key '{name}' has a break-glass, and demands neither endorsement nor approvals"));
+                }
+                continue;
+            }
+            if self.host.is_none() {
+                return wrong(
+                    at,
+                    &format!("key '{name}' demands an endorsement or approvals, which name a 'host': say what this one is called"),
+                );
+            }
+            if self.audit.ledger().is_none() {
+                return wrong(
+                    at,
+                    &format!("key '{name}' demands an endorsement or approvals, which are counted and kept in the ledger"),
+                );
+            }
+            if let Some(endorsement) = &key.endorsement {
+                if endorsement.is_empty() {
+                    return wrong(at, &format!("the endorsement of key '{name}' needs 'ssh-ca', 'openpgp' or 'mac-file'"));
+                }
+                let mut authorities = endorsement.ssh_ca.iter();
+                let lets_in = |ca: &SshFingerprint| self.clients().any(|(_, client)| client.ssh_ca.as_ref() == Some(ca));
+                if let Some(ca) = authorities.clone().find(|ca| lets_in(ca.get_ref())) {
+                    return wrong(
+                        ca.span().start,
+                        "this authority lets clients in: those who log in must not permit themselves anything",
+                    );
+                }
+                if let Some(ca) = authorities.next().filter(|_| key.hash == HashAlgorithm::Sha384) {
+                    return wrong(
+                        ca.span().start,
+                        "ssh-keygen signs what is hashed by sha256 or sha512, and the key's hash is sha384",
+                    );
+                }
+            }
+            let panels = [&key.approvals, &key.break_glass].map(|panel| panel.as_ref().map(|panel| &panel.approvers));
+            if let [Some(approvers), Some(others)] = panels
+                && approvers.get_ref() == others.get_ref()
+            {
+                return wrong(others.span().start, "who breaks the glass stands in a list of his own");
+            }
+        }
+        Ok(())
+    }
+
+    /// What this host is called in permits and approvals; empty where nothing demands any.
+    pub fn host(&self) -> &str {
+        self.host.as_deref().unwrap_or_default()
+    }
+
+    /// What all hosts that sign the same are called in approvals.
+    pub fn fleet(&self) -> Option<&str> {
+        self.fleet.as_deref()
     }
 
     /// Every key has a client, and every client a key: anything else is a mistake, in a configuration that is in use.

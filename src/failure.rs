@@ -15,6 +15,7 @@ use crate::sandbox::SandboxError;
 use crate::state::StateError;
 use crate::token::{Fault, TokenError};
 use crate::trusted::TrustError;
+use crate::warrant::WarrantError;
 use nix::errno::Errno;
 use std::fmt::Write;
 
@@ -175,11 +176,25 @@ impl From<Refusal> for Failure {
                 return Failure::new(Exit::NoPermission, "you are not identified", ASK_THE_OPERATOR, &refusal);
             }
             Refusal::Key => "without a key's name you get your default key",
-            Refusal::Size(_) | Refusal::Input(_) => "",
+            Refusal::Size(_) | Refusal::Input(_) | Refusal::Guarded => "",
             Refusal::Undeclared(_) => "declare what you send, so that half a file is never signed",
-            Refusal::Hash(_) | Refusal::Salted => return Failure::new(Exit::Usage, refusal.to_string(), "", &refusal),
+            Refusal::Hash(_) | Refusal::Salted | Refusal::Unguarded => {
+                return Failure::new(Exit::Usage, refusal.to_string(), "", &refusal);
+            }
         };
         Failure::new(Exit::NoPermission, refusal.to_string(), hint, &refusal)
+    }
+}
+
+impl From<WarrantError> for Failure {
+    fn from(error: WarrantError) -> Failure {
+        let (line, hint) = match &error {
+            WarrantError::ListChanged => return Failure::new(Exit::TempFail, error.to_string(), "try again", &error),
+            WarrantError::Key => return Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error),
+            WarrantError::Approvals { given, need, why } => (format!("{given} of {need} approvals"), why.as_str()),
+            WarrantError::Endorsement(_) => (error.to_string(), ""),
+        };
+        Failure::new(Exit::NoPermission, line, hint, &error)
     }
 }
 
@@ -358,6 +373,7 @@ impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Failure {
         match error {
             LedgerError::Trust(error) | LedgerError::State(StateError::Trust(error)) => error.into(),
+            LedgerError::UsedUp(..) => Failure::new(Exit::NoPermission, error.to_string(), "", &error),
             LedgerError::Rotated(_) => Failure::new(Exit::TempFail, "the ledger was just rotated", "try again", &error),
             _ => Failure::new(Exit::Io, "the ledger cannot record this, so nothing is signed", ASK_THE_OPERATOR, &error),
         }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The modules, in the order in which a session passes through them: [`session`] tells the story; [`request`] is what is asked,
-//! [`identity`] who asks, [`config`] what the operator has written, [`policy`] whether it may be. [`batch`] is the rest:
+//! [`identity`] who asks, [`config`] what the operator has written, [`policy`] whether it may be, [`warrant`] who vouches for it where a
+//! key demands that. [`batch`] is the rest:
 //! [`hasher`] turns bytes into a [`hash_state`], [`openpgp`] puts the trailer on it, [`token`] has it signed, [`openpgp`] checks
 //! the result, [`audit`] records it, [`output`] lets it go, as a [`response`] where a state was sent. [`failure`] translates
 //! whatever goes wrong. Beneath: [`process`] and [`channel`] between the three, [`sandbox`] around each, [`trusted`] for the
@@ -35,3 +36,4 @@ pub mod sys;
 pub mod tar;
 pub mod token;
 pub mod trusted;
+pub mod warrant;

@@ -5,7 +5,8 @@ use crate::config::values::{Name, Rate};
 use crate::config::{Client, Config, Declaration, Input, Key, Token};
 use crate::hash_state::{Form, HashState};
 use crate::identity::{Identity, Login};
-use crate::request::{Digest, Request, Sign, SignState, SignTar};
+use crate::request::{Digest, Evidence, Request, Sign, SignState, SignTar};
+use crate::warrant::{Place, Subject};
 
 /// Why a request is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +35,12 @@ pub enum Refusal {
     /// A hash state cannot have a v6 key's salt in it.
     #[error("this key signs no hash states: it is of version 6")]
     Salted,
+    /// What the key signs must be endorsed or approved, which only bytes of one artifact can be.
+    #[error("this key signs what is endorsed or approved: one artifact at a time, its bytes, with --size and --digest")]
+    Guarded,
+    /// Something vouches for the artifact, and nobody has asked.
+    #[error("this key wants neither endorsement nor approvals")]
+    Unguarded,
     /// The declared digest is of another hash than the key's.
     #[error("the key signs {0}; declare the digest by that hash")]
     Hash(&'static str),
@@ -79,6 +86,8 @@ pub struct Grant<'a> {
     pub form: Form,
     /// Whether the signatures are to be armored.
     pub armor: bool,
+    /// What vouches for the artifact.
+    pub evidence: Evidence,
     size: Option<u64>,
     digest: Option<Digest>,
 }
@@ -172,13 +181,21 @@ impl<'a> Known<'a> {
                 return Err(Refusal::Undeclared(*required));
             }
         }
+        let guarded = key.key.is_guarded();
+        if !guarded && !request.evidence.is_empty() {
+            return Err(Refusal::Unguarded);
+        }
+        if guarded && (form != Form::Binary || request.size.is_none() || request.digest.is_none()) {
+            return Err(Refusal::Guarded);
+        }
         if request.size.is_some_and(|size| size > grant.limit) {
             return Err(Refusal::Size(grant.limit));
         }
         if request.digest.as_ref().is_some_and(|digest| digest.algorithm != key.key.hash) {
             return Err(Refusal::Hash(key.key.hash.name()));
         }
-        Ok(Grant { limit: request.size.unwrap_or(grant.limit), size: request.size, digest: request.digest, ..grant })
+        let (limit, evidence) = (request.size.unwrap_or(grant.limit), request.evidence);
+        Ok(Grant { limit, evidence, size: request.size, digest: request.digest, ..grant })
     }
 
     /// The same for the files of a tar.
@@ -207,8 +224,11 @@ impl<'a> Known<'a> {
         if !self.client.inputs().contains(&input) {
             return Err(Refusal::Input(input));
         }
+        if input != Input::Artifact && keys.iter().any(|granted| granted.key.is_guarded()) {
+            return Err(Refusal::Guarded);
+        }
         let limit = self.client.max_size().min(form.limit());
-        Ok(Grant { client: self, keys, input, limit, form, armor, size: None, digest: None })
+        Ok(Grant { client: self, keys, input, limit, form, armor, evidence: Evidence::default(), size: None, digest: None })
     }
 }
 
@@ -221,6 +241,12 @@ impl Grant<'_> {
             (Input::Tar, Form::Text | Form::Cleartext) => "tar-text",
             (Input::State, _) => "state",
         }
+    }
+
+    /// What builds and people speak of, where the artifact was declared, signed by the key of this fingerprint, here.
+    pub fn subject(&self, fingerprint: String, place: Place) -> Option<Subject> {
+        let (key, requester) = (self.keys.first()?.name.clone(), self.client.name.clone());
+        Some(Subject { key, fingerprint, size: self.size?, digest: self.digest.clone()?, place, requester })
     }
 
     /// Compares what was hashed with what was declared. `plain` is the state of the bytes as they came, where that which is signed is

@@ -1,6 +1,7 @@
 //! What is asked: how sigsh was started, the text of the request, and the request itself.
 
 use crate::hash_state::{Form, HashAlgorithm};
+use base64ct::{Base64, Encoding};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use percent_encoding::{AsciiSet, CONTROLS};
@@ -9,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest request in bytes.
 pub const MAX_REQUEST: usize = 16 * 1024;
@@ -153,6 +155,92 @@ pub struct Sign {
     /// The artifact's name, for the log only
     #[arg(long, value_name = "TEXT", value_parser = |text: &str| Ok::<_, String>(LogName::new(text)))]
     pub name: Option<LogName>,
+    /// What vouches for the artifact.
+    #[command(flatten)]
+    pub evidence: Evidence,
+}
+
+/// What a request brings with it where its key demands more than a client: that a build has made the artifact, that people have
+/// approved it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Evidence {
+    /// What the build that made it says of it
+    #[arg(long, value_name = "BASE64", value_parser = decode)]
+    pub endorsement: Option<Bytes>,
+    /// One person's approval, and until when it holds; once for each
+    #[arg(long = "approval", value_name = "TIME=BASE64", value_parser = Statement::parse)]
+    pub approvals: Vec<Statement>,
+    /// The same in an emergency, by those whose task that is
+    #[arg(long, value_name = "TIME=BASE64", value_parser = Statement::parse)]
+    pub break_glass: Vec<Statement>,
+}
+
+impl Evidence {
+    /// Whether it brings nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Evidence::default()
+    }
+}
+
+/// Bytes that came as base64.
+pub type Bytes = std::sync::Arc<[u8]>;
+
+/// The longest piece of evidence in bytes: a line of the ledger must hold it.
+const MAX_EVIDENCE: usize = 6 << 10;
+
+/// The longest list of approvals.
+pub const MAX_APPROVALS: usize = 16;
+
+fn decode(text: &str) -> Result<Bytes, String> {
+    let bytes = Base64::decode_vec(text).map_err(|_| "it is not base64, on one line and with its padding".to_owned())?;
+    match bytes.len() {
+        0 => Err("it is empty".to_owned()),
+        length if length > MAX_EVIDENCE => Err("it is longer than 6 KiB".to_owned()),
+        _ => Ok(bytes.into()),
+    }
+}
+
+/// A signed statement of one person, and until when it shall hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Until when.
+    pub not_after: Moment,
+    /// The SSHSIG, binary or armored.
+    pub signature: Bytes,
+}
+
+impl Statement {
+    fn parse(text: &str) -> Result<Statement, String> {
+        let (time, signature) = text.split_once('=').ok_or("it is a time, '=' and base64")?;
+        Ok(Statement { not_after: Moment::parse(time)?, signature: decode(signature)? })
+    }
+}
+
+/// A second of Unix time, written in one way alone: `2026-01-02T03:04:05Z` (RFC 3339 in UTC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// How it is written.
+    pub fn parse(text: &str) -> Result<Moment, &'static str> {
+        let time = humantime::parse_rfc3339(text).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let moment = time.map(|since| Moment(since.as_secs())).filter(|moment| moment.to_string() == text);
+        moment.ok_or("a time is written 2026-01-02T03:04:05Z")
+    }
+
+    /// It as the system's time.
+    pub fn time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.0)
+    }
+}
+
+impl std::fmt::Display for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::identity::certificate::date(self.0))
+    }
 }
 
 /// `sign-tar`.
@@ -298,6 +386,9 @@ impl Request {
         match Words::try_parse_from(words).map(|words| words.request) {
             Ok(Request::Sign(sign)) if !sign.is_consistent() => {
                 Err(RequestError::Syntax("--cleartext goes with neither --armor nor --type binary".to_owned()))
+            }
+            Ok(Request::Sign(Sign { evidence, .. })) if evidence.approvals.len() + evidence.break_glass.len() > MAX_APPROVALS => {
+                Err(RequestError::Syntax(format!("a request may bring at most {MAX_APPROVALS} approvals")))
             }
             Ok(Request::SignTar(sign)) if sign.keys.len() > MAX_KEYS => {
                 Err(RequestError::Syntax(format!("a request may name at most {MAX_KEYS} keys")))

@@ -19,6 +19,7 @@ use crate::policy;
 use crate::request::{self, Request, Start};
 use crate::state::State;
 use crate::token::Setup;
+use crate::warrant::Demands;
 use crate::{openpgp, output, sandbox, sys, trusted};
 use std::env::{args_os, var_os};
 use std::os::fd::BorrowedFd;
@@ -134,6 +135,7 @@ fn sign(
     audit.learn(Field::MODE, grant.mode());
     audit.ready(&config.audit)?;
     output::exists()?;
+    let demands = Demands::open(config, grant, order.identity)?;
     let plans = Plan::of(config, grant, &state)?;
     limits::seat(&state, grant.client.name, config.limits.sessions())?;
     let signatures = Signatures::open(&state, grant.client.name, grant.client.rate())?;
@@ -141,7 +143,7 @@ fn sign(
     let first = grant.keys.len() as u64;
     signatures.take(first)?;
     drop(state);
-    let ended = batch::run(order, Means { signatures: &signatures, plans, token_run, hasher }, audit, frame);
+    let ended = batch::run(order, Means { signatures: &signatures, demands, plans, token_run, hasher }, audit, frame);
     if ended.as_ref().is_err_and(Failure::is_ours) && !audit.has_intent() {
         signatures.give_back(first);
     }

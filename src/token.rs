@@ -10,6 +10,7 @@ pub mod module;
 pub mod pin;
 pub mod queue;
 pub mod server;
+pub mod vouch;
 
 use crate::channel::{self, Channel, ChannelError, after};
 use crate::config;
@@ -22,6 +23,7 @@ use crate::sandbox::{self, SandboxError, Surroundings};
 use crate::state::StateError;
 use crate::sys;
 use crate::trusted::{self, TrustError};
+use crate::warrant::mac::Question;
 use cryptoki::{Cryptoki, CryptokiError};
 use key::Private;
 use module::Module;
@@ -56,11 +58,15 @@ pub struct Setup<'a> {
     pub keys: &'a [&'a KeyUri],
     /// The state directory.
     pub state: &'a Path,
+    /// The secret that the nonces of builds are derived from, where one is to be judged before anything else is done.
+    pub mac_file: Option<&'a Path>,
 }
 
 /// What the monitor asks, in this order.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
+    /// Is this MAC right? Once, and only where there is a file for it.
+    Vouch(Question),
     /// Log in and find the keys: the last byte has come.
     Open,
     /// Sign this with the key of this index, as often as is asked.
@@ -72,6 +78,8 @@ pub enum Request {
 /// What the token process answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
+    /// Whether it is. The secret is wiped.
+    Vouched(bool),
     /// The module is loaded and initialised. Comes by itself.
     Loaded,
     /// Logged in, and for each key exactly one found; what the token says of its public half. One message for each.
@@ -259,6 +267,18 @@ impl Token {
     /// How many signatures it has been asked for and owes.
     pub fn owed(&self) -> usize {
         self.owed
+    }
+
+    /// Asks it whether a MAC is right: before it does anything else.
+    ///
+    /// # Errors
+    /// Any [`TokenError`].
+    pub fn vouch(&mut self, question: Question) -> Result<bool, TokenError> {
+        self.ask(&Request::Vouch(question), self.timeout)?;
+        match self.receive()? {
+            Answer::Vouched(right) => Ok(right),
+            _ => Err(TokenError::Nonsense),
+        }
     }
 
     /// Takes its word that it has loaded the module, or its excuse. Anything else that it says unasked is nonsense.
@@ -501,6 +521,10 @@ fn prepare(setup: &Setup<'_>) -> Result<(Pin, Source, Marker), Fault> {
 
 fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let token = setup.token;
+    if let Some(file) = setup.mac_file {
+        let Some(question) = vouch::asked(channel) else { return Ok(()) };
+        tell(channel, &Answer::Vouched(vouch::is_right(file, &question)?))?;
+    }
     let (pin, source, marker) = prepare(&setup)?;
     sandbox::enter_token(&Surroundings {
         profile: token.profile(),

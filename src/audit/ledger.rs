@@ -9,6 +9,7 @@ pub mod line;
 
 use crate::state::StateError;
 use crate::trusted::TrustError;
+use crate::warrant::Quota;
 use chain::Place;
 use file::{Book, Fields, Lock};
 use nix::errno::Errno;
@@ -52,6 +53,9 @@ pub enum LedgerError {
         /// RFC 3339.
         last: String,
     },
+    /// What may be used so often has been.
+    #[error("what permits this was good for {0} signatures, which were made or tried")]
+    UsedUp(u64),
     /// A record longer than any may be.
     #[error("the record is too long for a line of the ledger")]
     Long,
@@ -96,11 +100,12 @@ impl Ledger {
         Ok(Ledger { book: Book::open(path)?, lock: Lock::open(state)? })
     }
 
-    /// Appends records of these fields; all of them are on the disk when this returns, by one sync.
+    /// Appends records of these fields, unless what they are counted by has been used as often as it may; all of them are on the disk when this returns, by one sync.
     ///
     /// # Errors
     /// Any [`LedgerError`]. Some of the records may be there all the same, or a part of one.
-    pub fn record(&self, records: &[&Fields<'_>]) -> Result<Vec<Place>, LedgerError> {
+    pub fn record(&self, records: &[&Fields<'_>], quotas: &[Quota]) -> Result<Vec<Place>, LedgerError> {
+        let _ = quotas;
         let turn = self.lock.turn()?;
         let tail = self.book.tail(self.lock.head().as_ref())?;
         let (places, head) = self.book.append_all(&tail, records)?;

@@ -116,6 +116,10 @@ impl Batch<'_> {
                     return Ok(());
                 }
             };
+            if let Err(error) = self.warrant.fits(&accepted.state) {
+                self.spoil(error.into(), &name, facts);
+                return Ok(());
+            }
             facts.learn(Field::CLAIMED, if accepted.claimed { "yes" } else { "" });
             facts.learn(Field::SIZE, accepted.size);
             facts.learn(digest_field(wanted.algorithm), hex::encode(&accepted.digest));

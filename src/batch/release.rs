@@ -41,6 +41,7 @@ impl Batch<'_> {
         }
         let now = SystemTime::now();
         self.order.identity.check(now)?;
+        self.warrant.check(now)?;
         if hashed < self.jobs.len() {
             self.are_alive(now)?;
         }

@@ -68,9 +68,15 @@ impl Plan<'_> {
     ///
     /// # Errors
     /// What `fork(2)` says.
-    pub fn fork(self, grant: &Grant<'_>, state: &Path, run: fn(Channel, Setup<'_>)) -> Result<Signer, Errno> {
+    pub fn fork(
+        self,
+        grant: &Grant<'_>,
+        state: &Path,
+        mac_file: Option<&Path>,
+        run: fn(Channel, Setup<'_>),
+    ) -> Result<Signer, Errno> {
         let keys = self.keys.iter().filter_map(|index| grant.keys.get(*index)).map(|granted| &granted.key.uri).collect::<Vec<_>>();
-        let setup = Setup { name: self.name, token: self.token, keys: &keys, state };
+        let setup = Setup { name: self.name, token: self.token, keys: &keys, state, mac_file };
         let token = Token::fork(setup, self.queue, run)?;
         let [depth, _] = DEPTHS;
         let (asked, since) = (VecDeque::new(), Instant::now());

@@ -25,6 +25,8 @@ pub struct Client {
     pub unix_user: Option<UnixUser>,
     /// Where it comes from; anywhere where there is none.
     pub from: Option<Vec<Network>>,
+    /// Who it is as an approver, where its name does not say so.
+    pub person: Option<Principal>,
     /// The keys it may use; the first is its default.
     pub keys: Vec<Spanned<Name>>,
     request: Option<Spanned<DefaultRequest>>,

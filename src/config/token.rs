@@ -1,5 +1,6 @@
 //! `[token.NAME]` and `[key.NAME]`.
 
+use super::demands::{Approvals, Endorsement};
 use super::uri::{KeyUri, TokenUri};
 use super::values::{AbsolutePath, Count, Name, Time, Variable, VariableValue};
 use super::who::UnixUser;
@@ -168,7 +169,7 @@ impl Token {
 
 /// `[key.NAME]`: a signing key.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Key {
     pub(super) token: Spanned<Name>,
     /// Selects exactly one private key in the token.
@@ -178,10 +179,21 @@ pub struct Key {
     /// The hash of its signatures.
     #[serde(default = "Key::default_hash")]
     pub hash: HashAlgorithm,
+    /// Which builds must have made what it signs.
+    pub endorsement: Option<Endorsement>,
+    /// How many people must have approved what it signs.
+    pub approvals: Option<Approvals>,
+    /// Who may stand in for both in an emergency.
+    pub break_glass: Option<Approvals>,
 }
 
 impl Key {
     fn default_hash() -> HashAlgorithm {
         HashAlgorithm::Sha512
+    }
+
+    /// Whether it demands more than a client.
+    pub fn is_guarded(&self) -> bool {
+        self.endorsement.is_some() || self.approvals.is_some()
     }
 }

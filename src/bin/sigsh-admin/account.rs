@@ -59,7 +59,7 @@ pub(crate) fn generator(
 
 fn fork(config: &Config, key: &Key, token: &TokenConfig, run: impl FnOnce(Channel, Setup<'_>)) -> Result<Token, AdminError> {
     let user = find(config)?;
-    let setup = Setup { name: config.token_name(key), token, keys: &[&key.uri], state: config.audit.state() };
+    let setup = Setup { name: config.token_name(key), token, keys: &[&key.uri], state: config.audit.state(), mac_file: None };
     Ok(Token::fork(setup, None, |channel, setup| {
         // The monitor learns of a failure by the process being gone.
         if enter(user.as_ref()).is_err() {
