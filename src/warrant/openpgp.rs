@@ -95,7 +95,10 @@ impl Operators {
         let wanted = subject.digest.algorithm;
         if signature.hash_algo() != wanted.into() {
             let name = wanted.name().to_uppercase();
-            return wrong(format!("is hashed by {}, and this key's signatures by {name}: gpg --digest-algo {name}", signature.hash_algo()));
+            return wrong(format!(
+                "is hashed by {}, and this key's signatures by {name}: gpg --digest-algo {name}",
+                signature.hash_algo()
+            ));
         }
         let unusable = |what: String| WarrantError::Endorsement(format!("cannot be used: {what}"));
         let signature = Detached::of(signature).map_err(|error| unusable(error.to_string()))?;

@@ -79,13 +79,14 @@ fn check(packet: &Packet, first: bool) -> Result<(), String> {
         _ if first => wrong("does not begin with the build's certificate"),
         Packet::PublicKey(_) => wrong("has more than one certificate"),
         Packet::PublicSubkey(key) => bearable(key),
-        Packet::SecretKey(_) | Packet::SecretSubkey(_) => wrong("holds a secret key: send the public one alone, and take a new one"),
+        Packet::SecretKey(_) | Packet::SecretSubkey(_) => {
+            wrong("holds a secret key: send the public one alone, and take a new one")
+        }
         Packet::UserID(_) => Ok(()),
         Packet::Signature(signature) => match (signature, signature.typ()) {
-            (
-                _,
-                SignatureType::KeyRevocation | SignatureType::SubkeyRevocation | SignatureType::CertificationRevocation,
-            ) => wrong("has a certificate in which something is revoked"),
+            (_, SignatureType::KeyRevocation | SignatureType::SubkeyRevocation | SignatureType::CertificationRevocation) => {
+                wrong("has a certificate in which something is revoked")
+            }
             (Signature::V4(_) | Signature::V6(_), _) => Ok(()),
             _ => wrong("has a signature of an unknown version"),
         },
