@@ -3,6 +3,7 @@
 
 mod approvals;
 mod break_glass;
+mod openpgp;
 mod ssh;
 
 use crate::world::{admit, changed, scratch, succeed, world};
