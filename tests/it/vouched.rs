@@ -3,6 +3,7 @@
 
 mod approvals;
 mod break_glass;
+mod counts;
 mod openpgp;
 mod ssh;
 
