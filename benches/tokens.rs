@@ -182,7 +182,7 @@ fn bare() -> f64 {
     let data = vec![7; length];
     let once = || {
         let began = Instant::now();
-        cryptoki.sign_init(session, mechanism, found).unwrap();
+        cryptoki.sign_init(session, mechanism, &[], found).unwrap();
         assert!(!cryptoki.sign(session, &data).unwrap().is_empty());
         began.elapsed()
     };
