@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -168,17 +169,27 @@ pub fn static_build() -> Option<&'static Path> {
     INSTALLED.get_or_init(install).as_deref()
 }
 
-/// Starts a private sshd with the shipped settings, and waits until it listens.
-pub fn start_sshd(name: &str, port: u16, more: &str) -> Child {
-    let host_key = format!("{HOME}/{name}_host");
+/// Writes the settings of a private sshd, with those that are shipped: `{path}_config`, and its key beside.
+pub fn sshd_config(path: &str, port: u16, more: &str) -> String {
+    let (config, host_key) = (format!("{path}_config"), format!("{path}_host"));
     succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &host_key]));
-    let config = format!("{HOME}/{name}_config");
     let include = "Include /etc/ssh/sshd_config.d/50-sigsh.conf";
     fs::write(&config, format!("ListenAddress 127.0.0.1:{port}\nHostKey {host_key}\nPidFile none\nUsePAM no\n{include}\n{more}\n"))
         .unwrap();
+    config
+}
+
+/// A TCP port that nobody has.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Starts a private sshd with the shipped settings, and waits until it listens.
+pub fn start_sshd(name: &str, port: u16, more: &str) -> Child {
+    let config = sshd_config(&format!("{HOME}/{name}"), port, more);
     let log = File::create(format!("{HOME}/{name}.log")).unwrap();
     let child = Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f", &config]).stderr(log).spawn().unwrap();
-    patient(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    patient(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
     child
 }
 
@@ -408,6 +419,12 @@ pub fn verify_file(key: &str, signature: &str, file: &str) {
     let certificate = format!("/etc/sigsh/{key}.pgp");
     succeed(Command::new("gpgv").args(["--keyring", &certificate, signature, file]).env("GNUPGHOME", HOME));
     succeed(Command::new("sqv").args(["--keyring", &certificate, signature, file]));
+}
+
+/// What stands behind each such fence on a page, "```sh\n" for one.
+pub fn blocks(page: &str, fence: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    text.split(fence).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
 }
 
 /// A fresh directory, in memory.
