@@ -378,20 +378,40 @@ pub fn finish(mut command: Command, input: &[u8]) -> Outcome {
 }
 
 /// The same for a child that runs already.
-pub fn finish_child(mut child: Child, input: &[u8]) -> Outcome {
+pub fn finish_child(child: Child, input: &[u8]) -> Outcome {
     let began = Instant::now();
     let pid = child.id();
+    let output = feed(child, input);
+    let took = began.elapsed();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    Outcome { code: output.status.code(), out: output.stdout, err, records: records(&format!("_PID={pid}")), took }
+}
+
+/// The same without a look at the journal.
+pub fn feed(mut child: Child, input: &[u8]) -> Output {
     let mut stdin = child.stdin.take().unwrap();
-    let output: Output = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         scope.spawn(move || {
             // Who refuses does not read.
             let _ = stdin.write_all(input);
         });
         child.wait_with_output().unwrap()
+    })
+}
+
+/// Several sessions at once: most of them wait for a timeout.
+pub fn all_of<T: Copy + Send>(table: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
+    let queue = Mutex::new(table.into_iter().collect::<Vec<_>>().into_iter());
+    let next = || queue.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(row) = next() {
+                    run(row);
+                }
+            });
+        }
     });
-    let took = began.elapsed();
-    let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    Outcome { code: output.status.code(), out: output.stdout, err, records: records(&format!("_PID={pid}")), took }
 }
 
 /// Records of sigsh in the journal that match, oldest first.

@@ -7,15 +7,15 @@ use crate::batch::{END, files, half_a_batch, session};
 use crate::sandbox::misfits;
 use crate::token::group;
 use crate::world::{
-    Outcome, PIN, PIN_FILE, account, blocks, calls, changed, faulty, field, fingerprint, finish_child, patient, records, scratch,
-    succeed, verify, world,
+    Outcome, PIN, PIN_FILE, account, all_of, blocks, calls, changed, faulty, feed, field, fingerprint, finish_child, patient,
+    records, scratch, succeed, verify, world,
 };
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen};
 use nix::unistd::Pid;
 use sigsh::sandbox::Profile;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
@@ -291,26 +291,15 @@ fn whatever_a_peer_answers() {
     let mut cases = every.chain(version).chain(login).chain([(43, "C_Sign", Fault::Altered)]).collect::<Vec<_>>();
     let outcomes = Mutex::new(Vec::new());
     cases.sort_by_key(|(_, _, fault)| *fault != Fault::Silence);
-    let todo = Mutex::new(cases.into_iter());
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                loop {
-                    let Some((call, name, fault)) = todo.lock().unwrap().next() else { break };
-                    let peer = Peer::start(&behind, call, fault);
-                    let timeout = if fault == Fault::Silence { "timeout = \"1s\"" } else { "timeout = \"20s\"" };
-                    let config = config(&peer.socket, "", &[("timeout = \"20s\"", timeout), ("[client.build1]", "[client.peer]")]);
-                    let began = Instant::now();
-                    let mut child = start(&config);
-                    let pid = child.id();
-                    // A session that has failed by now does not read.
-                    let _ = child.stdin.take().unwrap().write_all(b"artifact");
-                    let output = child.wait_with_output().unwrap();
-                    assert!(began.elapsed() < Duration::from_secs(30), "{name} {fault:?}");
-                    outcomes.lock().unwrap().push((pid, call, name, fault, output));
-                }
-            });
-        }
+    all_of(cases, |(call, name, fault)| {
+        let peer = Peer::start(&behind, call, fault);
+        let timeout = if fault == Fault::Silence { "timeout = \"1s\"" } else { "timeout = \"20s\"" };
+        let config = config(&peer.socket, "", &[("timeout = \"20s\"", timeout), ("[client.build1]", "[client.peer]")]);
+        let began = Instant::now();
+        let child = start(&config);
+        let (pid, output) = (child.id(), feed(child, b"artifact"));
+        assert!(began.elapsed() < Duration::from_secs(30), "{name} {fault:?}");
+        outcomes.lock().unwrap().push((pid, call, name, fault, output));
     });
     let records = records("SIGSH_CLIENT=peer");
     for (pid, call, name, fault, output) in outcomes.into_inner().unwrap() {
