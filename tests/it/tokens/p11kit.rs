@@ -108,22 +108,26 @@ fn unit(name: &str, key: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
-/// A socket on which root listens, and for each connection what the unit's ExecStart says, under the account that it says.
+/// A server as the unit starts it, by its ExecStart.
 pub fn activated(store: &Store) -> (Daemon, PathBuf) {
-    let directory = scratch();
-    let socket = format!("{directory}/pkcs11");
-    let user = unit("sigsh-token@.service", "User").concat();
     let shipped = fs::read_to_string("/etc/sigsh-token/token.env").unwrap();
     let start = unit("sigsh-token@.service", "ExecStart").into_iter().map(|word| {
         let name = word.strip_prefix("${").and_then(|word| word.strip_suffix('}'));
         let value = |name| shipped.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap().to_owned();
         name.map_or_else(|| word.clone(), value)
     });
+    listening(&store.environment(), &["--clear-groups"], start)
+}
+
+/// A socket on which root listens, as the unit has it, and for each connection this command under the unit's account.
+pub fn listening(environment: &[(&str, &str)], groups: &[&str], start: impl Iterator<Item = String>) -> (Daemon, PathBuf) {
+    let socket = PathBuf::from(scratch()).join("pkcs11");
+    let user = unit("sigsh-token@.service", "User").concat();
     let mut command = Command::new("systemd-socket-activate");
-    command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("SOFTHSM2_CONF={}", store.conf)]);
-    command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]).args(start).env_clear();
+    command.args(["--accept", "--inetd", "--listen"]).arg(&socket);
+    command.args(environment.iter().flat_map(|(name, value)| ["-E".to_owned(), format!("{name}={value}")]));
+    command.args(["setpriv", "--reuid", &user, "--regid", &user]).args(groups).args(start).env_clear();
     let daemon = Daemon(command.stderr(Stdio::null()).spawn().unwrap());
-    let socket = PathBuf::from(socket);
     patient(|| socket.exists());
     let [group, mode] = ["SocketGroup", "SocketMode"].map(|key| unit("sigsh-token.socket", key).concat());
     succeed(Command::new("chgrp").arg(&group).arg(&socket));
@@ -186,10 +190,15 @@ fn sign(config: &Path) -> Outcome {
     session(config, "sign ed25519").run(b"artifact")
 }
 
+/// The table of the token behind this socket.
+pub fn table(socket: &Path) -> String {
+    format!("server = \"{}\"\nuri = \"{RELEASE}\"\n", socket.display())
+}
+
 /// A server as the units start it, for the token of the world, and its table.
 pub fn server() -> (Daemon, String) {
     let (daemon, socket) = activated(&Store::read_only());
-    (daemon, format!("server = \"{}\"\nuri = \"{RELEASE}\"\n", socket.display()))
+    (daemon, table(&socket))
 }
 
 /// It, and keys of every kind.

@@ -1,5 +1,6 @@
 //! A TPM of software (swtpm) behind a stand-in for the kernel's device (`tests/tokens/tpmrm.rs`), set up as docs/TPM.md says.
 
+use super::p11kit::{listening, table};
 use super::{Daemon, Key, Lab, suite, suite_by_both, table_of};
 use crate::batch::{END, files, half_a_batch};
 use crate::sandbox::{installed, misfits};
@@ -129,20 +130,13 @@ fn tpm_passes() {
 #[ignore = "a TPM: just tokens"]
 fn tpm_behind_p11_kit_passes() {
     let tpm = Tpm::new();
-    let (store, socket) = (format!("{}/store", tpm.directory), format!("{}/pkcs11", tpm.directory));
+    let (store, tcti) = (format!("{}/store", tpm.directory), format!("device:{}", tpm.device));
     succeed(Command::new("chgrp").args(["-R", "sigsh-token", &store]));
-    let mut command = Command::new("systemd-socket-activate");
-    command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("TPM2_PKCS11_STORE={store}")]);
-    command.args(["-E", &format!("TPM2_PKCS11_TCTI=device:{}", tpm.device)]);
-    // As sshd/systemd/sigsh-token@.service, with SupplementaryGroups=tss.
-    command.args(["setpriv", "--reuid", "sigsh-token", "--regid", "sigsh-token", "--groups", "tss"]);
-    command.args(["p11-kit", "remote", "--provider", MODULE, "pkcs11:token=release"]).env_clear();
-    let _daemon = Daemon(command.stderr(Stdio::null()).spawn().unwrap());
-    patient(|| Path::new(&socket).exists());
-    succeed(Command::new("chgrp").args(["signer", &socket]));
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o660)).unwrap();
+    let start = ["p11-kit", "remote", "--provider", MODULE, "pkcs11:token=release"].map(str::to_owned).into_iter();
+    // As SupplementaryGroups=tss.
+    let (_daemon, socket) = listening(&[("TPM2_PKCS11_STORE", &store), ("TPM2_PKCS11_TCTI", &tcti)], &["--groups", "tss"], start);
     let lab = tpm.lab("tpm-p11-kit", &["rsa2048", "nistp256"]);
-    suite_by_both(Lab { table: format!("server = \"{socket}\"\nuri = \"pkcs11:token=release\"\n"), ..lab }, "tpm-static");
+    suite_by_both(Lab { table: table(&socket), ..lab }, "tpm-static");
 }
 
 /// Two token processes at one TPM.
