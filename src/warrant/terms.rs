@@ -44,7 +44,7 @@ pub fn rough(time: Duration) -> String {
     let (number, unit) = match seconds {
         0..60 => (seconds, "second"),
         60..3600 => (seconds / 60, "minute"),
-        3600..172_800 => (seconds / 3600, "hour"),
+        3600..86_400 => (seconds / 3600, "hour"),
         _ => (seconds / 86_400, "day"),
     };
     format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
@@ -91,7 +91,7 @@ mod tests {
             (60, "1 minute"),
             (3599, "59 minutes"),
             (3600, "1 hour"),
-            (86_400, "24 hours"),
+            (86_400, "1 day"),
             (172_800, "2 days"),
             (u64::MAX, "213503982334601 days"),
         ] {
