@@ -140,16 +140,16 @@ pub struct Sign {
     /// ASCII armor instead of binary
     #[arg(long)]
     pub armor: bool,
-    /// The bytes (the default), or lines, however ended
+    /// The bytes (the default), or lines of any end
     #[arg(long = "type", value_name = "binary|text", hide_possible_values = true)]
     kind: Option<Type>,
-    /// The text with its signature in it; at most 16 MiB
+    /// The text with a signature; at most 16 MiB
     #[arg(long)]
     cleartext: bool,
-    /// The artifact's size in bytes; no other is signed
+    /// Its size in bytes; no other is signed
     #[arg(long, value_name = "N")]
     pub size: Option<u64>,
-    /// The artifact's digest; no other is signed
+    /// Its digest; no other is signed
     #[arg(long, value_name = "ALG:HEX", value_parser = Digest::parse)]
     pub digest: Option<Digest>,
     /// The artifact's name, for the log only
@@ -252,7 +252,7 @@ pub struct SignTar {
     /// ASCII armor instead of binary: NAME.asc
     #[arg(long)]
     pub armor: bool,
-    /// The bytes (the default), or lines, however ended
+    /// The bytes (the default), or lines of any end
     #[arg(long = "type", value_name = "binary|text", hide_possible_values = true)]
     kind: Option<Type>,
 }
