@@ -194,7 +194,7 @@ fn an_approval_is_of_this_alone() {
         humantime::format_rfc3339_seconds(humantime::parse_rfc3339(&not_after).unwrap() + Duration::from_secs(1)).to_string();
     let digest = right.split("sha512:").nth(1).unwrap().lines().next().unwrap().to_owned();
     let other_digest = format!("{}{}", if digest.starts_with('0') { "1" } else { "0" }, &digest[1..]);
-    let (size, fleet) = (format!("size {}", DATA.len()), format!("fleet {FLEET}"));
+    let size = format!("size {}", DATA.len());
     let mut cases = Vec::new();
     for (from, to) in [
         ("approve-v1", "approve-v2"),
