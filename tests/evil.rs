@@ -268,6 +268,7 @@ fn evil_token(channel: Channel, setup: Setup<'_>) {
             "oversized" => raw(&channel, &[0; MAX_MESSAGE + 1]),
             "huge" => raw(&channel, &vec![0; 100_000]),
             "trailing" => raw(&channel, &[1, 0]),
+            "vouched" => tell(Answer::Vouched(true)),
             "loaded" => tell(Answer::Loaded),
             "open" => tell(Answer::Open(None)),
             "signed" => tell(Answer::Signed(vec![7; 64])),
@@ -280,6 +281,11 @@ fn evil_token(channel: Channel, setup: Setup<'_>) {
         }
         hang();
     };
+    if setup.mac_file.is_some() {
+        let Ok(Request::Vouch(_)) = channel.receive() else { return };
+        at("vouch");
+        tell(Answer::Vouched(true));
+    }
     at("load");
     tell(Answer::Loaded);
     at("loaded");

@@ -115,7 +115,9 @@ pub fn ask(
         Ok(left) if !left.is_zero() => {}
         _ => return wrong(format!("has expired: it held until {}", scope.not_after)),
     }
-    let _ = revoked;
+    if revoked.has_mac(&scope.id.0) {
+        return wrong("is by a permit that is revoked".to_owned());
+    }
     let quota = Quota {
         name: format!("mac:{}:{}:{}", scope.fingerprint, scope.id, scope.not_after.0),
         max: scope.max,
