@@ -34,15 +34,15 @@ pub(super) fn asked(channel: &Channel) -> Option<Question> {
 /// # Errors
 /// [`Fault::Trust`], [`Fault::Files`].
 pub(super) fn is_right(file: &Path, question: &Question) -> Result<bool, Fault> {
-    let right = compare(file, question);
+    let right = apart(|| authenticates(&nonce(file, &question.permit)?, question));
     wipe_stack();
     right
 }
 
-/// Not inlined, like what wipes: all that it leaves behind stands below the frame of who calls both.
+/// Not inlined, like what wipes: all that is left behind stands below the frame of who calls both.
 #[inline(never)]
-fn compare(file: &Path, question: &Question) -> Result<bool, Fault> {
-    authenticates(&nonce(file, &question.permit)?, question)
+fn apart<T>(body: impl FnOnce() -> T) -> T {
+    black_box(body())
 }
 
 /// The nonce that belongs to a permit, of [`crate::warrant::mac::LENGTH`] bytes.
@@ -97,6 +97,7 @@ fn wipe_stack() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt;
 
     const PERMIT: &str = "permit-v1\nkey 0123456789ABCDEF0123456789ABCDEF01234567\nhost sign1.example.org\nid build-1234\nnot-after 2026-01-02T03:04:05Z\nmax 64\n";
 
@@ -143,6 +144,22 @@ mod tests {
             let text = String::from_utf8(bytes).unwrap();
             assert_eq!(authenticates(&nonce, &Question { text, ..question(&mac) }), Ok(false), "{at}");
         }
+    }
+
+    /// What is left there is found, and is gone once that is wiped.
+    #[test]
+    fn the_stack_is_wiped() {
+        let left = || {
+            let here = black_box(0u8);
+            let (to, mut below) = (std::ptr::from_ref(&here).addr(), vec![0; STACK / 2]);
+            let memory = std::fs::File::open("/proc/self/mem").unwrap();
+            memory.read_exact_at(&mut below, (to - STACK / 2) as u64).unwrap();
+            below.windows(MASTER).filter(|window| window.iter().all(|byte| *byte == 0x71)).count()
+        };
+        apart(|| drop(black_box([0x71u8; STACK / 8])));
+        assert!(left() > 0);
+        wipe_stack();
+        assert_eq!(left(), 0);
     }
 
     /// Neither the text of another permit, nor the same one byte later, nor what the secret would authenticate without its tag.

@@ -1,6 +1,7 @@
 //! Each process's own sandbox stops what it must: tried from within (`tests/probe.rs`), seen on real sessions from outside, and no row of
 //! its tables stands there without need.
 
+use crate::vouched;
 use crate::world::{
     CONFIG, Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient,
     records, scratch, secret, succeed, world,
@@ -687,6 +688,7 @@ fn every_row_is_needed() {
     let revoking = changed(&[("[token.hsm]", &format!("revoked-keys = \"{list}\"\n[token.hsm]"))]);
     let absent = changed(&[("pkcs11:token=release", "pkcs11:token=absent")]);
     let config = PathBuf::from(CONFIG);
+    let (mac, endorsed) = vouched::mac::traced();
     let limited = changed(&[
         ("[token.hsm]\n", "[token.hsm]\nsessions = 1\n"),
         ("keys = [\"rsa2048\"", "rate = \"1000000/s\"\nkeys = [\"rsa2048\""),
@@ -706,6 +708,7 @@ fn every_row_is_needed() {
         (&config, "limited", "sign rsa4096", Some(77)),
         (&config, "stranger", "sign", Some(77)),
         (&config, "build1", "rm", Some(64)),
+        (&mac, "build1", &endorsed, Some(0)),
     ];
     let two = changed(&[
         ("[token.hsm]\n", "[token.hsm]\nsessions = 2\n"),
@@ -726,7 +729,10 @@ fn every_row_is_needed() {
         ("sign-state ed25519", Some(0), many.clone()),
         ("sign-state rsa2048", Some(65), [&many[..], b"{}"].concat()),
     ];
-    let sessions = sessions.map(|(config, client, request, code)| (config, client, request, code, b"data".to_vec()));
+    let sessions = sessions.map(|(config, client, request, code)| {
+        let input = if request == endorsed { vouched::mac::DATA } else { b"data" };
+        (config, client, request, code, input.to_vec())
+    });
     let batches = batches.map(|(request, code, input)| (&two, "build1", request, code, input));
     let mut seen_calls = Calls::default();
     for (config, client, request, code, input) in sessions.into_iter().chain(batches) {
