@@ -2,6 +2,7 @@
 //! people will.
 
 pub mod mac;
+mod openpgp;
 mod ssh;
 
 use crate::world::{admit, changed, scratch, succeed, world};
