@@ -334,7 +334,11 @@ fn the_secret_is_gone_when_the_module_is_loaded() {
     // Said in the request, which the monitor has read, and read before it forked the token process: what is there is found.
     let id = b"build-1234".to_vec();
     for (pid, name) in processes {
-        assert_eq!((remembered(pid, &traces), name != "sigsh-hasher"), (vec![], remembered(pid, &[id.clone()]) == [0]), "{name}");
+        assert_eq!(
+            (remembered(pid, &traces), name != "sigsh-hasher"),
+            (vec![], remembered(pid, std::slice::from_ref(&id)) == [0]),
+            "{name}"
+        );
     }
     signs(&finish_child(child, DATA));
 }
