@@ -2,7 +2,7 @@
 //! people will.
 
 mod counts;
-pub mod mac;
+mod mac;
 mod openpgp;
 mod ssh;
 

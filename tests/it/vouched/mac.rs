@@ -1,5 +1,6 @@
 //! What a build endorses by a MAC. The other side is Python, and the page's Perl.
 
+use crate::sandbox::all_misfits;
 use crate::separation::{DIED, Ending, HUNG, NONSENSE, all_of, session_of};
 use crate::token::group;
 use crate::vouched::{admit_guarded, base64, declare, guarded};
@@ -9,6 +10,8 @@ use crate::world::{
 };
 use sha2::{Digest, Sha512};
 use sigsh::hash_state::{HashAlgorithm, HashState};
+use sigsh::sandbox::Profile;
+use sigsh::sandbox::syscalls::Libc;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -19,7 +22,7 @@ use std::time::{Duration, SystemTime};
 /// What the file for MACs holds: 32 bytes.
 const MASTER: &str = "correct-horse-4711-staple-magnet";
 const KEY: &str = "ed25519";
-pub const DATA: &[u8] = b"what the build has made";
+const DATA: &[u8] = b"what the build has made";
 const WRONG: &str = "the endorsement is a MAC by another nonce, or of something else";
 const NO_LINE: &str = "the endorsement is not one line of mac-v1, ID, NOT-AFTER, MAX and HEX, with one blank between them";
 
@@ -108,9 +111,12 @@ fn signs(outcome: &Outcome) {
     verify(KEY, &outcome.out, DATA);
 }
 
-/// A session in which a MAC is judged, for the tables of system calls.
-pub fn traced() -> (PathBuf, String) {
-    (config("traced"), request(&Build::new(3600).endorsement()))
+/// To judge it needs no call that a session does not make anyway.
+#[test]
+fn it_needs_no_further_system_call() {
+    let session = Session::new(config("traced")).client("build1").request(&request(&Build::new(3600).endorsement()));
+    let misfits = all_misfits(Libc::OURS, Profile::Softhsm, [(session, DATA.to_vec(), 0)]);
+    assert_eq!(misfits.into_iter().filter(|misfit| misfit.ends_with("has no row")).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]
