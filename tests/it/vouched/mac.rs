@@ -1,12 +1,12 @@
 //! What a build endorses by a MAC. The other side is Python, and the page's Perl.
 
 use crate::sandbox::all_misfits;
-use crate::separation::{DIED, Ending, HUNG, NONSENSE, all_of, session_of};
+use crate::separation::{DIED, Ending, HUNG, NONSENSE, session_of};
 use crate::token::group;
 use crate::vouched::{admit_guarded, base64, declare, guarded};
 use crate::world::{
-    HOME, HOST, Outcome, PORT, Session, calls, changed, faulty, field, finish_child, patient, scratch, secret, ssh_key, succeed,
-    verify, world,
+    HOME, HOST, Outcome, PORT, Session, all_of, calls, changed, faulty, field, finish_child, patient, scratch, secret, ssh_key,
+    succeed, verify, world,
 };
 use sha2::{Digest, Sha512};
 use sigsh::hash_state::{HashAlgorithm, HashState};
