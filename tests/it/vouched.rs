@@ -4,6 +4,7 @@
 mod approvals;
 mod break_glass;
 mod counts;
+mod mac;
 mod openpgp;
 mod ssh;
 
