@@ -3,6 +3,7 @@
 
 mod approvals;
 mod break_glass;
+mod check;
 mod counts;
 mod mac;
 mod openpgp;
