@@ -91,7 +91,7 @@ impl SshSig {
 
 /// What stands in an armor: base64, on lines of any length, and nothing behind it.
 fn dearmor(armored: &[u8]) -> Option<Vec<u8>> {
-    let (base64, rest) = std::str::from_utf8(armored).ok()?.split_once(END)?;
+    let (base64, rest) = std::str::from_utf8(armored).ok()?.strip_prefix('\n')?.split_once(END)?;
     let base64 = base64.replace('\n', "");
     if rest.trim_matches('\n').is_empty() { Base64::decode_vec(&base64).ok() } else { None }
 }

@@ -3,6 +3,7 @@
 
 mod counts;
 mod krl;
+mod mac;
 mod openpgp;
 mod ssh;
 mod sshsig;
