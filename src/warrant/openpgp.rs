@@ -178,3 +178,6 @@ impl OverBytes {
         good.map(drop).map_err(|error| WarrantError::Endorsement(format!("is not over this artifact: {error}")))
     }
 }
+
+#[cfg(test)]
+mod tests;
