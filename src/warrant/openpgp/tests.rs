@@ -524,3 +524,28 @@ fn several_operators_and_their_mistakes() {
         assert!(error.contains(why), "{error}");
     }
 }
+
+/// The fuzz target begins with what gpg 2.2 has made.
+#[test]
+fn the_examples_of_gpg() {
+    let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let operator = include_bytes!("../../../fuzz/operator.pgp");
+    let operators = Operators::read(operator, &Rc::default(), Duration::from_secs(24 * 3600), now).unwrap();
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/openpgp_endorsement");
+    let seconds = now.duration_since(at(0)).unwrap().as_secs() as i64;
+    for (name, is_taken) in [
+        ("armored", true),
+        ("ed25519", true),
+        ("expired", false),
+        ("host", false),
+        ("nistp256", true),
+        ("revoked", false),
+        ("rsa2048", true),
+        ("sha256", false),
+        ("subkey", true),
+        ("text", false),
+    ] {
+        let outcome = judge(&operators, &std::fs::read(format!("{directory}/{name}")).unwrap(), seconds);
+        assert_eq!(outcome.is_ok(), is_taken, "{name}: {:?}", outcome.err());
+    }
+}

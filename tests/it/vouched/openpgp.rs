@@ -1,7 +1,7 @@
 //! What a build endorses by an OpenPGP key that an operator has certified for it, both by gpg.
 
 use crate::vouched::{admit_guarded, base64, declare, guarded};
-use crate::world::{HOST, Outcome, Session, field, finish_child, scratch, succeed, verify, world};
+use crate::world::{HOME, HOST, Outcome, Session, blocks, field, finish_child, scratch, ssh_key, succeed, verify, world};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -305,6 +305,60 @@ fn the_file_of_operators_is_right_or_nothing_is_signed() {
         "refused",
         "cannot open /etc/sigsh/nobody.pgp",
     );
+}
+
+/// Within the sandbox: no path that a parser takes, and no error that it makes, needs a system call that would kill the session.
+#[test]
+fn whatever_is_sent_is_refused_by_a_word() {
+    let gpg = Gpg::new();
+    let (operator, build) = (gpg.key("Alice", "ed25519", "cert"), gpg.key("build", "ed25519", "sign"));
+    gpg.certify(&operator, &build, &grant("ed25519"), "7200");
+    let config = guarded("ed25519", &table(&operators(&gpg.export(&operator))));
+    let mut all = vec![[gpg.export(&build), gpg.sign(&build, b"data", &[])].concat()];
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/openpgp_endorsement");
+    all.extend(fs::read_dir(directory).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap()));
+    for at in 0..48 {
+        let mut bad = all[0].clone();
+        let place = at * bad.len() / 48;
+        bad[place] ^= 1 << (at % 8);
+        all.push(bad);
+    }
+    for bytes in all {
+        let outcome = ask(&config, &bytes);
+        // Not all bits of a certificate are signed.
+        let is_taken = outcome.code == Some(0) && outcome.err.is_empty();
+        let is_refused = outcome.code == Some(77) && outcome.out.is_empty();
+        let told = outcome.err.starts_with("sigsh: error: the endorsement ");
+        assert!(is_taken || is_refused && told, "{} {outcome:#?}", base64(&bytes));
+    }
+}
+
+/// docs/OPENPGP.md, block by block: operator and build have a keyring each.
+#[test]
+fn the_guide_signs() {
+    let (operator, build, client) = (Gpg::new(), Gpg::new(), "openpgp-guide");
+    operator.key("Alice <alice@example.org>", "ed25519", "cert,sign");
+    let directory = scratch();
+    let path = format!("{directory}/bin");
+    fs::create_dir(&path).unwrap();
+    let ssh = format!("#!/bin/sh\nexec /usr/bin/ssh -F {HOME}/ssh_config -i {} signer@127.0.0.1 \"$2\"\n", ssh_key(client));
+    fs::write(format!("{path}/ssh"), ssh).unwrap();
+    fs::set_permissions(format!("{path}/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(format!("{directory}/hello.tar.gz"), b"data").unwrap();
+    let step = |name: &str, gpg: &Gpg| {
+        let [block] = &blocks("docs/OPENPGP.md", &format!("<!-- test: {name} -->\n```sh\n"))[..] else { panic!("{name}") };
+        let block = block.replace("sign release", &format!("sign {client}")).replace("key=release", &format!("key={client}"));
+        let path = format!("{path}:{}", std::env::var("PATH").unwrap());
+        let mut command = Command::new("sh");
+        succeed(command.args(["-euc", &block]).current_dir(&directory).env("PATH", path).env("GNUPGHOME", &gpg.home));
+    };
+    step("once", &operator);
+    step("host", &operator);
+    admit_guarded(client, "rsa2048", &table("/etc/sigsh/operators.pgp"));
+    step("key", &build);
+    step("permit", &operator);
+    step("endorse", &build);
+    verify("rsa2048", &fs::read(format!("{directory}/hello.tar.gz.sig")).unwrap(), b"data");
 }
 
 const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
