@@ -16,7 +16,7 @@ pub struct Authorities {
 impl Authorities {
     /// Those that a key's table names.
     pub fn of(table: &Endorsement, revoked: &Rc<Revoked>) -> Authorities {
-        let keys = table.ssh_ca.iter().map(|ca| ca.get_ref().clone()).collect();
+        let keys = table.ssh_ca.iter().map(|ca| *ca.get_ref()).collect();
         Authorities { keys, revoked: revoked.clone(), max_age: table.max_age() }
     }
 

@@ -2,6 +2,7 @@
 //! people will.
 
 mod counts;
+mod mac;
 mod openpgp;
 mod ssh;
 
