@@ -248,7 +248,7 @@ fn no_other_certification_permits_anything() {
         (
             "operator revoked",
             |case| case.list = |people| format!("openpgp: {}", people.operator.fingerprint().to_hex()),
-            "revoked here",
+            "by an operator whose key is revoked here",
         ),
         ("build revoked", |case| case.list = |people| format!("openpgp: {}", people.build.fingerprint().to_hex()), "revoked here"),
         (
@@ -505,6 +505,18 @@ fn several_operators_and_their_mistakes() {
     ] {
         let operators = read(&both).unwrap();
         judge(&operators, &bytes(&Case::good().packets(&people)), 20).unwrap();
+    }
+    // The later certification counts, unless its operator has gone.
+    let (mut packets, by_other) =
+        (Case::good().packets(&people), Case { by: |people| &people.stranger, certified: 1, ..Case::good() });
+    packets.insert(packets.len() - 1, by_other.certification(&people));
+    let [stranger, operator] = [&people.stranger, &people.operator].map(|cert| cert.fingerprint().to_hex());
+    for (list, by) in [(String::new(), &stranger), (format!("openpgp: {stranger}"), &operator)] {
+        let list = Rc::new(Revoked::parse(list.as_bytes()).unwrap());
+        let both = [public(&people.stranger), public(&people.operator)].concat();
+        let operators = Operators::read(&both, &list, Duration::from_secs(24 * 3600), at(0)).unwrap();
+        let warrant = judge(&operators, &bytes(&packets), 20).unwrap();
+        assert!(warrant.quotas()[0].name.starts_with(&format!("openpgp:{by}:")), "{by}");
     }
     let signs = CertBuilder::new().set_primary_key_flags(KeyFlags::empty().set_signing());
     let signs = signs.set_creation_time(at(-100)).add_userid("x").generate().unwrap().0;

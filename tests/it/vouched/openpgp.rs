@@ -234,7 +234,9 @@ fn nothing_else_is_taken() {
     refused(&[gpg.export(&own), signed.signature().to_vec()].concat(), "is by a key of this host, which endorses nothing");
 
     // Taken back: by the operator's own list, and in what gpg exports.
-    for (key, what) in [(&build, REVOKED), (&operator, REVOKED)] {
+    for (key, what) in
+        [(&build, "is by a key that is revoked here"), (&operator, "is certified by an operator whose key is revoked here")]
+    {
         let list = format!("/etc/sigsh/revoked-{key}");
         fs::write(&list, format!("openpgp: {key}\n")).unwrap();
         let more = format!("openpgp = \"{}\", revoked = \"{list}\"", operators(&gpg.export(&operator)));
@@ -248,7 +250,6 @@ fn nothing_else_is_taken() {
 const TERMS: &str = "has a certification whose grant@sigsh is not a text like key=KEY;host=HOST;max=64";
 const NO_SIGNATURE: &str = "does not end with the build's signature: its certificate comes first";
 const NO_ARMOR: &str = "is not an armored certificate with an armored signature behind it, and nothing else";
-const REVOKED: &str = "is by a key that is revoked here, or that of its operator is";
 
 /// What ends while the artifact is on its way is not signed, nor when the file of operators is another one by then.
 #[test]
