@@ -178,7 +178,7 @@ impl From<Refusal> for Failure {
             Refusal::Key => "without a key's name you get your default key",
             Refusal::Size(_) | Refusal::Input(_) | Refusal::Guarded => "",
             Refusal::Undeclared(_) => "declare what you send, so that half a file is never signed",
-            Refusal::Hash(_) | Refusal::Salted | Refusal::Unguarded => {
+            Refusal::Hash(_) | Refusal::Salted | Refusal::Unguarded | Refusal::NoBreakGlass => {
                 return Failure::new(Exit::Usage, refusal.to_string(), "", &refusal);
             }
         };
@@ -373,7 +373,8 @@ impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Failure {
         match error {
             LedgerError::Trust(error) | LedgerError::State(StateError::Trust(error)) => error.into(),
-            LedgerError::UsedUp(..) => Failure::new(Exit::NoPermission, error.to_string(), "", &error),
+            LedgerError::UsedUp(_) => Failure::new(Exit::NoPermission, error.to_string(), "", &error),
+            LedgerError::Past => Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error),
             LedgerError::Rotated(_) => Failure::new(Exit::TempFail, "the ledger was just rotated", "try again", &error),
             _ => Failure::new(Exit::Io, "the ledger cannot record this, so nothing is signed", ASK_THE_OPERATOR, &error),
         }

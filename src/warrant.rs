@@ -16,7 +16,7 @@ use crate::config::values::Name;
 use crate::config::{Config, ConfigError, Revoked};
 use crate::hash_state::HashState;
 use crate::identity::Identity;
-use crate::openpgp::{SigningKey, Version};
+use crate::openpgp::SigningKey;
 use crate::policy::Grant;
 use crate::request::{Bytes, Digest, Evidence};
 use approval::{Panel, Requester};
@@ -124,7 +124,7 @@ pub enum Kind {
     Approval,
 }
 
-/// How often something may be used: so many intents in the ledger have its name as a word of their `grant`, and no more.
+/// How often something may be used: so many intents in the ledger have its name as a word of their `permits`, and no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Its name: printable ASCII without blanks, `"` and `\`.
@@ -133,6 +133,15 @@ pub struct Quota {
     pub max: u64,
     /// None of them is older than this.
     pub since: SystemTime,
+}
+
+/// From how long ago what permits a signature may be, where anything does that is counted.
+pub fn reach(grant: &Grant<'_>) -> Option<Duration> {
+    let break_glass = |table: &crate::config::Approvals| table.max_age().unwrap_or(approval::BREAK_GLASS.max_age);
+    let of = |key: &crate::config::Key| {
+        key.endorsement.as_ref().map(|table| table.max_age()).max(key.break_glass.as_ref().map(break_glass))
+    };
+    grant.keys.iter().filter_map(|granted| of(granted.key)).max()
 }
 
 impl Demands {
@@ -174,6 +183,10 @@ impl Demands {
 
     /// The file whose secret the token process must know to judge this evidence.
     pub fn mac_file(&self, evidence: &Evidence) -> Option<&Path> {
+        // Who breaks the glass needs no endorsement: none is looked at.
+        if self.break_glass.is_some() && !evidence.break_glass.is_empty() {
+            return None;
+        }
         let file = self.endorsement.as_ref()?.mac_file.as_deref()?;
         evidence.endorsement.as_ref().is_some_and(|bytes| mac::is_one(bytes)).then_some(file)
     }
@@ -195,11 +208,8 @@ impl Demands {
             return Ok(warrant);
         }
         // One key, and its hash over the bytes alone: what people and builds can speak of.
-        let fingerprint = key.fingerprint();
-        if fingerprint.contains(' ') || key.version() == Version::V6 {
-            return Err(WarrantError::Key.into());
-        }
-        let Some(subject) = grant.subject(fingerprint, place) else { return Err(WarrantError::Key.into()) };
+        let subject = key.can_be_guarded().then(|| grant.subject(key.fingerprint(), place)).flatten();
+        let subject = subject.ok_or(WarrantError::Key)?;
         let evidence = &grant.evidence;
         if let Some(panel) = break_glass.filter(|_| !evidence.break_glass.is_empty()) {
             panel.judge(&subject, &evidence.break_glass, now, &mut warrant)?;
@@ -242,6 +252,8 @@ impl Endorsers {
             let Some(operators) = self.openpgp else { return wrong("is of no kind that this key takes") };
             operators.judge(subject, bytes, now, warrant)?;
         }
+        let revoked = self.revoked;
+        warrant.lists.push(Box::new(move || revoked.is_unchanged()));
         warrant.evidence.push(Piece { kind: Kind::Endorsement, facts: Facts::default(), bytes: bytes.clone() });
         Ok(())
     }

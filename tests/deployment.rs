@@ -1,5 +1,6 @@
 //! README's commands, run for real on a fresh host: every block of shell that a comment marks, in order, to a signature that gpgv
-//! calls good. A program of its own, so that `tests/inside.sh` gives it a machine on which nothing is installed yet.
+//! calls good; and then those of docs/APPROVALS.md, which goes on from there. A program of its own, so that `tests/inside.sh` gives it a
+//! machine on which nothing is installed yet.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -64,7 +65,23 @@ cd "$CHECKOUT"
 
 /// What README says of what is there now.
 const AFTER: &str = r#"
+cd $HOME
 for package in package-[123].pkg.tar.zst packages/*.zst; do gpgv --keyring ./release.pgp $package.sig $package; done
+"#;
+
+/// What docs/APPROVALS.md says of what is there in the end.
+const APPROVED: &str = r#"
+cd $HOME
+for kind in production emergency; do gpgv --keyring ./production.pgp package.tar.gz.$kind.sig package.tar.gz; done
+ssh -T -i ~/.ssh/developer signer@signing.example.org certificate > development.pgp
+gpgv --keyring ./development.pgp package.tar.gz.development.sig package.tar.gz
+# The same approvals of anything else are none.
+approvals="--approval $until=$(base64 -w 0 alice.sig) --approval $until=$(base64 -w 0 bob.sig)"
+code=0
+ssh -T -i ~/.ssh/build2 signer@signing.example.org "sign production --size 4 --digest sha512:$(printf evil | sha512sum | cut -d ' ' -f 1) \
+    --endorsement $(base64 -w 0 package.tar.gz.endorsement) $approvals" < <(printf evil) > evil.sig || code=$?
+[ $code = 77 ]
+[ ! -s evil.sig ]
 "#;
 
 #[test]
@@ -78,8 +95,10 @@ fn the_commands_of_the_readme_end_with_a_good_signature() {
     for command in ["install.sh", "key generate", "certificate create", "sigsh-admin check", "gpgv", "journalctl"] {
         assert!(blocks.iter().any(|block| block.contains(command)), "{command}");
     }
+    let approvals = std::fs::read_to_string(format!("{checkout}/docs/APPROVALS.md")).unwrap();
+    let more = self::blocks(&approvals).join("\ncd $HOME\n");
     let mut script = Command::new("bash");
-    script.arg("-c").arg(format!("{AROUND}\n{}\n{AFTER}", blocks.join("\ncd $HOME\n")));
+    script.arg("-c").arg(format!("{AROUND}\n{}\n{AFTER}\n{more}\n{APPROVED}", blocks.join("\ncd $HOME\n")));
     let debug = || Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().into();
     script.env("CHECKOUT", checkout).env("BUILT", std::env::var_os("SIGSH_BUILT").unwrap_or_else(debug));
     let output = script.output().unwrap();

@@ -1,13 +1,22 @@
 //! The values by which a client is known.
 
 use super::values::from_text;
+use crate::trusted;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
+use std::path::Path;
 use wildmatch::WildMatch;
 
 /// The longest text in bytes: what a match costs is bounded by it.
 const MAX_TEXT: usize = 255;
+
+/// The longest name of a person in bytes: several fit a record.
+const MAX_PERSON: usize = 64;
+
+/// The longest /etc/passwd in bytes.
+const MAX_PASSWD: u64 = 4 << 20;
 
 /// A network that a client comes from: `192.0.2.0/24`, `2001:db8::/32`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +89,39 @@ impl fmt::Display for Principal {
     }
 }
 
+/// Who approves, or asks: a principal that an allowed_signers file can only mean literally.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Person(String);
+
+from_text!(Person);
+
+impl TryFrom<String> for Person {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Person, Self::Error> {
+        let good = |byte: u8| byte.is_ascii_graphic() && !b"\"#!*,?\\".contains(&byte);
+        if (1..=MAX_PERSON).contains(&text.len()) && text.bytes().all(good) {
+            Ok(Person(text))
+        } else {
+            Err("a person is one principal, 1 to 64 of ASCII without blanks, '*', '?', '!', ',', '#', '\\' and quotes")
+        }
+    }
+}
+
+impl Deref for Person {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A pattern of key ids: `*` is any text, `?` one character. What else PATTERNS of ssh_config(5) has is refused, not misread.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pattern(WildMatch);
@@ -139,6 +181,28 @@ impl TryFrom<String> for UnixUser {
             _ => Err("a unix user is a name in /etc/passwd or a number"),
         }
     }
+}
+
+impl UnixUser {
+    /// Its user id: that of the first line with its name in /etc/passwd, as in getpwnam(3).
+    pub fn id(&self) -> Option<u32> {
+        match self {
+            UnixUser::Id(id) => Some(*id),
+            UnixUser::Name(name) => passwd().lines().filter_map(account).find(|(other, _)| other == name).map(|(_, id)| id),
+        }
+    }
+}
+
+/// /etc/passwd; nothing where it is not there or not trusted. No name service is asked: that would load libraries and open sockets.
+pub(crate) fn passwd() -> String {
+    let passwd = trusted::read(Path::new("/etc/passwd"), MAX_PASSWD).unwrap_or_default();
+    String::from_utf8_lossy(&passwd).into_owned()
+}
+
+/// Name and user id in a line of it.
+pub(crate) fn account(line: &str) -> Option<(String, u32)> {
+    let mut words = line.split(':');
+    Some((words.next()?.to_owned(), words.nth(1)?.parse().ok()?))
 }
 
 impl fmt::Display for UnixUser {

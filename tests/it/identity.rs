@@ -43,7 +43,7 @@ fn key(name: &str, kind: &str) -> String {
 }
 
 /// The authority, by kind of its key.
-fn authority(kind: &str) -> String {
+pub fn authority(kind: &str) -> String {
     key("authority", kind)
 }
 
@@ -128,7 +128,7 @@ fn sshd() -> u16 {
     PORT
 }
 
-fn ssh(port: u16, key: &str, options: &[&str], request: &str) -> Command {
+pub fn ssh(port: u16, key: &str, options: &[&str], request: &str) -> Command {
     let mut command = Command::new("ssh");
     command.args(["-F", &format!("{HOME}/ssh_config"), "-i", key, "-o", &format!("Port={port}")]);
     command.args(options).args(["signer@127.0.0.1", request]);
@@ -144,7 +144,7 @@ fn recorded(record: &serde_json::Value, expected: [&str; 5]) {
 }
 
 /// The configuration that sshd's sessions use has certificates' clients as well: no other test is one of them.
-fn over_ssh() -> u16 {
+pub fn over_ssh() -> u16 {
     static ONCE: OnceLock<()> = OnceLock::new();
     let port = sshd();
     ONCE.get_or_init(|| {
@@ -514,10 +514,7 @@ fn a_list_that_is_not_understood_lets_nobody_in() {
         (b"serial: 0\n".to_vec(), format!("{shown}:1:1: serials are N or N-M, from 1 to 18446744073709551615")),
         (b"\n\nid:\n".to_vec(), format!("{shown}:3:1: an id is missing")),
         (b"\xff".to_vec(), format!("{shown}:1:1: the line is not UTF-8")),
-        (
-            b"SSHKRL\n\0\0".to_vec(),
-            format!("{shown}:1:1: this is a binary KRL; name the specification that ssh-keygen -k made it of"),
-        ),
+        (b"SSHKRL\n\0\0".to_vec(), format!("{shown}:1:1: this KRL is broken, signed, or has sections that are not known")),
         (vec![b'#'; (1 << 20) + 1], format!("cannot read {shown}: it is larger than 1048576 bytes")),
     ] {
         fs::write(&path, list).unwrap();
