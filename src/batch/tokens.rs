@@ -82,6 +82,7 @@ impl Batch<'_> {
                 output::has_reader()?;
                 let now = SystemTime::now();
                 self.order.identity.check(now)?;
+                self.warrant.check(now)?;
                 self.are_alive(now)?;
                 if !self.certificates.iter().all(Trusted::is_unchanged) {
                     return Err(OpenpgpError::Changed.into());

@@ -1,5 +1,5 @@
 //! The list of revoked keys and certificates: the text that `ssh-keygen -k` makes a KRL of (KEY REVOCATION LISTS in ssh-keygen(1)),
-//! or the bare public keys that sshd's RevokedKeys takes.
+//! or the bare public keys that sshd's RevokedKeys takes; and, of what permits builds, OpenPGP keys and ids of MACs.
 
 use super::values::SshFingerprint;
 use super::{ConfigError, Location};
@@ -21,6 +21,8 @@ pub struct Revoked {
     keys: Vec<SshFingerprint>,
     serials: Vec<(u64, u64)>,
     ids: Vec<Vec<u8>>,
+    openpgp: Vec<String>,
+    macs: Vec<String>,
     source: Option<Trusted>,
 }
 
@@ -51,8 +53,9 @@ impl Revoked {
             // ssh-keygen cuts 'id: build#7' to 'build' without a word.
             let glued = |at: usize| at > 0 && !matches!(line.get(at - 1), Some(b' ' | b'\t'));
             let comment = line.iter().position(|byte| *byte == b'#');
-            let names = line.trim_ascii_start().get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"id:"));
-            if names && comment.is_some_and(glued) {
+            let begins =
+                |word: &[u8]| line.trim_ascii_start().get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+            if (begins(b"id:") || begins(b"mac:")) && comment.is_some_and(glued) {
                 return Err((number + 1, "a '#' begins a comment: an id with one in it cannot be named, but its serial can"));
             }
             let line = line.get(..comment.unwrap_or(line.len())).unwrap_or_default();
@@ -73,6 +76,9 @@ impl Revoked {
             "id" if !rest.is_empty() => self.ids.push(rest.as_bytes().to_vec()),
             "id" => return Err("an id is missing"),
             "hash" => self.keys.push(rest.to_owned().try_into()?),
+            "openpgp" => self.openpgp.push(openpgp(rest).ok_or("an OpenPGP key is named by its fingerprint")?),
+            "mac" if rest.is_empty() || rest.contains([' ', '\t']) => return Err("one id belongs here"),
+            "mac" => self.macs.push(rest.to_owned()),
             "key" | "sha1" | "sha256" if Certificate::is_one(rest) => {
                 // As ssh-keygen does: its key is meant.
                 self.keys.push(Certificate::parse(&two_words(rest)).ok_or("this is no ssh certificate")?.key);
@@ -110,9 +116,19 @@ impl Revoked {
         self.keys.contains(key)
     }
 
+    /// Whether an OpenPGP key of this fingerprint, in hexadecimal digits, is revoked.
+    pub fn has_openpgp(&self, fingerprint: &str) -> bool {
+        self.openpgp.iter().any(|revoked| revoked.eq_ignore_ascii_case(fingerprint))
+    }
+
+    /// Whether the permit of this id, by which a build makes MACs, is revoked.
+    pub fn has_mac(&self, id: &str) -> bool {
+        self.macs.iter().any(|revoked| revoked == id)
+    }
+
     /// How many lines say something.
     pub fn entries(&self) -> usize {
-        self.keys.len() + self.serials.len() + self.ids.len()
+        self.keys.len() + self.serials.len() + self.ids.len() + self.openpgp.len() + self.macs.len()
     }
 
     /// Whether the file is still what was read: nobody has written to it, nor put another one in its place.
@@ -132,6 +148,12 @@ fn serials(text: &str) -> Option<(u64, u64)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first.trim())?, number(last.trim())?);
     (1..=last).contains(&first).then_some((first, last))
+}
+
+/// A fingerprint of version 4 or 6, without blanks.
+fn openpgp(text: &str) -> Option<String> {
+    let good = [40, 64].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    good.then(|| text.to_owned())
 }
 
 fn key(text: &str) -> Result<SshFingerprint, &'static str> {
@@ -189,6 +211,15 @@ mod tests {
     }
 
     #[test]
+    fn permits_of_other_kinds_are_named_too() {
+        let (fingerprint, long) = ("0123456789ABCDEF0123456789abcdef01234567", "0123456789ABCDEF".repeat(4));
+        let list = Revoked::parse(format!("openpgp: {fingerprint}\nOpenPGP:{long} # why\nmac: build-7\n").as_bytes()).unwrap();
+        assert!(list.has_openpgp(&fingerprint.to_lowercase()) && list.has_openpgp(&long) && !list.has_openpgp(&"0".repeat(40)));
+        assert!(list.has_mac("build-7") && !list.has_mac("build") && !list.has_mac("Build-7"));
+        assert_eq!(list.entries(), 3);
+    }
+
+    #[test]
     fn what_is_not_understood_is_told_with_its_line() {
         for line in [
             "serial: 0",
@@ -201,6 +232,12 @@ mod tests {
             "serial: 09",
             "id:",
             "id: build#7",
+            "openpgp:",
+            "openpgp: 01234567",
+            "openpgp: 0123 4567 89AB CDEF 0123 4567 89AB CDEF 0123 4567",
+            "mac:",
+            "mac: a b",
+            "mac: a#b",
             "hash: MD5:00",
             "hash:",
             "key: x",

@@ -43,10 +43,10 @@ journal = "/run/systemd/journal/socket"
 "#;
 
 /// What every field of each table is called in an error about another one.
-const TOP: &str = "expected one of `account`, `revoked-keys`, `token`, `key`, `client`, `limits`, `audit`";
+const TOP: &str = "expected one of `account`, `host`, `fleet`, `revoked-keys`, `token`, `key`, `client`, `limits`, `audit`";
 const TOKEN: &str = "expected one of `module`, `server`, `server-account`, `uri`, `pin-file`, `sandbox`, `read`, `write`, `connect`, \
     `environment`, `timeout`, `sessions`, `queue`";
-const CLIENT: &str = "expected one of `ssh-keys`, `ssh-ca`, `principals`, `key-ids`, `unix-user`, `from`, `keys`, `request`, \
+const CLIENT: &str = "expected one of `ssh-keys`, `ssh-ca`, `principals`, `key-ids`, `unix-user`, `from`, `person`, `keys`, `request`, \
     `inputs`, `require`, `max-size`, `rate`, `burst`";
 const OWN: &str = "ssh-keys = [\"SHA256:GZrb2FPjIoMDtrSADUKZ6YSZIvClvCmQN9l9MpR8ZJE\"]\n";
 const LIMITS: &str = "expected one of `idle`, `total`, `throughput`, `sessions`, `refusals`";
@@ -184,7 +184,11 @@ fn a_mistake_is_told_with_its_place() {
             "3:1: the sandbox 'tpm' needs a device in 'environment', TPM2_PKCS11_TCTI = \"device:/dev/tpmrm0\"",
         ),
         ("sandbox = \"softhsm\"", "sandbox = \"p11-kit\"", "3:1: the sandbox 'p11-kit' is for a server, not for a module"),
-        ("hash =", "algorithm =", "16:1: unknown field `algorithm`, expected one of `token`, `uri`, `certificate`, `hash`"),
+        (
+            "hash =",
+            "algorithm =",
+            "16:1: unknown field `algorithm`, expected one of `token`, `uri`, `certificate`, `hash`, `endorsement`, `approvals`, `break-glass`",
+        ),
         ("[token.hsm]", "[token.HSM]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),
         ("[token.hsm]", "[token.\"\"]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),
         ("[key.release]", "[key.\"a b\"]", "12:6: a name is 1 to 64 of a-z, 0-9 and '-'"),
@@ -359,7 +363,10 @@ fn what_the_whole_file_lacks_is_told_with_its_place() {
     // A table before its place is one of the key's: TOML's own rule.
     assert_eq!(
         parse(&spare),
-        Err(format!("/etc/sigsh.toml:5:1: unknown field `account`, expected one of {}", "`token`, `uri`, `certificate`, `hash`"))
+        Err(format!(
+            "/etc/sigsh.toml:5:1: unknown field `account`, expected one of {}",
+            "`token`, `uri`, `certificate`, `hash`, `endorsement`, `approvals`, `break-glass`"
+        ))
     );
 }
 

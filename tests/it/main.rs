@@ -36,4 +36,5 @@ mod token;
 mod tokens;
 mod trixie;
 mod v6;
+mod vouched;
 mod world;

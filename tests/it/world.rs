@@ -27,6 +27,10 @@ pub const PIN_FILE: &str = "/etc/sigsh/hsm.pin";
 pub const PIN: &str = "4711";
 pub const HOME: &str = "/srv/world";
 
+/// What the host, and all that sign the same, are called in permits and approvals.
+pub const HOST: &str = "sign1.example.org";
+pub const FLEET: &str = "release";
+
 /// How a session ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -185,7 +189,7 @@ pub fn start_sshd(name: &str, port: u16, more: &str) -> Child {
 /// The configuration of the host. Tests derive theirs from it by replacing texts.
 pub fn configuration() -> String {
     let mut text = format!(
-        "account = \"signer\"\n[token.hsm]\nmodule = \"/usr/lib/softhsm/libsofthsm2.so\"\nuri = \"pkcs11:token=release\"\n\
+        "account = \"signer\"\nhost = \"{HOST}\"\nfleet = \"{FLEET}\"\n[token.hsm]\nmodule = \"/usr/lib/softhsm/libsofthsm2.so\"\nuri = \"pkcs11:token=release\"\n\
          pin-file = \"{PIN_FILE}\"\nsandbox = \"softhsm\"\nread = [\"/var/lib/sigsh/tokens\"]\n\
          environment = {{ SOFTHSM2_CONF = \"/etc/sigsh/softhsm2.conf\" }}\ntimeout = \"20s\"\n"
     );
