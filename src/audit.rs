@@ -138,7 +138,7 @@ impl Field {
 }
 
 /// The longest value of a field in bytes. Where all of them together exceed 4 KiB, the journal leaves out the last.
-const MAX_VALUE: usize = 768;
+pub(crate) const MAX_VALUE: usize = 768;
 
 fn cut(text: &str) -> String {
     text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_VALUE).map(|(_, c)| c).collect()
@@ -398,11 +398,18 @@ impl Piece {
 /// What the journal gets.
 fn fields(record: &Record<'_>, facts: &[(&'static str, &str)], place: Option<&Place>) -> Vec<u8> {
     let (seq, hash) = place.map(|place| (place.seq.to_string(), hex::encode(place.hash))).unwrap_or_default();
+    let is_use = matches!(record.event, Event::Intent | Event::Signed);
+    let (loud, priority) = if is_use && facts.iter().any(|(field, _)| *field == Field::BREAK_GLASS.0) {
+        ("break-glass: ", "2")
+    } else {
+        ("", record.event.priority())
+    };
+    let message = format!("{loud}{}", record.message);
     let mut fields = vec![
         ("SYSLOG_IDENTIFIER", "sigsh"),
         ("MESSAGE_ID", record.event.message_id()),
-        ("PRIORITY", record.event.priority()),
-        ("MESSAGE", &record.message),
+        ("PRIORITY", priority),
+        ("MESSAGE", &message),
     ];
     if place.is_some() {
         fields.extend([("SIGSH_SEQ", seq.as_str()), ("SIGSH_LEDGER", &hash)]);

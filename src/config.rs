@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, parsed into types that cannot be wrong. Errors name file, line and column.
 
+pub mod approvers;
 pub mod audit;
 pub mod client;
 pub mod demands;
@@ -10,6 +11,7 @@ pub mod uri;
 pub mod values;
 pub mod who;
 
+pub use approvers::{Approver, Approvers};
 pub use audit::Audit;
 pub use client::{Client, Declaration, Input};
 pub use demands::{Approvals, Endorsement};

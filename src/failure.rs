@@ -178,7 +178,7 @@ impl From<Refusal> for Failure {
             Refusal::Key => "without a key's name you get your default key",
             Refusal::Size(_) | Refusal::Input(_) | Refusal::Guarded => "",
             Refusal::Undeclared(_) => "declare what you send, so that half a file is never signed",
-            Refusal::Hash(_) | Refusal::Salted | Refusal::Unguarded => {
+            Refusal::Hash(_) | Refusal::Salted | Refusal::Unguarded | Refusal::NoBreakGlass => {
                 return Failure::new(Exit::Usage, refusal.to_string(), "", &refusal);
             }
         };

@@ -2,6 +2,7 @@
 //! this module makes one.
 
 use crate::config::values::{Name, Rate};
+use crate::config::who::Person;
 use crate::config::{Client, Config, Declaration, Input, Key, Token};
 use crate::hash_state::{Form, HashState};
 use crate::identity::{Identity, Login};
@@ -41,6 +42,9 @@ pub enum Refusal {
     /// Something vouches for the artifact, and nobody has asked.
     #[error("this key wants neither endorsement nor approvals")]
     Unguarded,
+    /// An emergency, and nobody is there to say so.
+    #[error("this key has no break-glass")]
+    NoBreakGlass,
     /// The declared digest is of another hash than the key's.
     #[error("the key signs {0}; declare the digest by that hash")]
     Hash(&'static str),
@@ -143,6 +147,11 @@ impl<'a> Known<'a> {
         self.client.request().request
     }
 
+    /// Who it is as an approver, where its name does not say so.
+    pub fn person(self) -> Option<&'a Person> {
+        self.client.person.as_ref()
+    }
+
     /// How many signatures it gets in a time, and how many of them at once.
     pub fn rate(self) -> Option<(Rate, u64)> {
         self.client.rate()
@@ -184,6 +193,9 @@ impl<'a> Known<'a> {
         let guarded = key.key.is_guarded();
         if !guarded && !request.evidence.is_empty() {
             return Err(Refusal::Unguarded);
+        }
+        if key.key.break_glass.is_none() && !request.evidence.break_glass.is_empty() {
+            return Err(Refusal::NoBreakGlass);
         }
         if guarded && (form != Form::Binary || request.size.is_none() || request.digest.is_none()) {
             return Err(Refusal::Guarded);

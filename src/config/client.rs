@@ -1,7 +1,7 @@
 //! `[client.NAME]`.
 
 use super::values::{Count, Name, Rate, Size, SshFingerprint, from_text};
-use super::who::{Network, Pattern, Principal, UnixUser};
+use super::who::{Network, Pattern, Person, Principal, UnixUser};
 use crate::identity::{Login, User};
 use crate::request::{Request, Sign, SignState};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub struct Client {
     /// Where it comes from; anywhere where there is none.
     pub from: Option<Vec<Network>>,
     /// Who it is as an approver, where its name does not say so.
-    pub person: Option<Principal>,
+    pub person: Option<Person>,
     /// The keys it may use; the first is its default.
     pub keys: Vec<Spanned<Name>>,
     request: Option<Spanned<DefaultRequest>>,

@@ -3,7 +3,6 @@
 use super::values::{AbsolutePath, SshFingerprint, Time, from_text};
 use serde::Deserialize;
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::time::Duration;
 use toml::Spanned;
@@ -42,7 +41,7 @@ impl Endorsement {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Approvals {
-    need: NonZeroUsize,
+    need: Need,
     /// The allowed_signers file (ssh-keygen(1)) that names them.
     pub approvers: Spanned<AbsolutePath>,
     max_age: Option<Time>,
@@ -60,12 +59,27 @@ pub struct Approvals {
 impl Approvals {
     /// How many people.
     pub fn need(&self) -> usize {
-        self.need.get()
+        self.need.0
     }
 
     /// The longest time for which anybody may approve anything, where the operator has said so.
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age.map(|time| time.0)
+    }
+}
+
+/// The greatest number of people that must approve. The names by which so many are counted have room in a record.
+const MAX_NEED: usize = 8;
+
+/// How many people: at least one.
+#[derive(Debug)]
+struct Need(usize);
+
+impl<'de> Deserialize<'de> for Need {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Need, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        let need = usize::try_from(number).ok().filter(|need| (1..=MAX_NEED).contains(need));
+        need.map(Need).ok_or_else(|| serde::de::Error::custom("a number between 1 and 8 belongs here"))
     }
 }
 

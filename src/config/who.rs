@@ -4,10 +4,14 @@ use super::values::from_text;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use wildmatch::WildMatch;
 
 /// The longest text in bytes: what a match costs is bounded by it.
 const MAX_TEXT: usize = 255;
+
+/// The longest name of a person in bytes: several fit a record.
+const MAX_PERSON: usize = 64;
 
 /// A network that a client comes from: `192.0.2.0/24`, `2001:db8::/32`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,39 @@ impl Principal {
 }
 
 impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who approves, or asks: a principal that an allowed_signers file can only mean literally.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Person(String);
+
+from_text!(Person);
+
+impl TryFrom<String> for Person {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Person, Self::Error> {
+        let good = |byte: u8| byte.is_ascii_graphic() && !b"\"#!*,?\\".contains(&byte);
+        if (1..=MAX_PERSON).contains(&text.len()) && text.bytes().all(good) {
+            Ok(Person(text))
+        } else {
+            Err("a person is one principal, 1 to 64 of ASCII without blanks, '*', '?', '!', ',', '#', '\\' and quotes")
+        }
+    }
+}
+
+impl Deref for Person {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Person {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
