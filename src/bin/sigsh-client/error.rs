@@ -11,6 +11,9 @@ use std::sync::OnceLock;
 /// EX_TEMPFAIL: try again later.
 pub(crate) const BUSY: u8 = 75;
 
+/// How a host begins to say that it wants more than a file.
+pub(crate) const GUARDED: &str = "this key signs what is endorsed or approved";
+
 /// Why there is no signature, or no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -147,6 +150,9 @@ impl Error {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
+            Error::Refused { line, .. } if line.starts_with(GUARDED) => {
+                "say guarded = true in the key's table of client.toml, or name what vouches for the file: --endorsement, --approval"
+            }
             Error::Refused { host, hint, .. } => return hint.as_ref().map(|hint| format!("{host}: {hint}")),
             Error::Config(ConfigError::Trust(TrustError::Writable(path, mode))) => {
                 let whose = if mode & 0o002 == 0 { "g" } else { "go" };

@@ -36,10 +36,12 @@ fn lines(rows: &[(&str, String)], columns: usize) -> Vec<String> {
         // Digits are compared by eights.
         let digits = value.len() >= 64 && value.iter().all(char::is_ascii_hexdigit);
         let width = if digits { width / 8 * 8 } else { width };
-        let mut label = *label;
-        for piece in value.chunks(width) {
+        let (mut label, mut rest) = (*label, value.as_slice());
+        while !rest.is_empty() {
+            let blank = rest.iter().take(width).rposition(|c| *c == ' ').filter(|_| rest.len() > width);
+            let (piece, more) = rest.split_at(blank.map_or(width, |blank| blank + 1).min(rest.len()));
             lines.push(format!("{label:LABEL$}{}", piece.iter().collect::<String>()));
-            label = "";
+            (label, rest) = ("", more);
         }
     }
     lines
@@ -86,14 +88,15 @@ mod tests {
 
     #[test]
     fn a_value_stays_in_its_column() {
-        let rows = [("file", "x".repeat(30)), ("sha256", "0123456789abcdef".repeat(4)), ("key", "release".to_owned())];
+        let rows = [("file", "x".repeat(30)), ("sha256", "0123456789abcdef".repeat(4)), ("by", "a word is not cut unless it must".to_owned())];
         let narrow = [
             "file         xxxxxxxxxxxxxxxxxxxxxxxxxxx",
             "             xxx",
             "sha256       0123456789abcdef01234567",
             "             89abcdef0123456789abcdef",
             "             0123456789abcdef",
-            "key          release",
+            "by           a word is not cut unless it ",
+            "             must",
         ];
         assert_eq!(lines(&rows, 40), narrow);
         let wide = lines(&rows, 80);
