@@ -7,6 +7,7 @@ pub mod public;
 pub mod signature;
 pub mod verify;
 
+pub(crate) use candidates::{Live, alive, examine};
 pub use certificate::SigningKey;
 pub use composite::Composite;
 pub use public::{Public, Version};
@@ -75,6 +76,6 @@ fn library(error: openpgp::anyhow::Error) -> OpenpgpError {
     OpenpgpError::Library(one_line(&error))
 }
 
-fn one_line(error: &openpgp::anyhow::Error) -> String {
+pub(crate) fn one_line(error: &openpgp::anyhow::Error) -> String {
     format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -20,23 +20,23 @@ type Until = [Option<SystemTime>; 2];
 type PublicKey = Key<PublicParts, UnspecifiedRole>;
 
 /// A key that may sign.
-pub(super) struct Live {
-    pub(super) key: PublicKey,
-    pub(super) expires: Option<SystemTime>,
+pub(crate) struct Live {
+    pub(crate) key: PublicKey,
+    pub(crate) expires: Option<SystemTime>,
 }
 
 /// A key that may not sign any more: its fingerprint, and why, with the date.
-pub(super) type Dead = (PublicKey, String);
+pub(crate) type Dead = (PublicKey, String);
 
 /// A key for signing, dead or alive.
-pub(super) struct Candidate {
+pub(crate) struct Candidate {
     pub(super) key: PublicKey,
     expires: Option<SystemTime>,
     verdict: Result<(), String>,
 }
 
 /// The certificate's user id, and its keys for signing, dead and alive, when it is itself good at `now`.
-pub(super) fn examine(cert: &Cert, now: SystemTime) -> Result<(String, Vec<Candidate>), OpenpgpError> {
+pub(crate) fn examine(cert: &Cert, now: SystemTime) -> Result<(String, Vec<Candidate>), OpenpgpError> {
     let primary = cert.primary_key();
     if primary.key().creation_time() > now {
         return Err(OpenpgpError::Clock);
@@ -75,7 +75,7 @@ fn candidate(key: &ErasedKeyAmalgamation<'_, PublicParts>, until: Until, now: Sy
 }
 
 /// Those that are alive, at least one, and the others.
-pub(super) fn alive(candidates: Vec<Candidate>) -> Result<(Vec<Live>, Vec<Dead>), OpenpgpError> {
+pub(crate) fn alive(candidates: Vec<Candidate>) -> Result<(Vec<Live>, Vec<Dead>), OpenpgpError> {
     let (mut live, mut dead) = (Vec::new(), Vec::new());
     for Candidate { key, expires, verdict } in candidates {
         match verdict {

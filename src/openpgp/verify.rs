@@ -2,7 +2,7 @@
 
 mod armor;
 
-pub use armor::dearmor;
+pub use armor::{dearmor, dearmor_all};
 
 use super::signature::{cleartext_head, finish, wrap};
 use super::{OpenpgpError, Version, library, one_line};
@@ -50,6 +50,11 @@ impl Pinned {
     /// The certificates of all of these.
     pub fn all<'a>(pinned: impl IntoIterator<Item = &'a Pinned>) -> Pinned {
         Pinned(pinned.into_iter().flat_map(|pinned| pinned.0.iter().cloned()).collect())
+    }
+
+    /// This one alone.
+    pub(crate) fn only(cert: Cert) -> Pinned {
+        Pinned(vec![cert])
     }
 
     /// The certificates themselves.
@@ -116,6 +121,15 @@ impl Detached {
         if !matches!(rest, PacketParserResult::EOF(_)) || !header || !dearmored.ends_with(&body) {
             return Err(wrong("not one signature alone"));
         }
+        Detached::of(signature)
+    }
+
+    /// That of a packet.
+    ///
+    /// # Errors
+    /// [`BadSignature`] where it is of no kind that is used for documents.
+    pub(crate) fn of(signature: Signature) -> Result<Detached, BadSignature> {
+        let wrong = |what: &str| BadSignature(what.to_owned());
         let algorithm = match signature.hash_algo() {
             openpgp::types::HashAlgorithm::SHA256 => HashAlgorithm::Sha256,
             openpgp::types::HashAlgorithm::SHA384 => HashAlgorithm::Sha384,

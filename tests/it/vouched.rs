@@ -1,6 +1,7 @@
 //! Keys that sign only what a build has endorsed and people have approved. Whoever vouches does it by ssh-keygen, gpg or Python, as
 //! people will.
 
+mod openpgp;
 mod ssh;
 
 use crate::world::{admit, changed, scratch, succeed, world};

@@ -2,8 +2,6 @@
 
 use super::BadSignature;
 
-const BEGIN: &[u8] = b"-----BEGIN PGP SIGNATURE-----";
-const END: &[u8] = b"-----END PGP SIGNATURE-----";
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The longest line: gpgv takes no longer ones (RFC 9580 §6.2.4).
@@ -14,10 +12,33 @@ const MAX_LINE: usize = 76;
 /// # Errors
 /// [`BadSignature`], also for a checksum that is not its own.
 pub fn dearmor(bytes: &[u8]) -> Result<Vec<u8>, BadSignature> {
-    let wrong = |what: &str| BadSignature(what.to_owned());
-    let alone = || wrong("not one armored signature alone");
+    dearmor_all(bytes, &["SIGNATURE"])
+}
+
+/// The same for several, of these kinds, with nothing between them.
+///
+/// # Errors
+/// [`BadSignature`].
+pub fn dearmor_all(bytes: &[u8], kinds: &[&str]) -> Result<Vec<u8>, BadSignature> {
     let mut lines = bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    if lines.next() != Some(BEGIN) {
+    let mut binary = Vec::new();
+    for kind in kinds {
+        binary.extend(block(&mut lines, kind)?);
+    }
+    if lines.all(|line| line.trim_ascii().is_empty()) { Ok(binary) } else { Err(alone()) }
+}
+
+fn wrong(what: &str) -> BadSignature {
+    BadSignature(what.to_owned())
+}
+
+fn alone() -> BadSignature {
+    wrong("not one armored signature alone")
+}
+
+fn block<'a>(lines: &mut impl Iterator<Item = &'a [u8]>, kind: &str) -> Result<Vec<u8>, BadSignature> {
+    let [begin, end] = ["BEGIN", "END"].map(|edge| format!("-----{edge} PGP {kind}-----").into_bytes());
+    if lines.next() != Some(&begin) {
         return Err(alone());
     }
     if !lines.by_ref().find(|line| !is_header(line)).is_some_and(<[u8]>::is_empty) {
@@ -26,16 +47,13 @@ pub fn dearmor(bytes: &[u8]) -> Result<Vec<u8>, BadSignature> {
     let (mut body, mut checksum) = (Vec::new(), None);
     loop {
         match lines.next().ok_or_else(alone)? {
-            END => break,
+            line if line == end => break,
             _ if checksum.is_some() => return Err(alone()),
             [b'=', sum @ ..] if sum.len() == 4 => checksum = Some(decode(sum)),
             line if line.is_empty() || line.starts_with(b"-----") => return Err(alone()),
             line if line.len() > MAX_LINE => return Err(wrong("its armor has too long a line")),
             line => body.extend_from_slice(line),
         }
-    }
-    if lines.any(|line| !line.trim_ascii().is_empty()) {
-        return Err(alone());
     }
     let binary = decode(&body).ok_or_else(|| wrong("its armor is damaged"))?;
     match checksum {
