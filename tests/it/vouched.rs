@@ -1,6 +1,7 @@
 //! Keys that sign only what a build has endorsed and people have approved. Whoever vouches does it by ssh-keygen, gpg or Python, as
 //! people will.
 
+mod client;
 mod openpgp;
 mod ssh;
 

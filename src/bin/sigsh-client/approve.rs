@@ -178,7 +178,7 @@ impl Terms<'_> {
         let signature = self.sign(&text(self.purpose, &subject, self.not_after, place))?;
         target.write(format!("{}={}\n", self.not_after, Base64::encode_string(&signature)).as_bytes())?;
         if let Target::File { path, .. } = target {
-            say(&format!("sigsh-client: {} is the approval", show::escaped(path)));
+            say(&format!("sigsh-client: wrote {}", show::escaped(path)));
         }
         Ok(())
     }

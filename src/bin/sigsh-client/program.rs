@@ -3,6 +3,7 @@
 use crate::error::{Error, lower};
 use crate::input::read_at_most;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// The longest answer in bytes: what is longer is for no host.
@@ -16,7 +17,7 @@ pub(crate) fn run(
     command: &mut Command,
     write: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error>,
 ) -> Result<Vec<u8>, Error> {
-    let name = command.get_program().to_string_lossy().into_owned();
+    let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let failed = |what: String| Error::Program(name.clone(), what);
     let mut child = command
         .stdin(Stdio::piped())

@@ -88,7 +88,11 @@ mod tests {
 
     #[test]
     fn a_value_stays_in_its_column() {
-        let rows = [("file", "x".repeat(30)), ("sha256", "0123456789abcdef".repeat(4)), ("by", "a word is not cut unless it must".to_owned())];
+        let rows = [
+            ("file", "x".repeat(30)),
+            ("sha256", "0123456789abcdef".repeat(4)),
+            ("by", "a word is not cut unless it must".to_owned()),
+        ];
         let narrow = [
             "file         xxxxxxxxxxxxxxxxxxxxxxxxxxx",
             "             xxx",
