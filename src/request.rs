@@ -140,16 +140,16 @@ pub struct Sign {
     /// ASCII armor instead of binary
     #[arg(long)]
     pub armor: bool,
-    /// The bytes (the default), or lines, however they end
+    /// The bytes (the default), or lines of any end
     #[arg(long = "type", value_name = "binary|text", hide_possible_values = true)]
     kind: Option<Type>,
-    /// The text with its signature in it; at most 16 MiB
+    /// The text with a signature; at most 16 MiB
     #[arg(long)]
     cleartext: bool,
-    /// The artifact's size in bytes; no other is signed
+    /// Its size in bytes; no other is signed
     #[arg(long, value_name = "N")]
     pub size: Option<u64>,
-    /// The artifact's digest; no other is signed
+    /// Its digest; no other is signed
     #[arg(long, value_name = "ALG:HEX", value_parser = Digest::parse)]
     pub digest: Option<Digest>,
     /// The artifact's name, for the log only
@@ -167,10 +167,10 @@ pub struct Evidence {
     /// What the build that made it says of it
     #[arg(long, value_name = "BASE64", value_parser = decode)]
     pub endorsement: Option<Bytes>,
-    /// One person's approval, and until when it holds; once for each
+    /// One person's approval; once for each
     #[arg(long = "approval", value_name = "TIME=BASE64", value_parser = Statement::parse)]
     pub approvals: Vec<Statement>,
-    /// The same in an emergency, by those whose task that is
+    /// The same, in an emergency
     #[arg(long, value_name = "TIME=BASE64", value_parser = Statement::parse)]
     pub break_glass: Vec<Statement>,
 }
@@ -256,7 +256,7 @@ pub struct SignTar {
     /// ASCII armor instead of binary: NAME.asc
     #[arg(long)]
     pub armor: bool,
-    /// The bytes (the default), or lines, however they end
+    /// The bytes (the default), or lines of any end
     #[arg(long = "type", value_name = "binary|text", hide_possible_values = true)]
     kind: Option<Type>,
 }
@@ -598,6 +598,9 @@ mod tests {
             "--size",
             "--digest",
             "--name",
+            "--endorsement",
+            "--approval",
+            "--break-glass",
         ] {
             assert!(Request::help().contains(word), "{word}");
         }

@@ -242,6 +242,8 @@ impl Endorsers {
             let Some(operators) = self.openpgp else { return wrong("is of no kind that this key takes") };
             operators.judge(subject, bytes, now, warrant)?;
         }
+        let revoked = self.revoked;
+        warrant.lists.push(Box::new(move || revoked.is_unchanged()));
         warrant.evidence.push(Piece { kind: Kind::Endorsement, facts: Facts::default(), bytes: bytes.clone() });
         Ok(())
     }

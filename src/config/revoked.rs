@@ -1,29 +1,61 @@
 //! The list of revoked keys and certificates: the text that `ssh-keygen -k` makes a KRL of (KEY REVOCATION LISTS in ssh-keygen(1)),
-//! or the bare public keys that sshd's RevokedKeys takes; and, of what permits builds, OpenPGP keys and ids of MACs.
+//! or the bare public keys that sshd's RevokedKeys takes; and, of what permits builds, OpenPGP keys and ids of MACs. Or the KRL itself.
+
+mod krl;
 
 use super::values::SshFingerprint;
 use super::{ConfigError, Location};
 use crate::identity::Login;
 use crate::identity::certificate::Certificate;
 use crate::trusted::{self, Trusted};
-use ssh_key::{HashAlg, PublicKey};
+use ssh_key::PublicKey;
 use std::path::Path;
 
 /// The longest list in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What a binary KRL begins with.
-const BINARY: &[u8] = b"SSHKRL\n\0";
-
 /// Who is revoked. Without a file nobody is.
 #[derive(Debug, Default)]
 pub struct Revoked {
     keys: Vec<SshFingerprint>,
-    serials: Vec<(u64, u64)>,
-    ids: Vec<Vec<u8>>,
+    /// Keys by their SHA-1, which a KRL may name them by.
+    sha1s: Vec<[u8; 20]>,
+    /// Certificates of any authority,
+    certificates: Certificates,
+    /// and of one alone.
+    of_one: Vec<(SshFingerprint, Certificates)>,
     openpgp: Vec<String>,
     macs: Vec<String>,
     source: Option<Trusted>,
+}
+
+/// Certificates by what their authorities call them.
+#[derive(Debug, Default)]
+struct Certificates {
+    serials: Vec<Serials>,
+    ids: Vec<Vec<u8>>,
+}
+
+/// Numbers of certificates.
+#[derive(Debug)]
+enum Serials {
+    /// From one to another.
+    Range(u64, u64),
+    /// This one and those behind it, as far as their bits are set; the last byte has the first of them.
+    Bits(u64, Vec<u8>),
+}
+
+impl Serials {
+    fn contain(&self, serial: u64) -> bool {
+        match self {
+            Serials::Range(first, last) => (*first..=*last).contains(&serial),
+            Serials::Bits(offset, bits) => {
+                let at = serial.checked_sub(*offset);
+                let byte = at.and_then(|at| bits.iter().rev().nth(usize::try_from(at / 8).ok()?));
+                at.zip(byte).is_some_and(|(at, byte)| byte >> (at % 8) & 1 == 1)
+            }
+        }
+    }
 }
 
 impl Revoked {
@@ -40,13 +72,13 @@ impl Revoked {
         Ok(revoked)
     }
 
-    /// Reads the text of a list.
+    /// Reads a list.
     ///
     /// # Errors
     /// The number of a line that is not understood, and why.
     pub fn parse(bytes: &[u8]) -> Result<Revoked, (usize, &'static str)> {
-        if bytes.starts_with(BINARY) {
-            return Err((1, "this is a binary KRL; name the specification that ssh-keygen -k made it of"));
+        if bytes.starts_with(krl::MAGIC) {
+            return krl::parse(bytes).ok_or((1, "this KRL is broken, signed, or has sections that are not known"));
         }
         let mut revoked = Revoked::default();
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -72,8 +104,11 @@ impl Revoked {
         let (directive, rest) =
             line.split_once(':').map_or(("", line), |(word, rest)| (word, rest.trim_start_matches([' ', '\t'])));
         match directive.to_ascii_lowercase().as_str() {
-            "serial" => self.serials.push(serials(rest).ok_or("serials are N or N-M, from 1 to 18446744073709551615")?),
-            "id" if !rest.is_empty() => self.ids.push(rest.as_bytes().to_vec()),
+            "serial" => {
+                let serials = serials(rest).ok_or("serials are N or N-M, from 1 to 18446744073709551615")?;
+                self.certificates.serials.push(serials);
+            }
+            "id" if !rest.is_empty() => self.certificates.ids.push(rest.as_bytes().to_vec()),
             "id" => return Err("an id is missing"),
             "hash" => self.keys.push(rest.to_owned().try_into()?),
             "openpgp" => self.openpgp.push(openpgp(rest).ok_or("an OpenPGP key is named by its fingerprint")?),
@@ -94,26 +129,32 @@ impl Revoked {
 
     /// What of a login is revoked, if anything.
     pub fn of(&self, login: &Login) -> Option<&'static str> {
-        let revoked = |key: &SshFingerprint| self.keys.contains(key);
         match login {
-            Login::Key(key) => revoked(key).then_some("the ssh key"),
-            Login::Certificate(certificate) => {
-                let by_serial = |(first, last): &(u64, u64)| (*first..=*last).contains(&certificate.serial);
-                [
-                    (revoked(&certificate.key), "the key of the ssh certificate"),
-                    (revoked(&certificate.ca), "the key of the certificate authority"),
-                    (self.serials.iter().any(by_serial), "the serial of the ssh certificate"),
-                    (self.ids.contains(&certificate.key_id), "the key id of the ssh certificate"),
-                ]
-                .into_iter()
-                .find_map(|(is, what)| is.then_some(what))
-            }
+            Login::Key(key) => self.has(key).then_some("the ssh key"),
+            Login::Certificate(certificate) => self.of_certificate(certificate),
         }
+    }
+
+    /// What of a certificate is revoked, if anything.
+    pub fn of_certificate(&self, certificate: &Certificate) -> Option<&'static str> {
+        let lists = || {
+            let of_one = self.of_one.iter().filter(|(ca, _)| *ca == certificate.ca).map(|(_, certificates)| certificates);
+            of_one.chain([&self.certificates])
+        };
+        let by_serial = || lists().any(|list| list.serials.iter().any(|serials| serials.contain(certificate.serial)));
+        [
+            (self.has(&certificate.key), "the key of the ssh certificate"),
+            (self.has(&certificate.ca), "the key of the certificate authority"),
+            (by_serial(), "the serial of the ssh certificate"),
+            (lists().any(|list| list.ids.contains(&certificate.key_id)), "the key id of the ssh certificate"),
+        ]
+        .into_iter()
+        .find_map(|(is, what)| is.then_some(what))
     }
 
     /// Whether a key is revoked.
     pub fn has(&self, key: &SshFingerprint) -> bool {
-        self.keys.contains(key)
+        self.keys.contains(key) || key.sha1().is_some_and(|sha1| self.sha1s.contains(sha1))
     }
 
     /// Whether an OpenPGP key of this fingerprint, in hexadecimal digits, is revoked.
@@ -126,9 +167,11 @@ impl Revoked {
         self.macs.iter().any(|revoked| revoked == id)
     }
 
-    /// How many lines say something.
+    /// How many lines say something, or parts of a KRL.
     pub fn entries(&self) -> usize {
-        self.keys.len() + self.serials.len() + self.ids.len() + self.openpgp.len() + self.macs.len()
+        let lists = self.of_one.iter().map(|(_, list)| list).chain([&self.certificates]);
+        let certificates = lists.map(|list| list.serials.len() + list.ids.len()).sum::<usize>();
+        self.keys.len() + self.sha1s.len() + certificates + self.openpgp.len() + self.macs.len()
     }
 
     /// Whether the file is still what was read: nobody has written to it, nor put another one in its place.
@@ -138,7 +181,7 @@ impl Revoked {
 }
 
 /// `N` or `N-M`; decimal, hexadecimal or octal as strtoull(3) reads them.
-fn serials(text: &str) -> Option<(u64, u64)> {
+fn serials(text: &str) -> Option<Serials> {
     let number = |text: &str| match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None if text.starts_with('0') => u64::from_str_radix(text, 8).ok(),
@@ -147,7 +190,7 @@ fn serials(text: &str) -> Option<(u64, u64)> {
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first.trim())?, number(last.trim())?);
-    (1..=last).contains(&first).then_some((first, last))
+    (1..=last).contains(&first).then_some(Serials::Range(first, last))
 }
 
 /// A fingerprint of version 4 or 6, without blanks.
@@ -158,7 +201,7 @@ fn openpgp(text: &str) -> Option<String> {
 
 fn key(text: &str) -> Result<SshFingerprint, &'static str> {
     let key = PublicKey::from_openssh(&two_words(text)).map_err(|_| "this is neither a public ssh key nor a known directive")?;
-    Ok(key.fingerprint(HashAlg::Sha256).into())
+    Ok(SshFingerprint::of(key.key_data()))
 }
 
 /// A key without its comment.
@@ -254,7 +297,7 @@ mod tests {
         }
         assert_eq!(Revoked::parse(b"a\xff").unwrap_err(), (1, "the line is not UTF-8"));
         let binary = Revoked::parse(b"SSHKRL\n\0\0\0\0\x01").unwrap_err();
-        assert_eq!(binary, (1, "this is a binary KRL; name the specification that ssh-keygen -k made it of"));
+        assert_eq!(binary, (1, "this KRL is broken, signed, or has sections that are not known"));
         assert_eq!(Revoked::parse(b"").unwrap().entries(), 0);
     }
 }

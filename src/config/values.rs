@@ -1,5 +1,9 @@
 //! The values a configuration is made of: each type can only be made from a text that is right.
 
+use sha1::{Digest, Sha1};
+use ssh_encoding::Encode;
+use ssh_key::HashAlg;
+use ssh_key::public::KeyData;
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -252,8 +256,20 @@ impl fmt::Display for Rate {
 }
 
 /// The SHA-256 fingerprint of an ssh key, as `ssh-keygen -l` prints it: `SHA256:` and 43 characters of base64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SshFingerprint(ssh_key::Fingerprint);
+#[derive(Clone, Copy, Debug)]
+pub struct SshFingerprint {
+    sha256: ssh_key::Fingerprint,
+    /// The one by SHA-1 that a revocation list may name it by, where the key itself is known.
+    sha1: Option<[u8; 20]>,
+}
+
+impl PartialEq for SshFingerprint {
+    fn eq(&self, other: &SshFingerprint) -> bool {
+        self.sha256 == other.sha256
+    }
+}
+
+impl Eq for SshFingerprint {}
 
 from_text!(SshFingerprint);
 
@@ -262,28 +278,39 @@ impl TryFrom<String> for SshFingerprint {
 
     fn try_from(text: String) -> Result<SshFingerprint, Self::Error> {
         match ssh_key::Fingerprint::from_str(&text) {
-            Ok(fingerprint) if fingerprint.is_sha256() => Ok(SshFingerprint(fingerprint)),
+            Ok(fingerprint) if fingerprint.is_sha256() => Ok(SshFingerprint { sha256: fingerprint, sha1: None }),
             _ => Err("an ssh key is named by its fingerprint \"SHA256:…\", as ssh-keygen -l prints it"),
         }
     }
 }
 
 impl SshFingerprint {
+    /// That of a key.
+    pub fn of(key: &KeyData) -> SshFingerprint {
+        let mut blob = Vec::new();
+        let sha1 = key.encode(&mut blob).ok().map(|()| Sha1::digest(&blob).into());
+        SshFingerprint { sha256: key.fingerprint(HashAlg::Sha256), sha1 }
+    }
+
+    /// The one of these 32 bytes.
+    pub(super) fn from_sha256(bytes: [u8; 32]) -> SshFingerprint {
+        SshFingerprint { sha256: ssh_key::Fingerprint::Sha256(bytes), sha1: None }
+    }
+
+    /// The one by SHA-1, where the key itself is known.
+    pub(super) fn sha1(&self) -> Option<&[u8; 20]> {
+        self.sha1.as_ref()
+    }
+
     /// Its first byte.
     pub fn first_byte(&self) -> u8 {
-        self.0.as_bytes().first().copied().unwrap_or_default()
-    }
-}
-
-impl From<ssh_key::Fingerprint> for SshFingerprint {
-    fn from(fingerprint: ssh_key::Fingerprint) -> SshFingerprint {
-        SshFingerprint(fingerprint)
+        self.sha256.as_bytes().first().copied().unwrap_or_default()
     }
 }
 
 impl fmt::Display for SshFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.sha256.fmt(f)
     }
 }
 

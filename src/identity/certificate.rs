@@ -1,17 +1,22 @@
-//! An ssh user certificate, as `PROTOCOL.certkeys` of OpenSSH lays it out. sshd has verified its signature.
+//! An ssh user certificate, as `PROTOCOL.certkeys` of OpenSSH lays it out. Of one that somebody has logged in by, sshd has verified the
+//! signature; of any other that is for whoever parses it to do.
 //!
 //! The `ssh-key` crate parses keys here, but not the certificate itself: of one that never expires it wants no more than an `i64` of
 //! seconds (OpenSSH writes `u64::MAX`), and of texts that they are UTF-8, which nothing promises.
 
 use crate::config::values::SshFingerprint;
-use ssh_encoding::{Base64Reader, Decode, Encode, Reader};
-use ssh_key::{HashAlg, PublicKey};
+use base64ct::{Base64, Encoding};
+use ssh_encoding::{Decode, Encode};
+use ssh_key::PublicKey;
 
 /// OpenSSH takes no more principals (SSHKEY_CERT_MAX_PRINCIPALS).
 const MAX_PRINCIPALS: usize = 256;
 
 /// The longest key id in bytes. OpenSSH has no limit of its own; what people write has less than a hundred.
 const MAX_KEY_ID: usize = 4096;
+
+/// The longest list of options. OpenSSH knows a dozen, and lets authorities add their own.
+const MAX_OPTIONS: usize = 256;
 
 /// SSH2_CERT_TYPE_USER.
 const USER: u32 = 1;
@@ -52,12 +57,41 @@ impl Certificate {
     /// Parses `TYPE BASE64`; `None` when it is no certificate, or one of a kind that is not known, or an absurd one.
     pub fn parse(text: &str) -> Option<Certificate> {
         let (kind, base64) = text.split_once(' ')?;
-        let (_, plain, parts) = TYPES.iter().find(|(name, ..)| *name == kind)?;
-        let mut reader = Base64Reader::new(base64.as_bytes()).ok()?;
-        let reader = &mut reader;
-        if String::decode(reader).ok()? != kind {
-            return None;
-        }
+        let signed = Signed::parse(&Base64::decode_vec(base64).ok()?)?;
+        (signed.kind == kind).then_some(signed.certificate)
+    }
+
+    /// Whether `text` begins as a certificate does.
+    pub fn is_one(text: &str) -> bool {
+        text.split(' ').next().is_some_and(|kind| kind.contains("-cert-v0"))
+    }
+}
+
+/// A certificate, and what shows that its authority has made it.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// What it says.
+    pub certificate: Certificate,
+    /// The key that it is for, as OpenSSH writes it.
+    pub key: Vec<u8>,
+    /// What whoever uses the certificate must understand: names and data.
+    pub critical: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The authority's key, as OpenSSH writes it.
+    pub ca: Vec<u8>,
+    /// What the authority has signed: all but the signature,
+    pub signed: Vec<u8>,
+    /// which is this.
+    pub signature: Vec<u8>,
+    kind: &'static str,
+}
+
+impl Signed {
+    /// Parses its bytes; `None` as [`Certificate::parse`] says. Nothing is verified.
+    pub fn parse(blob: &[u8]) -> Option<Signed> {
+        let mut rest = blob;
+        let reader = &mut rest;
+        let name = bytes(reader)?;
+        let (kind, plain, parts) = TYPES.iter().find(|(kind, ..)| kind.as_bytes() == name)?;
         let _nonce = bytes(reader)?;
         let mut key = Vec::new();
         plain.encode(&mut key).ok()?;
@@ -67,40 +101,47 @@ impl Certificate {
         let serial = u64::decode(reader).ok()?;
         let user = u32::decode(reader).ok()? == USER;
         let key_id = bytes(reader).filter(|id| id.len() <= MAX_KEY_ID)?;
-        let principals = strings(&bytes(reader)?)?;
+        let principals = strings(&bytes(reader)?, MAX_PRINCIPALS)?;
         let (valid_after, valid_before) = (u64::decode(reader).ok()?, u64::decode(reader).ok()?);
-        let [_critical, _extensions, _reserved] = [bytes(reader)?, bytes(reader)?, bytes(reader)?];
+        let [critical, extensions, _reserved] = [bytes(reader)?, bytes(reader)?, bytes(reader)?];
+        let (critical, _) = (pairs(&critical)?, pairs(&extensions)?);
         let ca = bytes(reader)?;
-        let _signature = bytes(reader)?;
-        let (key, ca) = (fingerprint(&key)?, fingerprint(&ca)?);
-        let certificate = Certificate { key, ca, user, serial, key_id, principals, valid_after, valid_before };
-        reader.is_finished().then_some(certificate)
-    }
-
-    /// Whether `text` begins as a certificate does.
-    pub fn is_one(text: &str) -> bool {
-        text.split(' ').next().is_some_and(|kind| kind.contains("-cert-v0"))
+        let signed = blob.get(..blob.len() - reader.len())?.to_vec();
+        let signature = bytes(reader)?;
+        let (of_key, of_ca) = (fingerprint(&key)?, fingerprint(&ca)?);
+        let certificate = Certificate { key: of_key, ca: of_ca, user, serial, key_id, principals, valid_after, valid_before };
+        reader.is_empty().then_some(Signed { certificate, key, critical, ca, signed, signature, kind })
     }
 }
 
-fn bytes(reader: &mut impl Reader) -> Option<Vec<u8>> {
+fn bytes(reader: &mut &[u8]) -> Option<Vec<u8>> {
     Vec::decode(reader).ok()
 }
 
 /// The strings that another one holds.
-fn strings(mut packed: &[u8]) -> Option<Vec<Vec<u8>>> {
+fn strings(mut packed: &[u8], most: usize) -> Option<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     while !packed.is_empty() {
         found.push(bytes(&mut packed)?);
-        if found.len() > MAX_PRINCIPALS {
+        if found.len() > most {
             return None;
         }
     }
     Some(found)
 }
 
+/// Options: names and data in turn.
+fn pairs(packed: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut strings = strings(packed, 2 * MAX_OPTIONS)?.into_iter();
+    let mut found = Vec::new();
+    while let Some(name) = strings.next() {
+        found.push((name, strings.next()?));
+    }
+    Some(found)
+}
+
 fn fingerprint(key: &[u8]) -> Option<SshFingerprint> {
-    Some(PublicKey::from_bytes(key).ok()?.fingerprint(HashAlg::Sha256).into())
+    Some(SshFingerprint::of(PublicKey::from_bytes(key).ok()?.key_data()))
 }
 
 /// A second of Unix time, for people.

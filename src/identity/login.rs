@@ -3,7 +3,7 @@
 use super::IdentityError;
 use super::certificate::{Certificate, date};
 use crate::config::values::SshFingerprint;
-use ssh_key::{HashAlg, PublicKey};
+use ssh_key::PublicKey;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How somebody has logged in.
@@ -30,7 +30,7 @@ impl Login {
             return Certificate::parse(key).map(Login::Certificate).ok_or(IdentityError::Certificate);
         }
         let key = PublicKey::from_openssh(key).map_err(|_| IdentityError::NotOneKey)?;
-        Ok(Login::Key(key.fingerprint(HashAlg::Sha256).into()))
+        Ok(Login::Key(SshFingerprint::of(key.key_data())))
     }
 
     /// Whether it is a user's, and may be used at this time.

@@ -2,7 +2,8 @@
 //!
 //! Whoever approves signs a short [`text`] with an ssh key. Its lines are rebuilt here of what was granted, and never parsed.
 
-use super::sshsig::{SshSig, Touch};
+use super::sshsig::{SshSig, Touch, plain_key};
+use super::terms::rough;
 use super::{Kind, Piece, Quota, Subject, Warrant, WarrantError};
 use crate::audit::{Facts, Field, MAX_VALUE};
 use crate::config::values::SshFingerprint;
@@ -14,7 +15,6 @@ use crate::policy::Known;
 use crate::request::{Bytes, Moment, Statement};
 use sha2::{Digest, Sha256};
 use ssh_key::public::KeyData;
-use ssh_key::{HashAlg, PublicKey};
 use std::cmp::Reverse;
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -67,7 +67,7 @@ impl Requester {
 
     /// Whether it is this person, by name or by any of his keys.
     fn is(&self, person: &Person, approvers: &Approvers) -> bool {
-        let is_own = |key: &KeyData| self.key == Some(key.fingerprint(HashAlg::Sha256).into());
+        let is_own = |key: &KeyData| self.key == Some(SshFingerprint::of(key));
         self.names.iter().any(|name| name.eq_ignore_ascii_case(person)) || approvers.keys_of(person).any(is_own)
     }
 }
@@ -183,8 +183,8 @@ impl Panel {
     fn weigh(&self, subject: &Subject, statement: &Statement, now: SystemTime) -> Result<Good, String> {
         let Statement { not_after, signature } = statement;
         let parsed = SshSig::parse(signature).ok_or("one is no signature of ssh-keygen")?;
-        let key = PublicKey::from_bytes(&parsed.key).map_err(|_| "one is by no plain ssh key")?;
-        let approver = self.approvers.by_key(key.key_data()).ok_or("one is by nobody on the list")?;
+        let key = plain_key(&parsed.key).ok_or("one is by no plain ssh key")?;
+        let approver = self.approvers.by_key(&key).ok_or("one is by nobody on the list")?;
         if parsed.namespace != self.purpose.namespace.as_bytes() {
             return Err(format!("one was not signed with -n {}", self.purpose.namespace));
         }
@@ -194,7 +194,7 @@ impl Panel {
         let person = approver.person.clone();
         let end = not_after.time();
         if let Ok(ago) = now.duration_since(end) {
-            return Err(format!("{person}'s expired {} ago", Span(ago)));
+            return Err(format!("{person}'s expired {} ago", rough(ago)));
         }
         if end.duration_since(now).is_ok_and(|left| left > self.max_age) {
             return Err(format!("{person}'s holds for longer than {}", humantime::format_duration(self.max_age)));
@@ -286,22 +286,6 @@ pub fn text(purpose: Purpose, subject: &Subject, not_after: Moment, place: Where
     format!(
         "{title}\nkey {fingerprint}\ntype 0x00\nsize {size}\ndigest {digest}\nnot-after {not_after}\n{place}\nrequester {requester}\n"
     )
-}
-
-/// A length of time in its greatest unit, for people.
-struct Span(Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (number, unit) = match seconds {
-            0..60 => (seconds, "second"),
-            60..3600 => (seconds / 60, "minute"),
-            3600..86400 => (seconds / 3600, "hour"),
-            _ => (seconds / 86400, "day"),
-        };
-        write!(f, "{number} {unit}{}", if number == 1 { "" } else { "s" })
-    }
 }
 
 #[cfg(test)]

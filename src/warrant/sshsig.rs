@@ -1,11 +1,13 @@
-//! Signatures as `ssh-keygen -Y sign` makes them (PROTOCOL.sshsig of OpenSSH), and the keys that make them.
+//! Signatures as `ssh-keygen -Y sign` makes them (PROTOCOL.sshsig of OpenSSH), and the keys that make them. What `ssh-keygen -Y verify`
+//! refuses is refused here.
 
 use crate::hash_state::HashAlgorithm;
+use base64ct::{Base64, Encoding};
 use sha2::{Digest, Sha256, Sha512};
 use signature::Verifier;
-use ssh_encoding::{Decode, Encode, pem};
+use ssh_encoding::{Decode, Encode};
 use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, HashAlg, Signature};
+use ssh_key::{Algorithm, HashAlg, PublicKey, Signature};
 
 /// What a signature begins with.
 const MAGIC: &[u8] = b"SSHSIG";
@@ -13,8 +15,12 @@ const MAGIC: &[u8] = b"SSHSIG";
 /// The only version there is.
 const VERSION: u32 = 1;
 
-/// What an armored one is labelled by.
-const LABEL: &str = "SSH SIGNATURE";
+/// What stands around an armored one.
+const BEGIN: &[u8] = b"-----BEGIN SSH SIGNATURE-----";
+const END: &str = "\n-----END SSH SIGNATURE-----";
+
+/// The shortest modulus of an RSA key in bits.
+const MIN_RSA: usize = 2048;
 
 /// A signature.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub struct SshSig {
     reserved: Vec<u8>,
     /// By which hash the message was hashed: SHA-256 or SHA-512.
     pub hash: HashAlgorithm,
-    signature: Signature,
+    signature: Vec<u8>,
 }
 
 /// What a security key says of the moment at which it signed (PROTOCOL.u2f of OpenSSH).
@@ -41,22 +47,16 @@ pub struct Touch {
 impl SshSig {
     /// Whether bytes begin as one does, binary or armored.
     pub fn is_one(bytes: &[u8]) -> bool {
-        bytes.starts_with(MAGIC) || bytes.starts_with(b"-----BEGIN SSH SIGNATURE-----")
+        bytes.starts_with(MAGIC) || bytes.starts_with(BEGIN)
     }
 
-    /// Reads one, binary or armored; `None` when it is none, or by an algorithm that is not known.
+    /// Reads one, binary or armored; `None` when it is none.
     pub fn parse(bytes: &[u8]) -> Option<SshSig> {
-        let decoded;
-        let mut reader = match bytes.strip_prefix(MAGIC) {
-            Some(rest) => rest,
-            None => {
-                let (label, inner) = pem::decode_vec(bytes).ok().filter(|(label, _)| *label == LABEL)?;
-                decoded = inner;
-                let _ = label;
-                decoded.strip_prefix(MAGIC)?
-            }
+        let inner = match bytes.strip_prefix(BEGIN) {
+            Some(armored) => dearmor(armored)?,
+            None => bytes.to_vec(),
         };
-        let reader = &mut reader;
+        let reader = &mut inner.strip_prefix(MAGIC)?;
         if u32::decode(reader).ok()? != VERSION {
             return None;
         }
@@ -67,7 +67,6 @@ impl SshSig {
             _ => return None,
         };
         let signature = Vec::decode(reader).ok()?;
-        let signature = Signature::try_from(signature.as_slice()).ok()?;
         reader.is_empty().then_some(SshSig { key, namespace, reserved, hash, signature })
     }
 
@@ -90,14 +89,46 @@ impl SshSig {
     }
 }
 
-/// Whether this key has signed these bytes, by an algorithm that OpenSSH takes today: not by SHA-1.
-pub fn verify(key: &KeyData, signed: &[u8], signature: &Signature) -> Option<Option<Touch>> {
+/// What stands in an armor: base64, on lines of any length, and nothing behind it.
+fn dearmor(armored: &[u8]) -> Option<Vec<u8>> {
+    let (base64, rest) = std::str::from_utf8(armored).ok()?.split_once(END)?;
+    let base64 = base64.replace(['\r', '\n'], "");
+    if rest.trim_matches(['\r', '\n']).is_empty() { Base64::decode_vec(&base64).ok() } else { None }
+}
+
+/// Reads a public key that is no certificate, in the one way that OpenSSH writes it: else it would have two fingerprints.
+pub fn plain_key(blob: &[u8]) -> Option<KeyData> {
+    let key = PublicKey::from_bytes(blob).ok()?;
+    let is_strong = match key.key_data() {
+        KeyData::Ed25519(_) | KeyData::SkEd25519(_) => true,
+        KeyData::Ecdsa(key) => is_uncompressed(key.as_sec1_bytes()),
+        KeyData::SkEcdsaSha2NistP256(key) => is_uncompressed(key.ec_point().as_bytes()),
+        KeyData::Rsa(key) => key.n.as_positive_bytes().is_some_and(|modulus| bits(modulus) >= MIN_RSA),
+        _ => false,
+    };
+    (is_strong && key.to_bytes().is_ok_and(|bytes| bytes == blob)).then(|| key.key_data().clone())
+}
+
+/// SEC 1 §2.3.3; RFC 5656 §3.1 allows both, OpenSSH this one.
+fn is_uncompressed(point: &[u8]) -> bool {
+    point.first() == Some(&4)
+}
+
+/// The length of a number without leading zero bytes.
+fn bits(number: &[u8]) -> usize {
+    number.first().map_or(0, |first| 8 * number.len() - first.leading_zeros() as usize)
+}
+
+/// Whether this key has signed these bytes, by an algorithm that OpenSSH takes today: not by SHA-1. `signature` is as OpenSSH writes it.
+pub fn verify(key: &KeyData, signed: &[u8], signature: &[u8]) -> Option<Option<Touch>> {
+    let reader = &mut &signature[..];
+    let signature = Signature::decode(reader).ok().filter(|_| reader.is_empty())?;
     let good = match (key, signature.algorithm()) {
         (KeyData::Rsa(_), Algorithm::Rsa { hash: Some(HashAlg::Sha256 | HashAlg::Sha512) }) => true,
         (KeyData::Rsa(_), _) => false,
         (key, algorithm) => key.algorithm() == algorithm,
     };
-    if !good || key.verify(signed, signature).is_err() {
+    if !good || key.verify(signed, &signature).is_err() {
         return None;
     }
     match key {

@@ -514,10 +514,7 @@ fn a_list_that_is_not_understood_lets_nobody_in() {
         (b"serial: 0\n".to_vec(), format!("{shown}:1:1: serials are N or N-M, from 1 to 18446744073709551615")),
         (b"\n\nid:\n".to_vec(), format!("{shown}:3:1: an id is missing")),
         (b"\xff".to_vec(), format!("{shown}:1:1: the line is not UTF-8")),
-        (
-            b"SSHKRL\n\0\0".to_vec(),
-            format!("{shown}:1:1: this is a binary KRL; name the specification that ssh-keygen -k made it of"),
-        ),
+        (b"SSHKRL\n\0\0".to_vec(), format!("{shown}:1:1: this KRL is broken, signed, or has sections that are not known")),
         (vec![b'#'; (1 << 20) + 1], format!("cannot read {shown}: it is larger than 1048576 bytes")),
     ] {
         fs::write(&path, list).unwrap();

@@ -3,6 +3,7 @@ use crate::config::values::Name;
 use crate::hash_state::HashAlgorithm;
 use crate::request;
 use crate::warrant::Place;
+use ssh_key::HashAlg;
 use ssh_key::private::{Ed25519Keypair, PrivateKey};
 
 const NOW: u64 = 1_800_000_000;
@@ -46,8 +47,10 @@ fn signs(seed: u8, namespace: &str, not_after: Moment, text: &str) -> Statement 
 
 fn panel(table: &str, purpose: Purpose, lines: &[(&str, u8)]) -> Panel {
     let table = toml::from_str(&format!("approvers = \"/x\"\n{table}")).unwrap();
-    let requester =
-        Requester { key: Some(person(9).fingerprint(HashAlg::Sha256).into()), names: vec!["build1".to_owned(), "Erin".to_owned()] };
+    let requester = Requester {
+        key: Some(SshFingerprint::of(person(9).public_key().key_data())),
+        names: vec!["build1".to_owned(), "Erin".to_owned()],
+    };
     Panel::of(&table, purpose, requester, list(lines))
 }
 

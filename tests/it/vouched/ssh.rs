@@ -11,7 +11,6 @@ fn permit(ca: &str, build: &str, key: &str) -> String {
 }
 
 #[test]
-#[ignore = "ssh endorsements are not judged yet"]
 fn what_a_permitted_build_has_endorsed_is_signed() {
     let (ca, build) = (new_key("ed25519"), new_key("ed25519"));
     let config = guarded("ed25519", &format!("endorsement = {{ ssh-ca = [\"{}\"] }}", print(&ca)));
@@ -26,7 +25,6 @@ fn what_a_permitted_build_has_endorsed_is_signed() {
 }
 
 #[test]
-#[ignore = "ssh endorsements are not judged yet"]
 fn through_sshd() {
     let (ca, build) = (new_key("ed25519"), new_key("ed25519"));
     admit_guarded("vouched-ssh", "rsa2048", &format!("endorsement = {{ ssh-ca = [\"{}\"] }}", print(&ca)));
