@@ -216,7 +216,7 @@ impl Terms<'_> {
             key,
             Some(("fingerprint", subject.fingerprint.clone())),
             Some(("user id", self.signing.user_id().to_owned())),
-            Some(("type", "0x00, of its bytes as they are".to_owned())),
+            Some(("type", "0x00, its bytes as they are".to_owned())),
             Some(place),
             Some(("requester", subject.requester.to_string())),
             Some(("not after", format!("{} (in {})", self.not_after, humantime::format_duration(self.holds)))),

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// How wide the first column is.
-const LABEL: usize = 13;
+const LABEL: usize = 12;
 
 /// How wide a terminal is that does not say so.
 const COLUMNS: usize = 80;
@@ -94,19 +94,19 @@ mod tests {
             ("by", "a word is not cut unless it must".to_owned()),
         ];
         let narrow = [
-            "file         xxxxxxxxxxxxxxxxxxxxxxxxxxx",
-            "             xxx",
-            "sha256       0123456789abcdef01234567",
-            "             89abcdef0123456789abcdef",
-            "             0123456789abcdef",
-            "by           a word is not cut unless it ",
-            "             must",
+            "file        xxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "            xx",
+            "sha256      0123456789abcdef01234567",
+            "            89abcdef0123456789abcdef",
+            "            0123456789abcdef",
+            "by          a word is not cut unless it ",
+            "            must",
         ];
         assert_eq!(lines(&rows, 40), narrow);
         let wide = lines(&rows, 80);
         assert_eq!(wide.len(), 3);
-        assert_eq!(wide[1].len(), 13 + 64);
-        assert_eq!(lines(&rows, 1)[0], "file         xxxxxxxxxxxxxxxx");
+        assert_eq!(wide[1].len(), 12 + 64);
+        assert_eq!(lines(&rows, 1)[0], "file        xxxxxxxxxxxxxxxx");
     }
 
     #[test]
