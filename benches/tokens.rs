@@ -59,7 +59,7 @@ const KINDS: [(&str, Make); 5] = [
     }),
     ("kryoptic", || {
         built("kryoptic")?;
-        let keys = ["rsa2048", "nistp256", "ed25519"].map(kryoptic::key).into_iter().chain([kryoptic::modern("mldsa65-ed25519")]);
+        let keys = ["rsa2048", "nistp256", "ed25519"].map(Key::named).into_iter().chain([kryoptic::modern("mldsa65-ed25519")]);
         let (lab, _) = kryoptic::prepared("bench-kryoptic", keys.collect());
         Some((lab, Box::new(())))
     }),
@@ -104,8 +104,8 @@ fn built(name: &str) -> Option<()> {
 
 /// One with the token and keys of the world.
 fn worldly(name: &'static str, table: String) -> Lab {
-    let key = |name: &'static str| Key { generate: None, ..Key::new(name, &format!("pkcs11:object={name}"), name) };
-    let lab = Lab::new(name, table, PIN, ["rsa2048", "rsa4096", "nistp256", "ed25519"].map(key).into());
+    let keys = ["rsa2048", "rsa4096", "nistp256", "ed25519"].map(|key| Key::named(key).present());
+    let lab = Lab::new(name, table, PIN, keys.into());
     secret(&lab.pin_file(), lab.pin);
     prepares(&lab, &lab.config(&[]));
     lab
@@ -182,7 +182,7 @@ fn bare() -> f64 {
     let data = vec![7; length];
     let once = || {
         let began = Instant::now();
-        cryptoki.sign_init(session, mechanism, found).unwrap();
+        cryptoki.sign_init(session, mechanism, &[], found).unwrap();
         assert!(!cryptoki.sign(session, &data).unwrap().is_empty());
         began.elapsed()
     };

@@ -9,9 +9,10 @@ use crate::warrant::{Kind, Piece, Quota};
 use base64ct::{Base64, Encoding};
 use journal::{Journal, JournalError};
 use ledger::chain::Place;
+use ledger::count::Count;
 use ledger::{Ledger, LedgerError};
 use refusals::Refusals;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What happened. The codes are journald's MESSAGE_IDs, 128-bit, chosen once at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,9 +150,10 @@ fn cut(text: &str) -> String {
 pub struct Facts(Vec<(Field, String)>);
 
 impl Facts {
-    /// Learns a fact. A later value replaces an earlier one.
+    /// Learns a fact. A later value replaces an earlier one. All are cut, but for names that are counted by.
     pub fn learn(&mut self, field: Field, value: impl ToString) {
-        let value = cut(&value.to_string());
+        let value = value.to_string();
+        let value = if field == Field::PERMITS { value } else { cut(&value) };
         match self.0.iter_mut().find(|(known, _)| *known == field) {
             Some((_, old)) => *old = value,
             None => self.0.push((field, value)),
@@ -210,7 +212,7 @@ pub struct Audit {
     pub refusals: Refusals,
     has_intent: bool,
     pieces: Vec<Piece>,
-    quotas: Vec<Quota>,
+    count: Count,
 }
 
 impl Audit {
@@ -218,7 +220,7 @@ impl Audit {
     pub fn begin() -> Audit {
         let (journal, keeping, refusals) = (Err(JournalError::Unopened), Keeping::Unopened, Refusals::unconfigured());
         let (session, facts) = (String::new(), Facts::default());
-        Audit { journal, keeping, session, facts, refusals, has_intent: false, pieces: Vec::new(), quotas: Vec::new() }
+        Audit { journal, keeping, session, facts, refusals, has_intent: false, pieces: Vec::new(), count: Count::default() }
     }
 
     /// Gives the session a random name of 128 bits: after the fork, so that no two processes draw the same.
@@ -240,8 +242,17 @@ impl Audit {
     }
 
     /// What its intent is recorded with, and how often such a one may be.
-    pub fn bears(&mut self, pieces: &[Piece], quotas: &[Quota]) {
-        (self.pieces, self.quotas) = (pieces.to_vec(), quotas.to_vec());
+    ///
+    /// # Errors
+    /// [`LedgerError::UsedUp`], or why it cannot be counted.
+    pub fn bears(&mut self, pieces: &[Piece], quotas: &[Quota]) -> Result<(), AuditError> {
+        self.pieces = pieces.to_vec();
+        self.count = match &self.keeping {
+            _ if quotas.is_empty() => Count::default(),
+            Keeping::Ledger { ledger, .. } => ledger.count(quotas)?,
+            Keeping::Unopened | Keeping::Nowhere => return Err(LedgerError::Unopened.into()),
+        };
+        Ok(())
     }
 
     /// Takes the facts of one signature for those of the session, which ends with it.
@@ -256,14 +267,15 @@ impl Audit {
         matches!(self.journal, Err(JournalError::Unopened))
     }
 
-    /// Demands that records can be written at all, before anybody does any work; opens the ledger.
+    /// Demands that records can be written at all, before anybody does any work; opens the ledger, in which something may be counted from
+    /// as long ago as `reach`.
     ///
     /// # Errors
     /// Any [`AuditError`].
-    pub fn ready(&mut self, config: &config::Audit) -> Result<(), AuditError> {
+    pub fn ready(&mut self, config: &config::Audit, reach: Option<Duration>) -> Result<(), AuditError> {
         self.journal.as_ref().map_err(Clone::clone)?;
         self.keeping = match config.ledger() {
-            Some(path) => Keeping::Ledger { ledger: Ledger::open(path, config.state())?, asked: false },
+            Some(path) => Keeping::Ledger { ledger: Ledger::open(path, config.state(), reach)?, asked: false },
             None => Keeping::Nowhere,
         };
         Ok(())
@@ -296,8 +308,8 @@ impl Audit {
         records.extend(intents.map(|own| record(Event::Intent, sentence(own), own)));
         let has_intent = records.len() > asked;
         self.has_intent |= has_intent;
-        let quotas = std::mem::take(&mut self.quotas);
-        self.write(&records, if has_intent { &quotas } else { &[] })
+        let mut count = if has_intent { std::mem::take(&mut self.count) } else { Count::default() };
+        self.write(&records, &mut count)
     }
 
     /// Whether an intent was recorded, or tried to.
@@ -316,7 +328,7 @@ impl Audit {
         let message = format!("{} {}: {line}", event.name(), self.who(&none));
         let more = [("SIGSH_REASON", reason.as_str()), ("SIGSH_CODE", &code), ("SIGSH_SUPPRESSED", &left_out)];
         let more = if left_out == "0" { &more[..2] } else { &more };
-        let _ = self.write(&[Record { event, message, own: &none, more, evidence: "" }], &[]);
+        let _ = self.write(&[Record { event, message, own: &none, more, evidence: "" }], &mut Count::default());
     }
 
     /// Records of signatures that have an intent and will not leave, because their session ends with another one, how they ended.
@@ -325,11 +337,11 @@ impl Audit {
         let more = [("SIGSH_REASON", reason.as_str()), ("SIGSH_CODE", &code)];
         let message = |own| format!("{} {}: its session ended before", Event::Failed.name(), self.who(own));
         let record = |own| Record { event: Event::Failed, message: message(own), own, more: &more, evidence: "" };
-        let _ = self.write(&signatures.map(record).collect::<Vec<_>>(), &[]);
+        let _ = self.write(&signatures.map(record).collect::<Vec<_>>(), &mut Count::default());
     }
 
     /// Ledger first, then journal. What ends a session tells the journal even so.
-    fn write(&mut self, records: &[Record<'_>], quotas: &[Quota]) -> Result<(), AuditError> {
+    fn write(&mut self, records: &[Record<'_>], count: &mut Count) -> Result<(), AuditError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -337,7 +349,7 @@ impl Audit {
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let facts = records.iter().map(|record| self.compose(record, &now)).collect::<Vec<_>>();
         let ends = records.iter().all(|record| matches!(record.event, Event::Refused | Event::Failed));
-        let kept = keep(&mut keeping, ends, &facts, records, quotas);
+        let kept = keep(&mut keeping, ends, &facts, records, count);
         let places = kept.as_deref().unwrap_or_default();
         let mut sent = Ok(());
         if kept.is_ok() || ends {
@@ -424,7 +436,7 @@ fn keep<'a>(
     ends: bool,
     facts: &[Vec<(&'static str, &'a str)>],
     records: &[Record<'a>],
-    quotas: &[Quota],
+    count: &mut Count,
 ) -> Result<Vec<Place>, LedgerError> {
     let (ledger, asked) = match keeping {
         Keeping::Ledger { ledger, asked } if *asked || !ends => (ledger, asked),
@@ -441,7 +453,7 @@ fn keep<'a>(
             .collect::<Vec<_>>()
     });
     let lines = lines.collect::<Vec<_>>();
-    let places = ledger.record(&lines.iter().map(Vec::as_slice).collect::<Vec<_>>(), quotas)?;
+    let places = ledger.record(&lines.iter().map(Vec::as_slice).collect::<Vec<_>>(), count)?;
     *asked = true;
     Ok(places)
 }

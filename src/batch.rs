@@ -142,7 +142,7 @@ impl<'a> Batch<'a> {
         for (field, value) in warrant.facts().iter() {
             audit.learn(field, value);
         }
-        audit.bears(warrant.evidence(), warrant.quotas());
+        audit.bears(warrant.evidence(), warrant.quotas())?;
         let limits = &config.limits;
         let mut batch = Batch {
             order,

@@ -29,6 +29,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use values::{AbsolutePath, Name, SshFingerprint};
+use who::UnixUser;
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT: &str = "/etc/sigsh/sigsh.toml";
@@ -180,15 +181,14 @@ impl Config {
                 return wrong(token.span().start, format!("there is no [token.{}]", token.get_ref()));
             }
         }
+        let ours = UnixUser::Name(self.account.clone());
         for token in self.tokens.values() {
             // Who tries it out under one account needs none: whoever owns the PIN may serve it.
             if let Source::Server { account: Some(account), .. } = &token.source
-                && account.get_ref().to_string() == self.account
+                && (*account.get_ref() == ours || account.get_ref().id().is_some_and(|id| ours.id() == Some(id)))
             {
-                return wrong(
-                    account.span().start,
-                    "the 'server-account' is not 'account': that is who must not have the key".to_owned(),
-                );
+                let message = "the 'server-account' is not 'account', nor its uid: that is who must not have the key";
+                return wrong(account.span().start, message.to_owned());
             }
         }
         let mut seen: Vec<(&SshFingerprint, &Name, &Client)> = Vec::new();

@@ -373,7 +373,8 @@ impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Failure {
         match error {
             LedgerError::Trust(error) | LedgerError::State(StateError::Trust(error)) => error.into(),
-            LedgerError::UsedUp(..) => Failure::new(Exit::NoPermission, error.to_string(), "", &error),
+            LedgerError::UsedUp(_) => Failure::new(Exit::NoPermission, error.to_string(), "", &error),
+            LedgerError::Past => Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error),
             LedgerError::Rotated(_) => Failure::new(Exit::TempFail, "the ledger was just rotated", "try again", &error),
             _ => Failure::new(Exit::Io, "the ledger cannot record this, so nothing is signed", ASK_THE_OPERATOR, &error),
         }

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::Pid;
-pub use profiles::Profile;
+pub use profiles::{Environment, Profile};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use syscalls::{Bonds, Row, When};
@@ -119,24 +119,16 @@ pub struct Surroundings<'a> {
     /// TCP ports to connect to.
     pub connect: &'a [u16],
     /// The module's environment.
-    pub environment: &'a dyn Fn(&str) -> Option<&'a str>,
+    pub environment: &'a Environment<'a>,
 }
-
-/// Where dynamic libraries and the loader's cache are. What does not exist is passed over.
-const LIBRARIES: [&str; 5] = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache"];
 
 /// Confines the token process before it loads the module.
 ///
 /// # Errors
 /// Any [`SandboxError`].
 pub fn enter_token(around: &Surroundings<'_>) -> Result<(), SandboxError> {
-    if around.profile == Profile::P11Kit {
-        paths::restrict(&[], &[], &[])?;
-        return filter(&around.profile.load(), Bonds::default());
-    }
-    let own = around.profile.read(around.environment);
-    let optional = LIBRARIES.iter().map(Path::new).chain(own).filter(|path| path.exists());
-    let read = optional.chain(around.read.iter().copied()).collect::<Vec<_>>();
+    let own = around.profile.read(around.environment).into_iter().filter(|path| path.exists());
+    let read = own.chain(around.read.iter().copied()).collect::<Vec<_>>();
     let own = around.profile.write(around.environment);
     if let Some(directory) = own.iter().find(|path| path.is_dir()) {
         return Err(SandboxError::Directory(directory.clone()));

@@ -19,7 +19,7 @@ use crate::policy;
 use crate::request::{self, Request, Start};
 use crate::state::State;
 use crate::token::Setup;
-use crate::warrant::Demands;
+use crate::warrant::{self, Demands};
 use crate::{openpgp, output, sandbox, sys, trusted};
 use std::env::{args_os, var_os};
 use std::os::fd::BorrowedFd;
@@ -133,7 +133,7 @@ fn sign(
     let Order { config, grant, .. } = order;
     audit.learn(Field::KEY, grant.keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>().join(" "));
     audit.learn(Field::MODE, grant.mode());
-    audit.ready(&config.audit)?;
+    audit.ready(&config.audit, warrant::reach(grant))?;
     output::exists()?;
     let demands = Demands::open(config, grant, order.identity)?;
     let plans = Plan::of(config, grant, &state)?;

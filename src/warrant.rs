@@ -124,7 +124,7 @@ pub enum Kind {
     Approval,
 }
 
-/// How often something may be used: so many intents in the ledger have its name as a word of their `grant`, and no more.
+/// How often something may be used: so many intents in the ledger have its name as a word of their `permits`, and no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Its name: printable ASCII without blanks, `"` and `\`.
@@ -133,6 +133,15 @@ pub struct Quota {
     pub max: u64,
     /// None of them is older than this.
     pub since: SystemTime,
+}
+
+/// From how long ago what permits a signature may be, where anything does that is counted.
+pub fn reach(grant: &Grant<'_>) -> Option<Duration> {
+    let break_glass = |table: &crate::config::Approvals| table.max_age().unwrap_or(approval::BREAK_GLASS.max_age);
+    let of = |key: &crate::config::Key| {
+        key.endorsement.as_ref().map(|table| table.max_age()).max(key.break_glass.as_ref().map(break_glass))
+    };
+    grant.keys.iter().filter_map(|granted| of(granted.key)).max()
 }
 
 impl Demands {

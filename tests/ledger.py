@@ -11,7 +11,7 @@ def record(raw):
         o = json.loads(raw.decode())
         again = json.dumps(o, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         datetime.datetime.strptime(o["time"][:19], "%Y-%m-%dT%H:%M:%S")
-        good = again == raw and len(raw) <= 8192 and type(o["seq"]) is int and 1 <= o["seq"] < 1 << 63
+        good = again == raw and len(raw) <= 16384 and type(o["seq"]) is int and 1 <= o["seq"] < 1 << 63
         good = good and all(re.fullmatch("[a-z0-9_]+", k) and (type(v) is str or k == "seq") for k, v in o.items())
         good = good and re.fullmatch("[0-9a-f]{64}", o["prev"]) and o["event"] and o["time"] >= "1970"
         return o if good and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", o["time"], re.ASCII) else None

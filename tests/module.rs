@@ -74,6 +74,28 @@
 // them, and saying so at each of them would add nothing.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+/// The functions of this module by these names, and the others of that list.
+macro_rules! functions {
+    ($others:expr) => {
+        CK_FUNCTION_LIST {
+            C_Initialize: Some(initialize),
+            C_Finalize: Some(finalize),
+            C_GetSlotList: Some(get_slot_list),
+            C_GetTokenInfo: Some(get_token_info),
+            C_OpenSession: Some(open_session),
+            C_CloseSession: Some(close_session),
+            C_Login: Some(login),
+            C_FindObjectsInit: Some(find_objects_init),
+            C_FindObjects: Some(find_objects),
+            C_FindObjectsFinal: Some(find_objects_final),
+            C_GetAttributeValue: Some(get_attribute_value),
+            C_SignInit: Some(sign_init),
+            C_Sign: Some(sign),
+            ..$others
+        }
+    };
+}
+
 #[path = "module/always.rs"]
 mod always;
 #[path = "module/remote.rs"]
@@ -240,24 +262,7 @@ static FUNCTIONS: LazyLock<Option<[CK_FUNCTION_LIST; 2]>> = LazyLock::new(|| {
 });
 
 fn with_ours(real: CK_FUNCTION_LIST) -> [CK_FUNCTION_LIST; 2] {
-    let ours = CK_FUNCTION_LIST {
-        C_GetFunctionList: Some(get_function_list),
-        C_Initialize: Some(initialize),
-        C_Finalize: Some(finalize),
-        C_GetSlotList: Some(get_slot_list),
-        C_GetTokenInfo: Some(get_token_info),
-        C_OpenSession: Some(open_session),
-        C_CloseSession: Some(close_session),
-        C_Login: Some(login),
-        C_FindObjectsInit: Some(find_objects_init),
-        C_FindObjects: Some(find_objects),
-        C_FindObjectsFinal: Some(find_objects_final),
-        C_GetAttributeValue: Some(get_attribute_value),
-        C_SignInit: Some(sign_init),
-        C_Sign: Some(sign),
-        ..real
-    };
-    [real, ours]
+    [real, CK_FUNCTION_LIST { C_GetFunctionList: Some(get_function_list), ..functions!(real) }]
 }
 
 /// How many signatures were begun.

@@ -6,8 +6,7 @@
 //! | `none` | nothing: the proof that the action works when nobody forbids it |
 //! | `begin` | what all processes share |
 //! | `hasher`, `monitor` | the process's own |
-//! | `settled`, `token-load`, `token-sign` | on a host with SoftHSM: what all share but the hasher; its profile before and after login |
-//! | `PROFILE-settled`, `PROFILE-load`, `PROFILE-sign` | on a host with another profile, by its name, likewise |
+//! | `PROFILE-settled`, `PROFILE-load`, `PROFILE-sign` | on a host with such a token, `softhsm` for one: what all share but the hasher; its profile before and after login |
 //!
 //! It prints `done`, `errno N`, or `signal N` for the signal that it died of. Instead of an action a number may stand: that
 //! of a system call, with arguments of zero. Of several, `fork,0,1`, it prints a line for each: its name, and what became of it.
@@ -392,16 +391,14 @@ fn inside(process: &str, act: &dyn Fn(&Ready) -> c_long) -> ! {
     }
 }
 
-/// Whose it is, and the ports of such a token. SoftHSM's, where no other is named.
+/// Whose it is, and the ports of such a token. The monitor's is SoftHSM's.
 fn profile(process: &str) -> (Profile, &'static [u16]) {
-    match process.split('-').next() {
-        Some("p11") => (Profile::P11Kit, &[]),
-        Some("kryoptic") => (Profile::Kryoptic, &[]),
-        Some("tpm") => (Profile::Tpm, &[]),
-        Some("pcsc") => (Profile::Pcsc, &[]),
-        Some("network") => (Profile::Network, PORTS),
-        Some("token" | "settled" | "monitor") => (Profile::Softhsm, &[]),
-        _ => leave(UNPREPARED),
+    let is = |profile: &Profile| process.split('-').next() == Some(&format!("{profile:?}").to_lowercase());
+    match Profile::ALL.into_iter().find(is) {
+        Some(Profile::Network) => (Profile::Network, PORTS),
+        Some(profile) => (profile, &[]),
+        None if process == "monitor" => (Profile::Softhsm, &[]),
+        None => leave(UNPREPARED),
     }
 }
 

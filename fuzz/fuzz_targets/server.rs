@@ -45,7 +45,7 @@ fuzz_target!(|said: &[u8]| {
             assert!(bytes.len() <= MAX_VALUE);
         }
     }
-    let _ = server.sign_init(1, 0x1057, 1);
+    let _ = server.sign_init(1, 0x1057, &[], 1);
     if let Ok(signature) = server.sign(1, b"digest") {
         assert!(signature.len() <= MAX_SIGNATURE);
     }

@@ -4,6 +4,7 @@
 //! torn line: it stays, and counts in the chain.
 
 pub mod chain;
+pub mod count;
 pub mod file;
 pub mod line;
 
@@ -11,9 +12,11 @@ use crate::state::StateError;
 use crate::trusted::TrustError;
 use crate::warrant::Quota;
 use chain::Place;
+use count::{Count, Past};
 use file::{Book, Fields, Lock};
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Why nothing is recorded.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +57,17 @@ pub enum LedgerError {
         last: String,
     },
     /// What may be used so often has been.
-    #[error("what permits this was good for {0} signatures, which were made or tried")]
+    #[error("what permits this is used up: it was good for {0} signature{s}, made or tried", s = if *.0 == 1 { "" } else { "s" })]
     UsedUp(u64),
+    /// Files of the ledger are missing in which that may have been used.
+    #[error(
+        "the ledger does not reach back as far as what permits this: the file that it goes on from is not beside it, or it was made \
+         anew in place of another"
+    )]
+    Past,
+    /// Somebody appends without waiting for the turn that this session has: by the lock of another state directory.
+    #[error("somebody else has written to the ledger at the same time: was the state directory replaced?")]
+    Crossed,
     /// A record longer than any may be.
     #[error("the record is too long for a line of the ledger")]
     Long,
@@ -89,25 +101,41 @@ impl From<TrustError> for LedgerError {
 pub struct Ledger {
     book: Book,
     lock: Lock,
+    past: Past,
 }
 
 impl Ledger {
-    /// Opens both, before the sandbox forbids it.
+    /// Opens both, before the sandbox forbids it; and the files before it, where something is to be counted that may be as old as `reach`.
     ///
     /// # Errors
-    /// [`LedgerError::Missing`], [`LedgerError::Open`], [`LedgerError::Trust`], [`LedgerError::State`].
-    pub fn open(path: &Path, state: &Path) -> Result<Ledger, LedgerError> {
-        Ok(Ledger { book: Book::open(path)?, lock: Lock::open(state)? })
+    /// [`LedgerError::Missing`], [`LedgerError::Open`], [`LedgerError::Trust`], [`LedgerError::State`], [`LedgerError::Read`].
+    pub fn open(path: &Path, state: &Path, reach: Option<Duration>) -> Result<Ledger, LedgerError> {
+        let (book, lock) = (Book::open(path)?, Lock::open(state)?);
+        let since = |reach| SystemTime::now().checked_sub(reach).unwrap_or(SystemTime::UNIX_EPOCH);
+        let past = reach.map_or_else(|| Ok(Past::default()), |reach| Past::open(path, book.file(), since(reach)))?;
+        Ok(Ledger { book, lock, past })
     }
 
-    /// Appends records of these fields, unless what they are counted by has been used as often as it may; all of them are on the disk when this returns, by one sync.
+    /// Counts what was used so far, outside of the turn: it may take a while.
+    ///
+    /// # Errors
+    /// [`LedgerError::UsedUp`], [`LedgerError::Past`], [`LedgerError::Read`].
+    pub fn count(&self, quotas: &[Quota]) -> Result<Count, LedgerError> {
+        Count::of(quotas, self.book.file(), self.book.length()?, &self.past)
+    }
+
+    /// Appends records of these fields, unless what they are counted by has meanwhile been used as often as it may. All of them are on the
+    /// disk when this returns, by one sync.
     ///
     /// # Errors
     /// Any [`LedgerError`]. Some of the records may be there all the same, or a part of one.
-    pub fn record(&self, records: &[&Fields<'_>], quotas: &[Quota]) -> Result<Vec<Place>, LedgerError> {
-        let _ = quotas;
+    pub fn record(&self, records: &[&Fields<'_>], count: &mut Count) -> Result<Vec<Place>, LedgerError> {
+        if !count.is_borne_by(records) {
+            return Err(LedgerError::Long);
+        }
         let turn = self.lock.turn()?;
         let tail = self.book.tail(self.lock.head().as_ref())?;
+        count.go_on(self.book.file(), tail.length())?;
         let (places, head) = self.book.append_all(&tail, records)?;
         drop(turn);
         // Outside of the turn, so that the kernel does it once for all who wait.

@@ -1,10 +1,12 @@
 //! The values by which a client is known.
 
 use super::values::from_text;
+use crate::trusted;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::path::Path;
 use wildmatch::WildMatch;
 
 /// The longest text in bytes: what a match costs is bounded by it.
@@ -12,6 +14,9 @@ const MAX_TEXT: usize = 255;
 
 /// The longest name of a person in bytes: several fit a record.
 const MAX_PERSON: usize = 64;
+
+/// The longest /etc/passwd in bytes.
+const MAX_PASSWD: u64 = 4 << 20;
 
 /// A network that a client comes from: `192.0.2.0/24`, `2001:db8::/32`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +181,28 @@ impl TryFrom<String> for UnixUser {
             _ => Err("a unix user is a name in /etc/passwd or a number"),
         }
     }
+}
+
+impl UnixUser {
+    /// Its user id: that of the first line with its name in /etc/passwd, as in getpwnam(3).
+    pub fn id(&self) -> Option<u32> {
+        match self {
+            UnixUser::Id(id) => Some(*id),
+            UnixUser::Name(name) => passwd().lines().filter_map(account).find(|(other, _)| other == name).map(|(_, id)| id),
+        }
+    }
+}
+
+/// /etc/passwd; nothing where it is not there or not trusted. No name service is asked: that would load libraries and open sockets.
+pub(crate) fn passwd() -> String {
+    let passwd = trusted::read(Path::new("/etc/passwd"), MAX_PASSWD).unwrap_or_default();
+    String::from_utf8_lossy(&passwd).into_owned()
+}
+
+/// Name and user id in a line of it.
+pub(crate) fn account(line: &str) -> Option<(String, u32)> {
+    let mut words = line.split(':');
+    Some((words.next()?.to_owned(), words.nth(1)?.parse().ok()?))
 }
 
 impl fmt::Display for UnixUser {

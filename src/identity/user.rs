@@ -1,13 +1,8 @@
 //! The unix user that the process belongs to.
 
-use crate::config::who::UnixUser;
+use crate::config::who::{UnixUser, account, passwd};
 use crate::request::encode;
-use crate::trusted;
 use nix::unistd::getuid;
-use std::path::Path;
-
-/// The longest /etc/passwd in bytes.
-const MAX_PASSWD: u64 = 4 << 20;
 
 /// The longest name in a record, in bytes after encoding.
 const MAX_NAME: usize = 64;
@@ -16,33 +11,21 @@ const MAX_NAME: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     id: u32,
-    /// Its names in /etc/passwd. No name service is asked: that would load libraries and open sockets.
+    /// Its names in /etc/passwd.
     names: Vec<String>,
 }
 
 impl User {
     /// The real user of this process.
     pub(super) fn current() -> User {
-        let passwd = trusted::read(Path::new("/etc/passwd"), MAX_PASSWD).unwrap_or_default();
-        User::find(getuid().as_raw(), &String::from_utf8_lossy(&passwd))
-    }
-
-    /// The user id of this one.
-    pub(crate) fn id_of(user: &UnixUser) -> Option<u32> {
-        match user {
-            UnixUser::Id(id) => Some(*id),
-            UnixUser::Name(name) => {
-                let passwd = trusted::read(Path::new("/etc/passwd"), MAX_PASSWD).ok()?;
-                String::from_utf8_lossy(&passwd).lines().filter_map(words).find(|(other, _)| other == name).map(|(_, id)| id)
-            }
-        }
+        User::find(getuid().as_raw(), &passwd())
     }
 
     fn find(id: u32, passwd: &str) -> User {
-        let ours = passwd.lines().filter_map(words).filter(|(_, uid)| *uid == id);
+        let ours = passwd.lines().filter_map(account).filter(|(_, uid)| *uid == id);
         // Of two lines with one name the first counts, as in getpwnam(3).
         let first =
-            |name: &String| passwd.lines().filter_map(words).find(|(other, _)| other == name).is_some_and(|(_, uid)| uid == id);
+            |name: &String| passwd.lines().filter_map(account).find(|(other, _)| other == name).is_some_and(|(_, uid)| uid == id);
         User { id, names: ours.map(|(name, _)| name).filter(first).collect() }
     }
 
@@ -58,12 +41,6 @@ impl User {
     pub(super) fn name(&self) -> String {
         self.names.first().map_or_else(|| self.id.to_string(), |name| encode(name.as_bytes(), MAX_NAME))
     }
-}
-
-/// Name and user id in a line of /etc/passwd.
-fn words(line: &str) -> Option<(String, u32)> {
-    let mut words = line.split(':');
-    Some((words.next()?.to_owned(), words.nth(1)?.parse().ok()?))
 }
 
 #[cfg(test)]

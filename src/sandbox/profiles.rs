@@ -31,43 +31,41 @@ pub enum Profile {
     P11Kit,
 }
 
-/// What every token process does until it is logged in, whatever its token.
-const PROCESS_LOAD: &[Row] = &[
+/// A module's environment: the value of a name in it.
+pub type Environment<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+
+/// What every token process does, whatever its token.
+const PROCESS: &[Row] = &[
     row!(SYS_read, "messages of the monitor; a module's files, a server's answers"),
     row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null; requests to a server"),
-    row!(SYS_pread64, "the PIN marker; program headers of libraries"),
-    row!(SYS_flock, "the PIN marker: one login at a time"),
-    rare!(SYS_pwrite64, "the PIN marker, when the PIN file is new or the PIN wrong"),
-    rare!(SYS_fdatasync, "the PIN marker must survive a crash"),
     rare!(SYS_ppoll, "waits for another session's login; waits for a message again when interrupted"),
-    rare!(SYS_close, "files read; the connection to a server that has failed"),
     glibc!(rare!(SYS_brk, "memory: the heap of whoever has loaded a module grows")),
     musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory, when a piece of 1 MiB is used up")),
     rare!(SYS_munmap, "memory; the loader's cache"),
     rare!(SYS_mremap, "memory: the allocator grows large pieces"),
     rare!(SYS_madvise, "memory: the allocator may give back pages"),
     rare!(SYS_clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
+];
+
+/// What it does besides until it is logged in.
+const PROCESS_LOAD: &[Row] = &[
+    row!(SYS_pread64, "the PIN marker; program headers of libraries"),
+    row!(SYS_flock, "the PIN marker: one login at a time"),
+    rare!(SYS_pwrite64, "the PIN marker, when the PIN file is new or the PIN wrong"),
+    rare!(SYS_fdatasync, "the PIN marker must survive a crash"),
+    rare!(SYS_close, "files read; the connection to a server that has failed"),
     row!(SYS_prctl, When::Is(0, libc::PR_SET_NO_NEW_PRIVS), "the second filter"),
     row!(SYS_seccomp, "the second filter"),
     rare!(SYS_exit_group, "leaves when it has failed, unless the monitor is faster and ends it"),
 ];
 
-/// The same, logged in: no code can be loaded any more, no lock of ours taken but for the login that some keys want each time.
+/// And from then on: no code can be loaded any more, no lock of ours taken but for the login that some keys want each time.
 const PROCESS_SIGN: &[Row] = &[
-    row!(SYS_read, "messages of the monitor; a module's files, a server's answers"),
-    row!(SYS_write, "messages to the monitor; what a module prints, to /dev/null; requests to a server"),
-    rare!(SYS_ppoll, "waits for a message again when interrupted; for another session's login"),
     row!(SYS_close, "the PIN marker, unless a key wants a login before each signature; a module's files and connections"),
     rare!(SYS_flock, When::OnMarker, "one login at a time, where the marker stays open"),
     rare!(SYS_pread64, When::OnMarker, "the same: whether the PIN was wrong meanwhile"),
     rare!(SYS_pwrite64, When::OnMarker, "the same: the PIN is wrong"),
     rare!(SYS_fdatasync, When::OnMarker, "the same: this must survive a crash"),
-    glibc!(rare!(SYS_brk, "memory")),
-    musl!(rare!(SYS_mmap, When::Without(2, PROT_EXEC), "memory")),
-    rare!(SYS_munmap, "memory"),
-    rare!(SYS_mremap, "memory"),
-    rare!(SYS_madvise, "memory"),
-    rare!(SYS_clock_gettime, "reads the time where the kernel offers no clock in user space (some virtual machines)"),
     row!(SYS_exit_group, "leaves"),
 ];
 
@@ -92,6 +90,9 @@ const MODULE_SIGN: &[Row] = &[
     rare!(SYS_futex, "locks in the module's libraries"),
 ];
 
+/// Where dynamic libraries and the loader's cache are.
+const LIBRARIES: &[&str] = &["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache"];
+
 impl Profile {
     /// All of them.
     pub const ALL: [Profile; 6] =
@@ -104,58 +105,59 @@ impl Profile {
 
     /// From before the module is loaded, or the server spoken to, until it is logged in.
     pub fn load(self) -> Vec<Row> {
-        match self {
-            Profile::Softhsm => [PROCESS_LOAD, MODULE_LOAD, softhsm::LOAD].concat(),
-            Profile::Kryoptic => [PROCESS_LOAD, MODULE_LOAD, kryoptic::LOAD].concat(),
-            Profile::Tpm => [PROCESS_LOAD, MODULE_LOAD, tpm::LOAD].concat(),
-            Profile::Pcsc => [PROCESS_LOAD, MODULE_LOAD, pcsc::LOAD].concat(),
-            Profile::Network => [PROCESS_LOAD, MODULE_LOAD, network::LOAD].concat(),
-            Profile::P11Kit => [PROCESS_LOAD, p11_kit::LOAD].concat(),
-        }
+        let [load, _] = self.tables();
+        [&[PROCESS, PROCESS_LOAD, self.if_module(MODULE_LOAD)][..], load].concat().concat()
     }
 
     /// From then on.
     pub fn sign(self) -> Vec<Row> {
+        let [_, sign] = self.tables();
+        [&[PROCESS, PROCESS_SIGN, self.if_module(MODULE_SIGN)][..], sign].concat().concat()
+    }
+
+    /// What of both is its own.
+    fn tables(self) -> [&'static [&'static [Row]]; 2] {
         match self {
-            Profile::Softhsm => [PROCESS_SIGN, MODULE_SIGN, softhsm::SIGN].concat(),
-            Profile::Kryoptic => [PROCESS_SIGN, MODULE_SIGN, kryoptic::SIGN].concat(),
-            Profile::Tpm => [PROCESS_SIGN, MODULE_SIGN, tpm::SIGN].concat(),
-            Profile::Pcsc => [PROCESS_SIGN, MODULE_SIGN, pcsc::SIGN].concat(),
-            Profile::Network => [PROCESS_SIGN, MODULE_SIGN, network::SIGN].concat(),
-            Profile::P11Kit => PROCESS_SIGN.to_vec(),
+            Profile::Softhsm => [&[softhsm::LOAD], &[softhsm::SIGN]],
+            Profile::Kryoptic => [&[kryoptic::LOAD], &[kryoptic::SIGN]],
+            Profile::Tpm => [&[tpm::LOAD], &[tpm::SIGN]],
+            Profile::Pcsc => [&[pcsc::LOAD], &[pcsc::SIGN]],
+            Profile::Network => [&[network::SPEAK, network::LOAD], &[network::SPEAK, network::SIGN]],
+            Profile::P11Kit => [&[p11_kit::LOAD], &[]],
         }
     }
 
+    /// What only a process with a module needs.
+    fn if_module<T>(self, what: &'static [T]) -> &'static [T] {
+        if self == Profile::P11Kit { &[] } else { what }
+    }
+
     /// Whether its module's environment names what its sandbox needs.
-    pub fn is_complete<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+    pub fn is_complete(self, environment: &Environment<'_>) -> bool {
         self != Profile::Tpm || tpm::has_device(environment)
     }
 
     /// What its module finds in its environment.
     pub fn environment(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Profile::Pcsc => pcsc::ENVIRONMENT,
-            _ => &[],
-        }
+        if self == Profile::Pcsc { pcsc::ENVIRONMENT } else { &[] }
     }
 
-    /// Its own paths to read, given the module's environment.
-    pub(super) fn read<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
-        match self {
+    /// Its own paths to read, given the module's environment. What does not exist is passed over.
+    pub(super) fn read<'a>(self, environment: &Environment<'a>) -> Vec<&'a Path> {
+        let mut paths = match self {
             Profile::Softhsm => softhsm::read(environment),
             Profile::Kryoptic => kryoptic::read(environment),
-            Profile::Network => network::READ.iter().map(Path::new).collect(),
-            Profile::Pcsc => pcsc::read(environment),
             Profile::Tpm => tpm::read(environment),
-            _ => Vec::new(),
-        }
+            Profile::Pcsc => pcsc::read(environment),
+            Profile::Network => network::READ.iter().map(Path::new).collect(),
+            Profile::P11Kit => Vec::new(),
+        };
+        paths.extend(self.if_module(LIBRARIES).iter().map(Path::new));
+        paths
     }
 
     /// The same to read and write. Not to find one is an error.
-    pub(super) fn write<'a>(self, environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
-        match self {
-            Profile::Tpm => tpm::write(environment),
-            _ => Vec::new(),
-        }
+    pub(super) fn write(self, environment: &Environment<'_>) -> Vec<PathBuf> {
+        if self == Profile::Tpm { tpm::write(environment) } else { Vec::new() }
     }
 }

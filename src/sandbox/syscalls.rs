@@ -393,6 +393,9 @@ mod tests {
                 assert!(row.why.len() >= 6, "{}", row.name);
                 let same = |other: &&Row| (other.name, other.when, other.by) == (row.name, row.when, row.by);
                 assert_eq!(table.iter().filter(same).count(), 1, "{}", row.name);
+                // Where nothing else is allowed of it, that is `Fails`.
+                let other = |other: &&Row| other.number == row.number && other.when != row.when;
+                assert!(!matches!(row.when, When::FailsElse(_)) || table.iter().any(|row| other(&row)), "{}", row.name);
             }
         }
     }

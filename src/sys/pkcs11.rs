@@ -2,9 +2,8 @@
 //! What it returns is looked at as if an enemy had written it.
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_EDDSA_PARAMS, CK_FALSE, CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CK_SLOT_INFO,
-    CK_TOKEN_INFO, CK_ULONG, CK_UNAVAILABLE_INFORMATION, CKF_OS_LOCKING_OK, CKM_EDDSA, CKR_FUNCTION_NOT_SUPPORTED,
-    CKR_GENERAL_ERROR, CKR_OK, Pkcs11,
+    CK_ATTRIBUTE, CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_MECHANISM, CK_RV, CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG,
+    CK_UNAVAILABLE_INFORMATION, CKF_OS_LOCKING_OK, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK, Pkcs11,
 };
 use std::ffi::c_void;
 use std::mem::{self, ManuallyDrop};
@@ -23,14 +22,14 @@ macro_rules! call {
         match $list.$name {
             // SAFETY: the function is the module's own, of the type that PKCS#11 gives it; the pointers among the arguments are to
             // live values of that type, which the call outlives, or null where PKCS#11 allows it.
-            Some(function) => unsafe { function($($argument),*) },
-            None => CKR_FUNCTION_NOT_SUPPORTED,
+            Some(function) => ok(unsafe { function($($argument),*) }),
+            None => Err(CKR_FUNCTION_NOT_SUPPORTED),
         }
     };
 }
 
-fn ok<T>(value: CK_RV, result: T) -> Result<T, CK_RV> {
-    if value == CKR_OK { Ok(result) } else { Err(value) }
+fn ok(value: CK_RV) -> Result<(), CK_RV> {
+    if value == CKR_OK { Ok(()) } else { Err(value) }
 }
 
 fn length(bytes: &[u8]) -> CK_ULONG {
@@ -53,8 +52,9 @@ fn raw(template: &[Raw<'_>]) -> Vec<CK_ATTRIBUTE> {
     template.iter().map(attribute).collect()
 }
 
-fn mechanism(mechanism: CK_ULONG) -> CK_MECHANISM {
-    CK_MECHANISM { mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 }
+fn mechanism(mechanism: CK_ULONG, parameters: &[u64]) -> CK_MECHANISM {
+    let place = if parameters.is_empty() { ptr::null_mut() } else { parameters.as_ptr().cast_mut().cast::<c_void>() };
+    CK_MECHANISM { mechanism, pParameter: place, ulParameterLen: mem::size_of_val(parameters) as CK_ULONG }
 }
 
 impl Functions {
@@ -85,54 +85,53 @@ impl Functions {
             flags: CKF_OS_LOCKING_OK,
             pReserved: ptr::null_mut(),
         };
-        ok(call!(self.0, C_Initialize((&raw mut arguments).cast::<c_void>())), ())
+        call!(self.0, C_Initialize((&raw mut arguments).cast::<c_void>()))
     }
 
     /// With a token in them, or all.
     pub(crate) fn slots(&self, present: bool, most: usize) -> Result<Vec<CK_ULONG>, CK_RV> {
         // Modules look for readers and cards when they are asked for the number alone (PKCS#11 3.2 §5.5.1).
         let mut count = 0;
-        ok(call!(self.0, C_GetSlotList(present.into(), ptr::null_mut(), &mut count)), ())?;
+        call!(self.0, C_GetSlotList(present.into(), ptr::null_mut(), &mut count))?;
         let (mut slots, mut count) = (vec![0; most], most as CK_ULONG);
-        ok(call!(self.0, C_GetSlotList(present.into(), slots.as_mut_ptr(), &mut count)), ())?;
+        call!(self.0, C_GetSlotList(present.into(), slots.as_mut_ptr(), &mut count))?;
         slots.truncate(filled(count, most)?);
         Ok(slots)
     }
 
-    pub(crate) fn slot(&self, slot: CK_ULONG) -> Result<CK_SLOT_INFO, CK_RV> {
-        let mut info = CK_SLOT_INFO::default();
-        ok(call!(self.0, C_GetSlotInfo(slot, &mut info)), info)
+    pub(crate) fn slot(&self, slot: CK_ULONG) -> Result<(), CK_RV> {
+        call!(self.0, C_GetSlotInfo(slot, &mut CK_SLOT_INFO::default()))
     }
 
     pub(crate) fn token(&self, slot: CK_ULONG) -> Result<CK_TOKEN_INFO, CK_RV> {
         let mut info = CK_TOKEN_INFO::default();
-        ok(call!(self.0, C_GetTokenInfo(slot, &mut info)), info)
+        call!(self.0, C_GetTokenInfo(slot, &mut info)).map(|()| info)
     }
 
     pub(crate) fn open(&self, slot: CK_ULONG, flags: CK_ULONG) -> Result<CK_ULONG, CK_RV> {
         let mut session = 0;
-        ok(call!(self.0, C_OpenSession(slot, flags, ptr::null_mut(), None, &mut session)), ())?;
+        call!(self.0, C_OpenSession(slot, flags, ptr::null_mut(), None, &mut session))?;
         Ok(session)
     }
 
     pub(crate) fn login(&self, session: CK_ULONG, user: CK_ULONG, pin: &[u8]) -> Result<(), CK_RV> {
-        ok(call!(self.0, C_Login(session, user, reading(pin), length(pin))), ())
+        call!(self.0, C_Login(session, user, reading(pin), length(pin)))
     }
 
     pub(crate) fn find_init(&self, session: CK_ULONG, template: &[Raw<'_>]) -> Result<(), CK_RV> {
         let mut template = raw(template);
-        ok(call!(self.0, C_FindObjectsInit(session, template.as_mut_ptr(), template.len() as CK_ULONG)), ())
+        call!(self.0, C_FindObjectsInit(session, template.as_mut_ptr(), template.len() as CK_ULONG))
     }
 
     pub(crate) fn find(&self, session: CK_ULONG, most: usize) -> Result<Vec<CK_ULONG>, CK_RV> {
         let (mut found, mut count) = (vec![0; most], 0);
-        ok(call!(self.0, C_FindObjects(session, found.as_mut_ptr(), most as CK_ULONG, &mut count)), ())?;
+        call!(self.0, C_FindObjects(session, found.as_mut_ptr(), most as CK_ULONG, &mut count))?;
         found.truncate(filled(count, most)?);
         Ok(found)
     }
 
     pub(crate) fn find_final(&self, session: CK_ULONG) -> Result<(), CK_RV> {
-        ok(call!(self.0, C_FindObjectsFinal(session)), ())
+        call!(self.0, C_FindObjectsFinal(session))
     }
 
     /// `None` where the module says so by a length (CK_UNAVAILABLE_INFORMATION).
@@ -145,7 +144,7 @@ impl Functions {
     ) -> Result<Option<Vec<u8>>, CK_RV> {
         let mut value = vec![0; most];
         let mut attribute = CK_ATTRIBUTE { type_: kind, pValue: value.as_mut_ptr().cast::<c_void>(), ulValueLen: most as CK_ULONG };
-        ok(call!(self.0, C_GetAttributeValue(session, object, &mut attribute, 1)), ())?;
+        call!(self.0, C_GetAttributeValue(session, object, &mut attribute, 1))?;
         if attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION {
             return Ok(None);
         }
@@ -153,23 +152,13 @@ impl Functions {
         Ok(Some(value))
     }
 
-    pub(crate) fn sign_init(&self, session: CK_ULONG, by: CK_ULONG, key: CK_ULONG) -> Result<(), CK_RV> {
-        ok(call!(self.0, C_SignInit(session, &mut mechanism(by), key)), ())
-    }
-
-    pub(crate) fn sign_init_ed448(&self, session: CK_ULONG, key: CK_ULONG) -> Result<(), CK_RV> {
-        let mut parameters = CK_EDDSA_PARAMS { phFlag: CK_FALSE, ulContextDataLen: 0, pContextData: ptr::null_mut() };
-        let mut by = CK_MECHANISM {
-            mechanism: CKM_EDDSA,
-            pParameter: (&raw mut parameters).cast::<c_void>(),
-            ulParameterLen: mem::size_of::<CK_EDDSA_PARAMS>() as CK_ULONG,
-        };
-        ok(call!(self.0, C_SignInit(session, &mut by, key)), ())
+    pub(crate) fn sign_init(&self, session: CK_ULONG, by: CK_ULONG, parameters: &[u64], key: CK_ULONG) -> Result<(), CK_RV> {
+        call!(self.0, C_SignInit(session, &mut mechanism(by, parameters), key))
     }
 
     pub(crate) fn sign(&self, session: CK_ULONG, data: &[u8], most: usize) -> Result<Vec<u8>, CK_RV> {
         let (mut signature, mut count) = (vec![0; most], most as CK_ULONG);
-        ok(call!(self.0, C_Sign(session, reading(data), length(data), signature.as_mut_ptr(), &mut count)), ())?;
+        call!(self.0, C_Sign(session, reading(data), length(data), signature.as_mut_ptr(), &mut count))?;
         signature.truncate(filled(count, most)?);
         Ok(signature)
     }
@@ -183,26 +172,14 @@ impl Functions {
     ) -> Result<(CK_ULONG, CK_ULONG), CK_RV> {
         let (mut public, mut private) = (raw(public), raw(private));
         let (publics, privates) = (public.len() as CK_ULONG, private.len() as CK_ULONG);
+        let (from, to, by) = (public.as_mut_ptr(), private.as_mut_ptr(), &mut mechanism(by, &[]));
         let (mut one, mut other) = (0, 0);
-        let value = call!(
-            self.0,
-            C_GenerateKeyPair(
-                session,
-                &mut mechanism(by),
-                public.as_mut_ptr(),
-                publics,
-                private.as_mut_ptr(),
-                privates,
-                &mut one,
-                &mut other
-            )
-        );
-        ok(value, ())?;
+        call!(self.0, C_GenerateKeyPair(session, by, from, publics, to, privates, &mut one, &mut other))?;
         Ok((one, other))
     }
 
     pub(crate) fn destroy(&self, session: CK_ULONG, object: CK_ULONG) -> Result<(), CK_RV> {
-        ok(call!(self.0, C_DestroyObject(session, object)), ())
+        call!(self.0, C_DestroyObject(session, object))
     }
 
     pub(crate) fn leave(&self, session: CK_ULONG) {

@@ -7,6 +7,9 @@ use std::fmt;
 /// A slot, session or object.
 pub type Handle = u64;
 
+/// A public key and its private one.
+pub type Pair = (Handle, Handle);
+
 /// A CKA_… of PKCS#11.
 pub type AttributeType = u64;
 
@@ -15,6 +18,10 @@ pub const MAX_VALUE: usize = 4096;
 
 /// The longest signature in bytes: that of ML-DSA-87.
 pub const MAX_SIGNATURE: usize = 4627;
+
+/// What CKM_EDDSA demands for Ed448, CK_EDDSA_PARAMS with neither a hash of its own nor a context (PKCS#11 3.2 §6.3.16): a flag, a
+/// length and a pointer, all of them zero.
+pub const PURE_ED448: [u64; size_of::<sys::CK_EDDSA_PARAMS>() / 8] = [0; size_of::<sys::CK_EDDSA_PARAMS>() / 8];
 
 /// How many slots are looked at.
 pub const MAX_SLOTS: usize = 256;
@@ -176,23 +183,14 @@ pub trait Cryptoki {
     /// C_GetAttributeValue; `None` where the object has no such attribute, keeps it to itself, or it is longer than [`MAX_VALUE`].
     fn attribute(&self, session: Handle, object: Handle, kind: AttributeType) -> Result<Option<Value>, CryptokiError>;
 
-    /// C_SignInit, by a mechanism without parameters.
-    fn sign_init(&self, session: Handle, mechanism: u64, key: Handle) -> Result<(), CryptokiError>;
-
-    /// The same by CKM_EDDSA for Ed448, which demands parameters: neither a hash of its own nor a context (PKCS#11 3.2 §6.3.16).
-    fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError>;
+    /// C_SignInit by this mechanism, with these parameters as they stand in memory: none, or [`PURE_ED448`].
+    fn sign_init(&self, session: Handle, by: u64, parameters: &[u64], key: Handle) -> Result<(), CryptokiError>;
 
     /// C_Sign: at most [`MAX_SIGNATURE`] bytes.
     fn sign(&self, session: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError>;
 
-    /// C_GenerateKeyPair, by a mechanism without parameters: the public and the private key.
-    fn generate(
-        &self,
-        session: Handle,
-        mechanism: u64,
-        public: &[Attribute],
-        private: &[Attribute],
-    ) -> Result<(Handle, Handle), CryptokiError>;
+    /// C_GenerateKeyPair, by a mechanism without parameters.
+    fn generate(&self, session: Handle, by: u64, public: &[Attribute], private: &[Attribute]) -> Result<Pair, CryptokiError>;
 
     /// C_DestroyObject.
     fn destroy(&self, session: Handle, object: Handle) -> Result<(), CryptokiError>;

@@ -1,6 +1,6 @@
 //! Making a key in the token: for `sigsh-admin key generate`. No session of sigsh ever comes here.
 
-use super::cryptoki::{Attribute, Cryptoki, CryptokiError, Handle, Value};
+use super::cryptoki::{Attribute, Cryptoki, CryptokiError, Handle, Pair, Value};
 use super::{Answer, Fault, Setup, key, login, prepare, tell};
 use crate::channel::Channel;
 use crate::openpgp::Composite;
@@ -87,19 +87,13 @@ pub(super) fn make(cryptoki: &dyn Cryptoki, session: Handle, algorithm: Algorith
     Ok(())
 }
 
-/// Makes a key pair of this kind: the handles of its public and its private key.
-fn one(
-    cryptoki: &dyn Cryptoki,
-    session: Handle,
-    mechanism: u64,
-    named: &[Attribute],
-    kind: &[Attribute],
-) -> Result<(Handle, Handle), CryptokiError> {
+/// Makes a key pair of this kind.
+fn one(cryptoki: &dyn Cryptoki, session: Handle, by: u64, named: &[Attribute], kind: &[Attribute]) -> Result<Pair, CryptokiError> {
     let public = [(CKA_PRIVATE, Value::Bool(false)), (CKA_VERIFY, Value::Bool(true))];
     // Born in the token, and never to leave it.
     let secret = [(CKA_PRIVATE, true), (CKA_SENSITIVE, true), (CKA_EXTRACTABLE, false), (CKA_SIGN, true)];
     let secret = secret.map(|(kind, value)| (kind, Value::Bool(value)));
-    cryptoki.generate(session, mechanism, &[named, &public, kind].concat(), &[named, &secret].concat())
+    cryptoki.generate(session, by, &[named, &public, kind].concat(), &[named, &secret].concat())
 }
 
 /// Destroys the first pair when the second cannot be made, and tells what of it is left.

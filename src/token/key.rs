@@ -1,6 +1,6 @@
 //! The private key that a uri selects, its public half, and what it signs.
 
-use super::cryptoki::{Attribute, AttributeType, Cryptoki, CryptokiError, Handle, Value};
+use super::cryptoki::{Attribute, AttributeType, Cryptoki, CryptokiError, Handle, PURE_ED448, Value};
 use super::login::Again;
 use super::{Fault, printable};
 use crate::config::uri::KeyUri;
@@ -155,16 +155,15 @@ pub fn sign(
     scheme: Scheme,
     data: &[u8],
 ) -> Result<Vec<u8>, Fault> {
-    let by = |key: Key, init: &dyn Fn() -> Result<(), CryptokiError>| -> Result<Vec<u8>, Fault> {
-        let again = again.filter(|_| key.wants_login);
-        init()?;
-        if let Some(again) = again {
+    let by = |mechanism, parameters: &[u64], key: Key| -> Result<Vec<u8>, Fault> {
+        cryptoki.sign_init(session, mechanism, parameters, key.handle)?;
+        if let Some(again) = again.filter(|_| key.wants_login) {
             // PKCS#11 3.1 §5.6.8: between the two.
             again.log_in(cryptoki, session)?;
         }
         Ok(cryptoki.sign(session, data)?)
     };
-    let sign = |mechanism, key: Key| by(key, &|| cryptoki.sign_init(session, mechanism, key.handle));
+    let sign = |mechanism, key| by(mechanism, &[], key);
     let (eddsa, mldsa, kind) = match (key, scheme) {
         (Private::One(key), Scheme::RsaPkcs) => return sign(CKM_RSA_PKCS, key),
         (Private::One(key), Scheme::Ecdsa) => return sign(CKM_ECDSA, key),
@@ -174,7 +173,7 @@ pub fn sign(
     };
     let first = match kind {
         Composite::MlDsa65Ed25519 => sign(CKM_EDDSA, eddsa)?,
-        Composite::MlDsa87Ed448 => by(eddsa, &|| cryptoki.sign_init_ed448(session, eddsa.handle))?,
+        Composite::MlDsa87Ed448 => by(CKM_EDDSA, &PURE_ED448, eddsa)?,
     };
     let second = sign(CKM_ML_DSA, mldsa)?;
     if [first.len(), second.len()] != kind.signature_lengths() {

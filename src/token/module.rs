@@ -1,7 +1,8 @@
 //! A PKCS#11 module that is loaded into this process.
 
 use super::cryptoki::{
-    Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_SIGNATURE, MAX_SLOTS, MAX_VALUE, Rv, Shape, TokenInfo, Value,
+    Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_SIGNATURE, MAX_SLOTS, MAX_VALUE, Pair, Rv, Shape, TokenInfo,
+    Value,
 };
 use crate::sys::pkcs11::{Functions, Raw, number};
 use cryptoki_sys::{
@@ -100,26 +101,16 @@ impl Cryptoki for Module {
         }))
     }
 
-    fn sign_init(&self, session: Handle, mechanism: u64, key: Handle) -> Result<(), CryptokiError> {
-        named("C_SignInit", self.0.sign_init(session, mechanism, key))
-    }
-
-    fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError> {
-        named("C_SignInit", self.0.sign_init_ed448(session, key))
+    fn sign_init(&self, session: Handle, by: u64, parameters: &[u64], key: Handle) -> Result<(), CryptokiError> {
+        named("C_SignInit", self.0.sign_init(session, by, parameters, key))
     }
 
     fn sign(&self, session: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError> {
         named("C_Sign", self.0.sign(session, data, MAX_SIGNATURE))
     }
 
-    fn generate(
-        &self,
-        session: Handle,
-        mechanism: u64,
-        public: &[Attribute],
-        private: &[Attribute],
-    ) -> Result<(Handle, Handle), CryptokiError> {
-        let generate = |public: &[Raw<'_>]| with(private, |private| self.0.generate(session, mechanism, public, private));
+    fn generate(&self, session: Handle, by: u64, public: &[Attribute], private: &[Attribute]) -> Result<Pair, CryptokiError> {
+        let generate = |public: &[Raw<'_>]| with(private, |private| self.0.generate(session, by, public, private));
         named("C_GenerateKeyPair", with(public, generate))
     }
 

@@ -8,17 +8,14 @@ pub mod wire;
 
 use super::Fault;
 use super::cryptoki::{
-    Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_SIGNATURE, MAX_SLOTS, MAX_VALUE, Rv, TokenInfo, Value,
+    Attribute, AttributeType, Cryptoki, CryptokiError, Handle, MAX_SIGNATURE, MAX_SLOTS, MAX_VALUE, Pair, Rv, TokenInfo, Value,
 };
 use crate::sys;
-use cryptoki_sys::{CK_EDDSA_PARAMS, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_EDDSA};
+use cryptoki_sys::{CKF_RW_SESSION, CKF_SERIAL_SESSION};
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use wire::{Answer, Call, HEADER, MAX_REQUEST, Request, WireError};
 use zeroize::{Zeroize, Zeroizing};
-
-/// CK_EDDSA_PARAMS in memory, all of it zero: no hash, no context, and no pointer to one. p11-kit hands it to the module as it is.
-const NEITHER_HASH_NOR_CONTEXT: [u8; size_of::<CK_EDDSA_PARAMS>()] = [0; size_of::<CK_EDDSA_PARAMS>()];
 
 /// What p11-kit's client says first.
 const HANDSHAKE: &[u8] = b"PRIVATE-GNOME-KEYRING-PKCS11-PROTOCOL-V-1";
@@ -47,7 +44,7 @@ impl<S: Read + Write> Server<S> {
         stream.write_all(&version).and_then(|()| stream.read_exact(&mut version)).map_err(|error| match error.kind() {
             // What systemd does with one connection more than MaxConnections=.
             kind if CLOSED.contains(&kind) => Fault::Full,
-            _ => broken(&error).into(),
+            _ => broken(error).into(),
         })?;
         let version = match version {
             [version] if version <= wire::VERSION => version,
@@ -58,75 +55,51 @@ impl<S: Read + Write> Server<S> {
         let _ = sys::lock_memory(&request);
         request.clear();
         let server = Server(RefCell::new(Connection { stream, version, serial: 0, request }));
-        let arguments = |request: &mut Request<'_>, _| {
-            request.bytes(HANDSHAKE);
-            // Nothing in the reserved field.
-            request.byte(0);
-            request.bytes(&[]);
-        };
-        server.call(&wire::INITIALIZE, arguments, |_| Ok(()))?;
+        // Nothing in the reserved field.
+        server.call(&wire::INITIALIZE, |request| request.bytes(HANDSHAKE).byte(0).bytes(&[]), nothing)?;
         Ok(server)
     }
 
-    /// Makes one call: `arguments` writes them, given the version of the protocol, and `result` reads what comes back.
+    /// Makes one call: `arguments` writes them, and `result` reads what comes back.
     fn call<T>(
         &self,
         call: &Call,
-        arguments: impl FnOnce(&mut Request<'_>, u8),
+        arguments: impl FnOnce(Request<'_>) -> Request<'_>,
         result: impl FnOnce(&mut Answer<'_>) -> Result<T, WireError>,
     ) -> Result<T, CryptokiError> {
-        let said = |error| match error {
-            WireError::Returned(value) => CryptokiError::Returned(call.name, Rv(value)),
-            error => CryptokiError::Broken(format!("{}: {error}", call.name)),
-        };
-        let body = self.0.borrow_mut().exchange(call, arguments).map_err(|error| match error {
-            Trouble::Wire(error) => said(error),
-            Trouble::Stream(error) => broken(&error),
-        })?;
+        let body = self.0.borrow_mut().exchange(call, arguments)?;
         let read = |mut answer: Answer<'_>| {
             let value = result(&mut answer)?;
             answer.end().map(|()| value)
         };
-        Answer::new(&body, call).and_then(read).map_err(said)
+        Answer::new(&body, call).and_then(read).map_err(|error| failed(call, error))
     }
-
-    fn sign_by(&self, session: Handle, mechanism: u64, parameters: Option<&[u8]>, key: Handle) -> Result<(), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, version| {
-            request.number(session);
-            request.mechanism(mechanism, parameters, version);
-            request.number(key);
-        };
-        self.call(&wire::SIGN_INIT, arguments, nothing)
-    }
-}
-
-/// What keeps a request or its answer from the other end.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    #[error(transparent)]
-    Stream(#[from] std::io::Error),
 }
 
 impl<S: Read + Write> Connection<S> {
     /// Sends a request, and waits for as long as the monitor lets us: what stands behind the header of the answer.
-    fn exchange(&mut self, call: &Call, arguments: impl FnOnce(&mut Request<'_>, u8)) -> Result<Vec<u8>, Trouble> {
+    fn exchange(&mut self, call: &Call, arguments: impl FnOnce(Request<'_>) -> Request<'_>) -> Result<Vec<u8>, CryptokiError> {
         self.serial = self.serial.wrapping_add(1);
-        let mut request = Request::new(&mut self.request, self.serial, call);
-        arguments(&mut request, self.version);
-        let sent = request.finish().map_err(Trouble::from).and_then(|request| Ok(self.stream.write_all(request)?));
+        let request = arguments(Request::new(&mut self.request, self.version, self.serial, call)).finish();
+        let sent = request.map_err(|error| failed(call, error)).and_then(|bytes| self.stream.write_all(bytes).map_err(broken));
         self.request.zeroize();
         sent?;
         let mut header = [0; HEADER];
-        self.stream.read_exact(&mut header)?;
-        let mut body = vec![0; wire::length(header, self.serial)?];
-        self.stream.read_exact(&mut body)?;
+        self.stream.read_exact(&mut header).map_err(broken)?;
+        let mut body = vec![0; wire::length(header, self.serial).map_err(|error| failed(call, error))?];
+        self.stream.read_exact(&mut body).map_err(broken)?;
         Ok(body)
     }
 }
 
-fn broken(error: &std::io::Error) -> CryptokiError {
+fn failed(call: &Call, error: WireError) -> CryptokiError {
+    match error {
+        WireError::Returned(value) => CryptokiError::Returned(call.name, Rv(value)),
+        error => CryptokiError::Broken(format!("{}: {error}", call.name)),
+    }
+}
+
+fn broken(error: std::io::Error) -> CryptokiError {
     CryptokiError::Broken(match error.kind() {
         kind if CLOSED.contains(&kind) => "the p11-kit server has closed the connection".to_owned(),
         _ => format!("cannot talk to the p11-kit server: {error}"),
@@ -140,11 +113,7 @@ fn nothing(_: &mut Answer<'_>) -> Result<(), WireError> {
 
 impl<S: Read + Write> Cryptoki for Server<S> {
     fn slots(&self) -> Result<Vec<Handle>, CryptokiError> {
-        let arguments = |request: &mut Request<'_>, _| {
-            request.byte(1);
-            request.room(MAX_SLOTS);
-        };
-        self.call(&wire::GET_SLOT_LIST, arguments, |answer| answer.numbers(MAX_SLOTS))
+        self.call(&wire::GET_SLOT_LIST, |request| request.byte(1).room(MAX_SLOTS), |answer| answer.numbers(MAX_SLOTS))
     }
 
     fn token(&self, slot: Handle) -> Result<TokenInfo, CryptokiError> {
@@ -160,100 +129,60 @@ impl<S: Read + Write> Cryptoki for Server<S> {
             answer.text(16)?;
             Ok(TokenInfo { label, manufacturer, model, serial, flags })
         };
-        self.call(&wire::GET_TOKEN_INFO, |request, _| request.number(slot), info)
+        self.call(&wire::GET_TOKEN_INFO, |request| request.number(slot), info)
     }
 
     fn open(&self, slot: Handle, writable: bool) -> Result<Handle, CryptokiError> {
-        let arguments = |request: &mut Request<'_>, _| {
-            request.number(slot);
-            request.number(CKF_SERIAL_SESSION | if writable { CKF_RW_SESSION } else { 0 });
-        };
-        self.call(&wire::OPEN_SESSION, arguments, |answer| answer.number())
+        let flags = CKF_SERIAL_SESSION | if writable { CKF_RW_SESSION } else { 0 };
+        self.call(&wire::OPEN_SESSION, |request| request.number(slot).number(flags), |answer| answer.number())
     }
 
     fn login(&self, session: Handle, user: u64, pin: &[u8]) -> Result<(), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, _| {
-            request.number(session);
-            request.number(user);
-            request.bytes(pin);
-        };
-        self.call(&wire::LOGIN, arguments, nothing)
+        self.call(&wire::LOGIN, |request| request.number(session).number(user).bytes(pin), nothing)
     }
 
     fn find_init(&self, session: Handle, template: &[Attribute]) -> Result<(), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, _| {
-            request.number(session);
-            request.attributes(template);
-        };
-        self.call(&wire::FIND_OBJECTS_INIT, arguments, nothing)
+        self.call(&wire::FIND_OBJECTS_INIT, |request| request.number(session).attributes(template), nothing)
     }
 
     fn find_some(&self, session: Handle, most: usize) -> Result<Vec<Handle>, CryptokiError> {
-        let arguments = |request: &mut Request<'_>, _| {
-            request.number(session);
-            request.room(most);
-        };
-        self.call(&wire::FIND_OBJECTS, arguments, |answer| answer.numbers(most))
+        self.call(&wire::FIND_OBJECTS, |request| request.number(session).room(most), |answer| answer.numbers(most))
     }
 
     fn find_final(&self, session: Handle) -> Result<(), CryptokiError> {
-        self.call(&wire::FIND_OBJECTS_FINAL, |request, _| request.number(session), nothing)
+        self.call(&wire::FIND_OBJECTS_FINAL, |request| request.number(session), nothing)
     }
 
     fn attribute(&self, session: Handle, object: Handle, kind: AttributeType) -> Result<Option<Value>, CryptokiError> {
-        let arguments = |request: &mut Request<'_>, _| {
-            request.number(session);
-            request.number(object);
-            request.wanted(kind, MAX_VALUE);
-        };
-        self.call(&wire::GET_ATTRIBUTE_VALUE, arguments, |answer| answer.attribute(kind, MAX_VALUE))
+        let value = |answer: &mut Answer<'_>| answer.attribute(kind, MAX_VALUE);
+        self.call(&wire::GET_ATTRIBUTE_VALUE, |request| request.number(session).number(object).wanted(kind, MAX_VALUE), value)
     }
 
-    fn sign_init(&self, session: Handle, mechanism: u64, key: Handle) -> Result<(), CryptokiError> {
-        self.sign_by(session, mechanism, None, key)
-    }
-
-    fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError> {
-        self.sign_by(session, CKM_EDDSA, Some(&NEITHER_HASH_NOR_CONTEXT), key)
+    fn sign_init(&self, session: Handle, by: u64, parameters: &[u64], key: Handle) -> Result<(), CryptokiError> {
+        self.call(&wire::SIGN_INIT, |request| request.number(session).mechanism(by, parameters).number(key), nothing)
     }
 
     fn sign(&self, session: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError> {
-        let arguments = |request: &mut Request<'_>, _| {
-            request.number(session);
-            request.bytes(data);
-            request.room(MAX_SIGNATURE);
-        };
-        self.call(&wire::SIGN, arguments, |answer| answer.bytes(MAX_SIGNATURE).map(<[u8]>::to_vec))
+        let signature = |answer: &mut Answer<'_>| answer.bytes(MAX_SIGNATURE).map(<[u8]>::to_vec);
+        self.call(&wire::SIGN, |request| request.number(session).bytes(data).room(MAX_SIGNATURE), signature)
     }
 
-    fn generate(
-        &self,
-        session: Handle,
-        mechanism: u64,
-        public: &[Attribute],
-        private: &[Attribute],
-    ) -> Result<(Handle, Handle), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, version| {
-            request.number(session);
-            request.mechanism(mechanism, None, version);
-            request.attributes(public);
-            request.attributes(private);
-        };
-        self.call(&wire::GENERATE_KEY_PAIR, arguments, |answer| Ok((answer.number()?, answer.number()?)))
+    fn generate(&self, session: Handle, by: u64, public: &[Attribute], private: &[Attribute]) -> Result<Pair, CryptokiError> {
+        self.call(
+            &wire::GENERATE_KEY_PAIR,
+            |request| request.number(session).mechanism(by, &[]).attributes(public).attributes(private),
+            |answer| Ok((answer.number()?, answer.number()?)),
+        )
     }
 
     fn destroy(&self, session: Handle, object: Handle) -> Result<(), CryptokiError> {
-        let arguments = |request: &mut Request<'_>, _| {
-            request.number(session);
-            request.number(object);
-        };
-        self.call(&wire::DESTROY_OBJECT, arguments, nothing)
+        self.call(&wire::DESTROY_OBJECT, |request| request.number(session).number(object), nothing)
     }
 
     fn leave(&self, session: Handle) {
         // Waited for: who has the next turn at the token finds it free.
-        let _ = self.call(&wire::CLOSE_SESSION, |request, _| request.number(session), nothing);
-        let _ = self.call(&wire::FINALIZE, |_, _| (), nothing);
+        let _ = self.call(&wire::CLOSE_SESSION, |request| request.number(session), nothing);
+        let _ = self.call(&wire::FINALIZE, |request| request, nothing);
     }
 }
 

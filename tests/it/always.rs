@@ -1,15 +1,12 @@
 //! Keys that want the PIN before each signature (CKA_ALWAYS_AUTHENTICATE): one login each, and a PIN that is wrong is given once.
 
-use crate::batch::{END, entry, signatures};
+use crate::batch::{END, files, half_a_batch, session, signatures};
 use crate::sandbox::remembers;
-use crate::token::{alone, group};
-use crate::tokens::p11kit::by_hand_for;
+use crate::token::alone;
+use crate::tokens::p11kit::{Store, by_hand_for};
 use crate::tokens::{Key, Lab, prepares};
-use crate::world::{
-    Outcome, PIN, PIN_FILE, Session, account_file, calls, faulty, field, finish_child, secret, succeed, verify, world,
-};
+use crate::world::{Outcome, PIN, PIN_FILE, account_file, calls, faulty, field, finish_child, secret, succeed, verify, world};
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,12 +18,6 @@ const TRIED: &str = "the PIN in this PIN file was wrong, or its first use failed
 fn wary(fault: &str) -> (PathBuf, PathBuf) {
     world();
     faulty(fault, &[("{ SOFTHSM2_CONF", "{ MODULE_ALWAYS = \"1\", SOFTHSM2_CONF")])
-}
-
-fn session(config: &Path, request: &str) -> Session {
-    let mut session = Session::new(config).client("build1").request(request);
-    std::os::unix::process::CommandExt::process_group(&mut session.command, 0);
-    session
 }
 
 fn run(config: &Path, request: &str, input: &[u8]) -> Outcome {
@@ -45,8 +36,8 @@ fn signing(count: &Path) -> Vec<String> {
     lines
 }
 
-fn batch(files: usize) -> Vec<u8> {
-    (0..files).map(|number| entry(number.to_string().as_bytes(), b"a file")).chain([END.to_vec()]).collect::<Vec<_>>().concat()
+fn batch(number: usize) -> Vec<u8> {
+    [files(number), END.to_vec()].concat()
 }
 
 #[test]
@@ -66,21 +57,11 @@ fn one_login_for_each_signature() {
 /// SoftHSM's own keys of this kind, behind a p11-kit server: it notes such logins in its store, and there it may.
 #[test]
 fn softhsm_signs_behind_a_server() {
-    world();
-    let (store, conf) = ("/var/lib/sigsh-token/wary", "/var/lib/sigsh-token/wary.conf");
-    fs::create_dir_all(store).unwrap();
-    fs::write(conf, format!("directories.tokendir = {store}\nlog.level = ERROR\n")).unwrap();
-    let run = |words: &str| {
-        let mut words = words.split(' ');
-        succeed(Command::new(words.next().unwrap()).args(words).env("SOFTHSM2_CONF", conf));
-    };
-    run(&format!("softhsm2-util --init-token --free --label wary --pin {PIN} --so-pin {PIN}"));
-    let key = "--keypairgen --key-type EC:edwards25519 --label ed25519 --always-auth";
-    run(&format!("pkcs11-tool --module {SOFTHSM} --token-label wary --login --pin {PIN} {key}"));
-    run(&format!("chown -R sigsh-token {store}"));
-    let (_server, table) = by_hand_for(SOFTHSM, "pkcs11:token=wary", &[("SOFTHSM2_CONF", conf)]);
-    let key = Key { generate: None, ..Key::new("ed25519", "pkcs11:object=ed25519", "ed25519") };
-    let lab = Lab::new("wary", table, PIN, vec![key]);
+    let store = Store::with_token("wary");
+    let key = format!("--module {SOFTHSM} --token-label wary --login --pin {PIN} --keypairgen --key-type EC:edwards25519");
+    succeed(store.tool("pkcs11-tool").args(key.split(' ')).args(["--label", "ed25519", "--always-auth"]));
+    let (_server, table) = by_hand_for(Path::new(SOFTHSM), "pkcs11:token=wary", &store.environment());
+    let lab = Lab::new("wary", table, PIN, vec![Key::named("ed25519").present()]);
     secret(&lab.pin_file(), PIN);
     let config = lab.config(&[]);
     prepares(&lab, &config);
@@ -113,20 +94,15 @@ fn the_pin_is_kept_for_such_keys_alone() {
             let create = ["certificate", "create", "ed25519", "--user-id", "Kept <kept@example.org>"];
             succeed(Command::new("sigsh-admin").arg("--config").arg(&config).args(create));
         }
-        let mut child = session(&config, "sign-tar ed25519").start();
-        let (mut stdin, file) = (child.stdin.take().unwrap(), entry(b"2", b"second"));
-        stdin.write_all(&[entry(b"1", b"first"), file[..512].to_vec()].concat()).unwrap();
-        child.stdout.as_mut().unwrap().read_exact(&mut [0; 512]).unwrap();
-        let (token, _) = group(child.id()).into_iter().find(|(_, name)| name == "sigsh-token").unwrap();
+        let (running, rest) = half_a_batch(session(&config, "sign-tar ed25519"));
+        let token = running.tokens()[0];
         assert_eq!(remembers(token as u32, DISTINCT.as_bytes()), !always.is_empty());
         let open = fs::read_dir(format!("/proc/{token}/fd")).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
         let markers = open.filter(|path| path.starts_with("/var/lib/sigsh/state")).count();
         assert_eq!(markers, usize::from(!always.is_empty()));
         let status = fs::read_to_string(format!("/proc/{token}/status")).unwrap();
         assert!(!status.contains("VmLck:\t       0 kB"), "{status}");
-        stdin.write_all(&[&file[512..], &END].concat()).unwrap();
-        child.stdin = Some(stdin);
-        assert_eq!(finish_child(child, b"").code, Some(0));
+        assert_eq!(running.end_with(&rest).code, Some(0));
     }
 }
 

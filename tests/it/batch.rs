@@ -62,6 +62,14 @@ pub fn content(number: usize) -> Vec<u8> {
     format!("content {number}\n").repeat(number * 100).into_bytes()
 }
 
+/// A session with one signature out and the second under way, and what is left to send.
+pub fn half_a_batch(session: Session) -> (Running, Vec<u8>) {
+    let (mut running, second) = (Running::of(session), entry(b"2", b"second"));
+    running.send(&[&entry(b"1", b"first")[..], &second[..512]].concat());
+    running.receive(1);
+    (running, [&second[512..], &END].concat())
+}
+
 /// The signatures in an answer, as far as they are whole.
 pub fn signatures(out: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut found = Vec::new();
@@ -104,7 +112,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(config: &Path, request: &str) -> Running {
-        let mut child = session(config, request).start();
+        Running::of(session(config, request))
+    }
+
+    pub fn of(session: Session) -> Running {
+        let mut child = session.start();
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         Running { child, stdin, stdout, read: vec![], began: Instant::now() }
     }
@@ -121,6 +133,13 @@ impl Running {
             assert!(length > 0, "{}", signatures(&self.read).len());
             self.read.extend(&buffer[..length]);
         }
+    }
+
+    /// Sends what is left, and waits for the end.
+    pub fn end_with(mut self, rest: &[u8]) -> Outcome {
+        self.send(rest);
+        self.stdin = None;
+        self.end()
     }
 
     /// Waits for the end; an input that is open stays so until then. No process is left.

@@ -318,15 +318,19 @@ fn a_tpm_is_a_device() {
 /// Who runs sigsh would have the key.
 #[test]
 fn a_server_has_an_account_of_its_own() {
+    world();
     let (before, rest) = GOOD.split_once("module").unwrap();
     let (_, after) = rest.split_once("timeout").unwrap();
     let with = |account: &str| {
         let token = "uri = \"pkcs11:token=release\"\npin-file = \"/etc/sigsh/hsm.pin\"\n";
         parse(&format!("{before}server = \"/run/x\"\nserver-account = \"{account}\"\n{token}timeout{after}"))
     };
-    assert_eq!([with("sigsh-token"), with("998")], [Ok(()), Ok(())]);
-    let message = "5:18: the 'server-account' is not 'account': that is who must not have the key";
-    assert_eq!(with("signer"), Err(format!("/etc/sigsh.toml:{message}")));
+    let ours = account().0;
+    assert_eq!([with("sigsh-token"), with(&(ours + 1).to_string())], [Ok(()), Ok(())]);
+    let message = "5:18: the 'server-account' is not 'account', nor its uid: that is who must not have the key";
+    for account in ["signer", &ours.to_string()] {
+        assert_eq!(with(account), Err(format!("/etc/sigsh.toml:{message}")), "{account}");
+    }
 }
 
 #[test]

@@ -2,12 +2,10 @@
 //! error line, nothing on stdout and one final record; and no fault has a PIN sent twice.
 
 use crate::batch::{END, entry, signatures};
-use crate::separation::all_of;
-use crate::world::{PIN_FILE, Session, account_file, calls, field, fingerprint, records, verify, world};
+use crate::world::{PIN_FILE, Session, account_file, all_of, calls, feed, field, fingerprint, records, verify, world};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Mutex;
@@ -221,11 +219,8 @@ impl Bench {
 
 fn session(config: &Path, request: &str, input: &[u8]) -> (u32, Output) {
     let began = Instant::now();
-    let mut child = Session::new(config).client("build1").request(request).start();
-    let pid = child.id();
-    // Who has failed reads no more.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    let output = child.wait_with_output().unwrap();
+    let child = Session::new(config).client("build1").request(request).start();
+    let (pid, output) = (child.id(), feed(child, input));
     assert!(began.elapsed() < Duration::from_secs(60));
     (pid, output)
 }

@@ -714,10 +714,10 @@ fn show_finds_what_was_signed() {
     let all = own.admin(&["ledger", "show"]);
     let rows = all.out.lines().collect::<Vec<_>>();
     assert_eq!((all.code, rows.len()), (Some(0), 6), "{all:#?}");
-    assert_eq!(rows[0], "    SEQ TIME                EVENT    CLIENT       KEY          DIGEST       WHAT");
+    assert_eq!(rows[0], "    SEQ TIME                EVENT       CLIENT       KEY          DIGEST       WHAT");
     let digest = hex::encode(sha2::Sha512::digest(b"other"));
     let time = own.lines()[4].time()[..19].replace('T', " ");
-    assert_eq!(rows[5], format!("      5 {time} signed   limited      ed25519      {}… evil%20name", &digest[..11]));
+    assert_eq!(rows[5], format!("      5 {time} signed      limited      ed25519      {}… evil%20name", &digest[..11]));
     assert!(rows.iter().all(|row| row.chars().count() <= 100));
     let shown = |arguments: &[&str]| {
         let report = own.admin(&[&["ledger", "show", "--json"], arguments].concat());

@@ -2,8 +2,8 @@
 //! its tables stands there without need.
 
 use crate::world::{
-    CONFIG, Outcome, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient,
-    records, scratch, secret, succeed, world,
+    CONFIG, PIN, Session, account, account_file, as_account, calls, changed, faulty, field, finish_child, patient, records,
+    scratch, secret, succeed, world,
 };
 use sigsh::sandbox::syscalls::{BEGINNING, HASHER, Libc, MONITOR, Row, When};
 use sigsh::sandbox::{self, Profile};
@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const HOME: &str = "/usr/lib/sigsh-test/home";
 
 /// A process, or a time in its life, and the tables that are in force there; the first is its own.
-type Process = (&'static str, Vec<Vec<Row>>);
+type Process = (String, Vec<Vec<Row>>);
 
 /// The processes of a session with a token of this kind, in a build with this C library.
 fn processes_of(libc: Libc, profile: Profile) -> [Process; 5] {
@@ -32,28 +32,22 @@ fn processes_of(libc: Libc, profile: Profile) -> [Process; 5] {
         ("token-load", vec![load]),
         ("token-sign", vec![sign]),
     ]
+    .map(|(process, tables)| (process.to_owned(), tables))
 }
 
-/// What `tests/probe.rs` can enter for a profile: what all share on a host with such a token, the token process before login, and after.
-const PROFILES: [(Profile, [&str; 3]); 6] = [
-    (Profile::Softhsm, ["settled", "token-load", "token-sign"]),
-    (Profile::P11Kit, ["p11-kit-settled", "p11-kit-load", "p11-kit-sign"]),
-    (Profile::Kryoptic, ["kryoptic-settled", "kryoptic-load", "kryoptic-sign"]),
-    (Profile::Tpm, ["tpm-settled", "tpm-load", "tpm-sign"]),
-    (Profile::Pcsc, ["pcsc-settled", "pcsc-load", "pcsc-sign"]),
-    (Profile::Network, ["network-settled", "network-load", "network-sign"]),
-];
-
-/// All that it can enter, but for `none`, with the tables that are in force there; the first is the process's own.
+/// All that `tests/probe.rs` can enter, but for `none`: for each profile what all share on a host with such a token, the token process
+/// before login, and after.
 fn processes() -> Vec<Process> {
     let every = Profile::ALL.map(Profile::load).concat();
     let [beginning, hasher, monitor] = [BEGINNING, HASHER, MONITOR].map(<[Row]>::to_vec);
     let begin = vec![beginning.clone(), hasher.clone(), monitor.clone(), every];
-    let of_profiles = PROFILES.into_iter().flat_map(|(profile, [settled, load, sign])| {
+    let of_profiles = Profile::ALL.into_iter().flat_map(|profile| {
         let before = vec![beginning.clone(), monitor.clone(), profile.load()];
-        [(settled, before), (load, vec![profile.load()]), (sign, vec![profile.sign()])]
+        let stages = [("settled", before), ("load", vec![profile.load()]), ("sign", vec![profile.sign()])];
+        stages.map(|(stage, tables)| (format!("{profile:?}-{stage}").to_lowercase(), tables))
     });
-    let all = [("begin", begin), ("hasher", vec![hasher]), ("monitor", vec![monitor.clone()])].into_iter().chain(of_profiles);
+    let all = [("begin", begin), ("hasher", vec![hasher]), ("monitor", vec![monitor.clone()])];
+    let all = all.map(|(process, tables)| (process.to_owned(), tables)).into_iter().chain(of_profiles);
     all.map(|(process, tables)| (process, tables.into_iter().map(|rows| of(Libc::OURS, rows)).collect())).collect()
 }
 
@@ -93,12 +87,12 @@ const MAY: [(&str, &[&[&str]]); 21] = [
     ("begin", &[OPENS, BEFORE, TCP]),
     ("hasher", &[]),
     ("monitor", &[&["write-other", "write-stdout", "sendfile-stdout", "pwrite-other", "kill-child", "kill-second-child"]]),
-    ("settled", &[OPENS, BEFORE]),
-    ("token-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
-    ("token-sign", &[&["stat-path", "write-other", "write-stdout"]]),
-    ("p11-kit-settled", &[OPENS, BEFORE]),
-    ("p11-kit-load", &[&["write-other", "write-stdout", "pwrite-other"]]),
-    ("p11-kit-sign", &[&["write-other", "write-stdout"]]),
+    ("softhsm-settled", &[OPENS, BEFORE]),
+    ("softhsm-load", &[&["stat-path", "ftruncate", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
+    ("softhsm-sign", &[&["stat-path", "write-other", "write-stdout"]]),
+    ("p11kit-settled", &[OPENS, BEFORE]),
+    ("p11kit-load", &[&["write-other", "write-stdout", "pwrite-other"]]),
+    ("p11kit-sign", &[&["write-other", "write-stdout"]]),
     ("kryoptic-settled", &[OPENS, BEFORE]),
     ("kryoptic-load", &[&["stat-path", "write-other", "write-stdout", "pwrite-other", "mmap-exec"]]),
     ("kryoptic-sign", &[&["stat-path", "write-other", "write-stdout"]]),
@@ -123,8 +117,8 @@ fn refusal(process: &str, action: &str) -> &'static str {
         ("begin" | "network-settled" | "network-load", _) if other_socket => "errno 13",
         ("network-load", "socket-unix") => "errno 13",
         ("kryoptic-sign", _) if OPENS.contains(&action) => "errno 2",
-        ("token-load" | "token-sign", "socket-unix") => "errno 97",
-        ("token-load" | "token-sign" | "kryoptic-load" | "tpm-load" | "pcsc-load" | "network-load", _)
+        ("softhsm-load" | "softhsm-sign", "socket-unix") => "errno 97",
+        ("softhsm-load" | "softhsm-sign" | "kryoptic-load" | "tpm-load" | "pcsc-load" | "network-load", _)
             if OPENS.contains(&action) =>
         {
             "errno 13"
@@ -289,7 +283,7 @@ fn every_call_without_a_row_kills() {
     for (process, tables) in processes() {
         let allowed = tables.concat().iter().map(|row| row.number).collect::<BTreeSet<_>>();
         let numbers = possible.difference(&allowed).map(i64::to_string).collect::<Vec<_>>();
-        let outcomes = probe.try_action(process, &numbers.join(","));
+        let outcomes = probe.try_action(&process, &numbers.join(","));
         let survived = outcomes.lines().filter(|line| !line.ends_with(KILLED)).collect::<Vec<_>>();
         assert_eq!((outcomes.lines().count(), survived), (numbers.len(), vec![]), "{process}");
         if process == "begin" {
@@ -613,8 +607,7 @@ impl Calls {
     fn compare(&self, processes: &[Process]) -> Vec<String> {
         let mut wrong = Vec::new();
         for (process, tables) in processes {
-            // Those of "settled" are among those of "begin".
-            let Some(seen) = self.0.get(process) else { continue };
+            let seen = &self.0[process.as_str()];
             let rows = tables.concat();
             let known = |call: &&String| rows.iter().any(|row| row.name == **call);
             wrong.extend(seen.iter().filter(|call| !known(call)).map(|call| format!("{process}: {call} has no row")));
@@ -625,35 +618,31 @@ impl Calls {
     }
 }
 
-/// Runs a session under strace.
-fn traced(libc: Libc, profile: Profile, mut session: Session, input: &[u8], calls: &mut Calls) -> Outcome {
-    let trace = format!("{}/trace", scratch());
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
-    command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    session.command = command;
-    let outcome = finish_child(session.start(), input);
-    calls.read(libc, profile, &fs::read_to_string(&trace).unwrap());
-    outcome
+/// Runs sessions on their input under strace, each of which must end with this code.
+fn traced<T: AsRef<[u8]>>(libc: Libc, profile: Profile, sessions: impl IntoIterator<Item = (Session, T, i32)>) -> Calls {
+    let mut calls = Calls::default();
+    for (mut session, input, code) in sessions {
+        let trace = format!("{}/trace", scratch());
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", &trace]).arg(session.command.get_program()).args(session.command.get_args());
+        command.env_clear().envs(session.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        session.command = command;
+        let outcome = finish_child(session.start(), input.as_ref());
+        assert_eq!(outcome.code, Some(code), "{outcome:?}");
+        calls.read(libc, profile, &fs::read_to_string(&trace).unwrap());
+    }
+    calls
 }
 
 /// What is wrong with a token's tables: calls without a row, rows without a call, in sessions that sign these data.
 pub fn misfits(profile: Profile, sessions: Vec<(Session, &[u8])>) -> Vec<String> {
-    let mut calls = Calls::default();
-    for (session, input) in sessions {
-        assert_eq!(traced(Libc::OURS, profile, session, input, &mut calls).code, Some(0));
-    }
-    calls.compare(&processes_of(Libc::OURS, profile)[3..])
+    let sessions = sessions.into_iter().map(|(session, input)| (session, input, 0));
+    traced(Libc::OURS, profile, sessions).compare(&processes_of(Libc::OURS, profile)[3..])
 }
 
 /// The same of all processes, in a build with this C library.
-pub fn all_misfits(libc: Libc, profile: Profile, sessions: Vec<(Session, Vec<u8>, i32)>) -> Vec<String> {
-    let mut calls = Calls::default();
-    for (session, input, code) in sessions {
-        let outcome = traced(libc, profile, session, &input, &mut calls);
-        assert_eq!(outcome.code, Some(code), "{outcome:?}");
-    }
-    calls.compare(&processes_of(libc, profile))
+pub fn all_misfits(libc: Libc, profile: Profile, sessions: impl IntoIterator<Item = (Session, Vec<u8>, i32)>) -> Vec<String> {
+    traced(libc, profile, sessions).compare(&processes_of(libc, profile))
 }
 
 /// A state of "hello".
@@ -692,20 +681,20 @@ fn every_row_is_needed() {
         ("keys = [\"rsa2048\"", "rate = \"1000000/s\"\nkeys = [\"rsa2048\""),
     ]);
     let sessions = [
-        (&limited, "build1", "sign ed25519", Some(0)),
-        (&config, "build1", "sign rsa4096", Some(0)),
-        (&config, "build1", "sign ed25519", Some(0)),
-        (&config, "build1", "sign nistp256 --armor", Some(0)),
-        (&config, "build1", "sign ed25519 --cleartext", Some(0)),
-        (&first, "build1", "sign nistp521", Some(0)),
-        (&absent, "build1", "sign", Some(69)),
-        (&revoking, "build1", "sign ed25519", Some(0)),
-        (&config, "build1", "certificate", Some(0)),
-        (&config, "build1", "help", Some(0)),
-        (&config, "build1", "sign ed25519 --size 1", Some(65)),
-        (&config, "limited", "sign rsa4096", Some(77)),
-        (&config, "stranger", "sign", Some(77)),
-        (&config, "build1", "rm", Some(64)),
+        (&limited, "build1", "sign ed25519", 0),
+        (&config, "build1", "sign rsa4096", 0),
+        (&config, "build1", "sign ed25519", 0),
+        (&config, "build1", "sign nistp256 --armor", 0),
+        (&config, "build1", "sign ed25519 --cleartext", 0),
+        (&first, "build1", "sign nistp521", 0),
+        (&absent, "build1", "sign", 69),
+        (&revoking, "build1", "sign ed25519", 0),
+        (&config, "build1", "certificate", 0),
+        (&config, "build1", "help", 0),
+        (&config, "build1", "sign ed25519 --size 1", 65),
+        (&config, "limited", "sign rsa4096", 77),
+        (&config, "stranger", "sign", 77),
+        (&config, "build1", "rm", 64),
     ];
     let two = changed(&[
         ("[token.hsm]\n", "[token.hsm]\nsessions = 2\n"),
@@ -716,24 +705,21 @@ fn every_row_is_needed() {
     let broken = |whole: &[u8]| whole[..whole.len() - 20_000].to_vec();
     let many = [DOCUMENT, b"\n"].concat().repeat(200);
     let batches = [
-        ("sign-tar rsa2048 ed25519", Some(0), archives[0].clone()),
-        ("sign-tar nistp256 ed25519 --armor", Some(0), archives[1].clone()),
-        ("sign-tar ed25519", Some(0), archives[2].clone()),
-        ("sign-tar ed25519 --type text", Some(0), texts),
-        ("sign-tar ed25519", Some(0), archives[3].clone()),
-        ("sign-tar ed25519", Some(65), broken(&archives[0])),
-        ("sign-tar rsa2048 ed25519", Some(65), b"data".to_vec()),
-        ("sign-state ed25519", Some(0), many.clone()),
-        ("sign-state rsa2048", Some(65), [&many[..], b"{}"].concat()),
+        ("sign-tar rsa2048 ed25519", 0, archives[0].clone()),
+        ("sign-tar nistp256 ed25519 --armor", 0, archives[1].clone()),
+        ("sign-tar ed25519", 0, archives[2].clone()),
+        ("sign-tar ed25519 --type text", 0, texts),
+        ("sign-tar ed25519", 0, archives[3].clone()),
+        ("sign-tar ed25519", 65, broken(&archives[0])),
+        ("sign-tar rsa2048 ed25519", 65, b"data".to_vec()),
+        ("sign-state ed25519", 0, many.clone()),
+        ("sign-state rsa2048", 65, [&many[..], b"{}"].concat()),
     ];
     let sessions = sessions.map(|(config, client, request, code)| (config, client, request, code, b"data".to_vec()));
     let batches = batches.map(|(request, code, input)| (&two, "build1", request, code, input));
-    let mut seen_calls = Calls::default();
-    for (config, client, request, code, input) in sessions.into_iter().chain(batches) {
-        let session = Session::new(config).client(client).request(request);
-        let outcome = traced(Libc::OURS, Profile::Softhsm, session, &input, &mut seen_calls);
-        assert_eq!(outcome.code, code, "{request} {outcome:?}");
-    }
-    let wrong = seen_calls.compare(&processes());
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    let sessions = sessions
+        .into_iter()
+        .chain(batches)
+        .map(|(config, client, request, code, input)| (Session::new(config).client(client).request(request), input, code));
+    assert_eq!(all_misfits(Libc::OURS, Profile::Softhsm, sessions), [""; 0]);
 }

@@ -2,7 +2,9 @@
 //! code, nothing on stdout, a record, in bounded time, and with no process left.
 
 use crate::sandbox::installed;
-use crate::world::{CONFIG, Outcome, Session, calls, changed, faulty, field, finish_child, patient, records, verify, world};
+use crate::world::{
+    CONFIG, Outcome, Session, all_of, calls, changed, faulty, field, finish_child, patient, records, verify, world,
+};
 use crate::{trixie, v6};
 use openpgp::crypto::mpi;
 use openpgp::parse::Parse;
@@ -12,7 +14,6 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 const DATA: &[u8] = b"what the client sends";
@@ -72,21 +73,6 @@ fn left(mode: &str) -> Vec<String> {
     };
     let entries = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| is(path)).map(|path| path.display().to_string()).collect()
-}
-
-/// Several sessions at once: most of them wait for a timeout.
-pub fn all_of<T: Copy + Send>(table: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
-    let queue = Mutex::new(table.into_iter().collect::<Vec<_>>().into_iter());
-    let next = || queue.lock().unwrap().next();
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                while let Some(row) = next() {
-                    run(row);
-                }
-            });
-        }
-    });
 }
 
 #[track_caller]

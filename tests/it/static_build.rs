@@ -7,9 +7,9 @@ mod empty_root;
 mod guide;
 
 use crate::client::BuildServer;
-use crate::tokens::p11kit::{Store, activated, by_hand};
-use crate::tokens::{Key, Lab, suite};
-use crate::world::{CONFIG, PIN, PIN_FILE, PROGRAMS, Session, as_account, built, finish, scratch, static_build, succeed, verify};
+use crate::tokens::p11kit::{Store, by_hand, lab};
+use crate::tokens::{Lab, suite};
+use crate::world::{CONFIG, PIN_FILE, PROGRAMS, Session, as_account, built, finish, scratch, static_build, succeed, verify};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -63,14 +63,7 @@ fn a_static_build_loads_no_module() {
 #[test]
 fn the_static_build_passes_the_suite() {
     let Some(programs) = static_build() else { return };
-    let store = Store::of_the_world();
-    store.read_only(true);
-    let (_daemon, socket) = activated(&store);
-    let table = format!("server = \"{}\"\nuri = \"pkcs11:token=release\"\n", socket.display());
-    let key = |name: &'static str| Key { generate: None, ..Key::new(name, &format!("pkcs11:object={name}"), name) };
-    // Its salts are the one thing in a signature that is drawn at random here.
-    let modern = Key { name: "modern", ..key("ed25519") }.v6();
-    let lab = Lab::new("static", table, PIN, vec![key("ed25519"), key("rsa4096"), key("nistp384"), modern]);
+    let (_daemon, lab) = lab("static");
     suite(&Lab { programs: programs.into(), ..lab });
 }
 
@@ -78,9 +71,8 @@ fn the_static_build_passes_the_suite() {
 #[test]
 fn sigsh_admin_makes_keys_certificates_and_ledgers() {
     let Some(programs) = static_build() else { return };
-    let store = Store::of_the_world();
     // What the units start lets nobody change the token.
-    let (_daemon, socket) = by_hand(&store);
+    let (_daemon, socket) = by_hand(&Store::writable());
     let directory = format!("/var/lib/{}", scratch().rsplit('/').next().unwrap());
     succeed(Command::new("install").args(["-d", "-o", "signer", "-m", "0700", &format!("{directory}/state")]));
     let config = format!("{directory}/sigsh.toml");

@@ -1,9 +1,9 @@
 //! Batches in which somebody has taken over the hasher or a token process (`tests/evil/batch.rs`): they end with their code, in bounded
 //! time, with no process left; what has left until then is good, and recorded.
 
-use crate::separation::{DIED, Ending, HUNG, NONSENSE, OTHER_KEY, WRONG, all_of, internal, session_of};
+use crate::separation::{DIED, Ending, HUNG, NONSENSE, OTHER_KEY, WRONG, internal, session_of};
 use crate::v6;
-use crate::world::{Outcome, Session, calls, changed, faulty, field, finish_child, scratch, verify, world};
+use crate::world::{Outcome, Session, all_of, calls, changed, faulty, field, finish_child, scratch, verify, world};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;

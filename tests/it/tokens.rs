@@ -15,15 +15,15 @@ use crate::batch::{END, entry, signatures};
 use crate::token::alone;
 use crate::trixie;
 use crate::world::{
-    CONFIG, HOME, Outcome, Session, field, fingerprint, finish_child, patient, scratch, secret, static_build, succeed, verify,
-    world,
+    CONFIG, HOME, Outcome, Session, blocks, field, fingerprint, finish, finish_child, free_port, patient, scratch, secret,
+    sshd_config, static_build, succeed, verify, world,
 };
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -80,7 +80,7 @@ pub const V6: Judge = Judge { detached: trixie::verify, cleartext: trixie::clear
 pub fn suite_by_both(lab: Lab, name: &'static str) {
     suite(&lab);
     if let Some(programs) = static_build() {
-        let keys = lab.keys.into_iter().map(|key| Key { generate: None, ..key }).collect();
+        let keys = lab.keys.into_iter().map(Key::present).collect();
         suite(&Lab { name, keys, programs: programs.to_owned(), ..lab });
     }
 }
@@ -114,6 +114,16 @@ impl Key {
     /// One for `key generate`, with a certificate of version 4 and signatures by SHA-512.
     pub fn new(name: &'static str, uri: &str, algorithm: &'static str) -> Key {
         Key { name, uri: uri.to_owned(), generate: Some(algorithm), openpgp: "v4", hash: "sha512", judge: V4 }
+    }
+
+    /// One whose name is its label and its algorithm.
+    pub fn named(name: &'static str) -> Key {
+        Key::new(name, &format!("pkcs11:object={name}"), name)
+    }
+
+    /// The same, in the token already.
+    pub fn present(self) -> Key {
+        Key { generate: None, ..self }
     }
 
     /// The same with a certificate of version 6.
@@ -183,6 +193,13 @@ impl Lab {
         let outcome = self.session(config, "sign").run(b"still there");
         (self.keys[0].judge.detached)(&self.certificate(&self.keys[0]), outcome.signature(), b"still there");
     }
+}
+
+/// The first table of a guide's token, as a lab has it.
+fn table_of(guide: &str) -> String {
+    let toml = &blocks(guide, "```toml\n")[0];
+    let table = toml.split_once("[token.").unwrap().1.split("\n[").next().unwrap();
+    table.lines().skip(1).filter(|line| !line.starts_with("pin-file")).map(|line| format!("{line}\n")).collect()
 }
 
 /// What is tried, and how.
@@ -281,13 +298,8 @@ fn states(lab: &Lab, config: &Path) {
 
 /// sshd starts sigsh with no other configuration than the host's, and no other program; so for this sshd they are other files.
 fn through_sshd(lab: &Lab, config: &Path) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let directory = scratch();
-    let (host_key, sshd_config) = (format!("{directory}/host"), format!("{directory}/config"));
-    succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &host_key]));
-    let include = "Include /etc/ssh/sshd_config.d/50-sigsh.conf";
-    let own = format!("ListenAddress 127.0.0.1:{port}\nHostKey {host_key}\nPidFile none\nUsePAM no\n{include}\n");
-    fs::write(&sshd_config, own).unwrap();
+    let (port, directory) = (free_port(), scratch());
+    let sshd_config = sshd_config(&format!("{directory}/sshd"), port, "");
     let script = format!(
         "mount --bind {} {CONFIG} && mount --bind {}/sigsh /usr/bin/sigsh && exec /usr/sbin/sshd -D -e -f {sshd_config}",
         config.display(),
@@ -299,7 +311,7 @@ fn through_sshd(lab: &Lab, config: &Path) {
     let key = &lab.keys[0];
     let mut command = world().ssh_command("build1");
     command.args(["-p", &port.to_string(), &format!("sign {}", key.name)]);
-    let outcome = crate::world::finish(command, b"over ssh");
+    let outcome = finish(command, b"over ssh");
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
     (key.judge.detached)(&lab.certificate(key), &outcome.out, b"over ssh");
 }

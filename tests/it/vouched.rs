@@ -2,6 +2,7 @@
 //! people will.
 
 mod client;
+mod counts;
 mod openpgp;
 mod ssh;
 

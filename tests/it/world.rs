@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -172,17 +173,27 @@ pub fn static_build() -> Option<&'static Path> {
     INSTALLED.get_or_init(install).as_deref()
 }
 
-/// Starts a private sshd with the shipped settings, and waits until it listens.
-pub fn start_sshd(name: &str, port: u16, more: &str) -> Child {
-    let host_key = format!("{HOME}/{name}_host");
+/// Writes the settings of a private sshd, with those that are shipped: `{path}_config`, and its key beside.
+pub fn sshd_config(path: &str, port: u16, more: &str) -> String {
+    let (config, host_key) = (format!("{path}_config"), format!("{path}_host"));
     succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &host_key]));
-    let config = format!("{HOME}/{name}_config");
     let include = "Include /etc/ssh/sshd_config.d/50-sigsh.conf";
     fs::write(&config, format!("ListenAddress 127.0.0.1:{port}\nHostKey {host_key}\nPidFile none\nUsePAM no\n{include}\n{more}\n"))
         .unwrap();
+    config
+}
+
+/// A TCP port that nobody has.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Starts a private sshd with the shipped settings, and waits until it listens.
+pub fn start_sshd(name: &str, port: u16, more: &str) -> Child {
+    let config = sshd_config(&format!("{HOME}/{name}"), port, more);
     let log = File::create(format!("{HOME}/{name}.log")).unwrap();
     let child = Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f", &config]).stderr(log).spawn().unwrap();
-    patient(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    patient(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
     child
 }
 
@@ -371,20 +382,40 @@ pub fn finish(mut command: Command, input: &[u8]) -> Outcome {
 }
 
 /// The same for a child that runs already.
-pub fn finish_child(mut child: Child, input: &[u8]) -> Outcome {
+pub fn finish_child(child: Child, input: &[u8]) -> Outcome {
     let began = Instant::now();
     let pid = child.id();
+    let output = feed(child, input);
+    let took = began.elapsed();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    Outcome { code: output.status.code(), out: output.stdout, err, records: records(&format!("_PID={pid}")), took }
+}
+
+/// The same without a look at the journal.
+pub fn feed(mut child: Child, input: &[u8]) -> Output {
     let mut stdin = child.stdin.take().unwrap();
-    let output: Output = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         scope.spawn(move || {
             // Who refuses does not read.
             let _ = stdin.write_all(input);
         });
         child.wait_with_output().unwrap()
+    })
+}
+
+/// Several sessions at once: most of them wait for a timeout.
+pub fn all_of<T: Copy + Send>(table: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
+    let queue = Mutex::new(table.into_iter().collect::<Vec<_>>().into_iter());
+    let next = || queue.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(row) = next() {
+                    run(row);
+                }
+            });
+        }
     });
-    let took = began.elapsed();
-    let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    Outcome { code: output.status.code(), out: output.stdout, err, records: records(&format!("_PID={pid}")), took }
 }
 
 /// Records of sigsh in the journal that match, oldest first.
@@ -412,6 +443,12 @@ pub fn verify_file(key: &str, signature: &str, file: &str) {
     let certificate = format!("/etc/sigsh/{key}.pgp");
     succeed(Command::new("gpgv").args(["--keyring", &certificate, signature, file]).env("GNUPGHOME", HOME));
     succeed(Command::new("sqv").args(["--keyring", &certificate, signature, file]));
+}
+
+/// What stands behind each such fence on a page, "```sh\n" for one.
+pub fn blocks(page: &str, fence: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    text.split(fence).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
 }
 
 /// A fresh directory, in memory.

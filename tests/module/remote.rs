@@ -6,36 +6,24 @@ use std::ffi::c_void;
 use std::net::TcpStream;
 use std::ptr;
 use std::slice;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static CONNECTION: Mutex<Option<TcpStream>> = Mutex::new(None);
 
 /// The calls that go through. Others are not there.
 pub(crate) fn functions() -> CK_FUNCTION_LIST {
-    CK_FUNCTION_LIST {
-        C_Initialize: Some(initialize),
-        C_Finalize: Some(finalize),
-        C_GetSlotList: Some(get_slot_list),
-        C_GetTokenInfo: Some(get_token_info),
-        C_OpenSession: Some(open_session),
-        C_CloseSession: Some(close_session),
-        C_Login: Some(login),
-        C_FindObjectsInit: Some(find_objects_init),
-        C_FindObjects: Some(find_objects),
-        C_FindObjectsFinal: Some(find_objects_final),
-        C_GetAttributeValue: Some(get_attribute_value),
-        C_SignInit: Some(sign_init),
-        C_Sign: Some(sign),
-        C_GenerateKeyPair: Some(generate_key_pair),
-        ..CK_FUNCTION_LIST::default()
-    }
+    CK_FUNCTION_LIST { C_GenerateKeyPair: Some(generate_key_pair), ..functions!(CK_FUNCTION_LIST::default()) }
+}
+
+fn connection() -> MutexGuard<'static, Option<TcpStream>> {
+    CONNECTION.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type Results = (CK_RV, Vec<Vec<u8>>);
 
 /// Asks, and waits for the answer.
 fn ask(function: u64, arguments: &[&[u8]]) -> Results {
-    let mut connection = CONNECTION.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut connection = connection();
     let Some(connection) = connection.as_mut() else { return (CKR_CRYPTOKI_NOT_INITIALIZED, vec![]) };
     let asked = wire::write(connection, function, arguments).and_then(|()| wire::read(connection));
     asked.unwrap_or((CKR_DEVICE_ERROR, vec![]))
@@ -53,13 +41,13 @@ unsafe extern "C" fn initialize(_: *mut c_void) -> CK_RV {
         return CKR_DEVICE_REMOVED;
     };
     let _ = connection.set_nodelay(true);
-    *CONNECTION.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(connection);
+    *self::connection() = Some(connection);
     ask(wire::INITIALIZE, &[]).0
 }
 
 unsafe extern "C" fn finalize(_: *mut c_void) -> CK_RV {
     let (rv, _) = ask(wire::FINALIZE, &[]);
-    *CONNECTION.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+    *connection() = None;
     rv
 }
 

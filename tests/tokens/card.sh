@@ -115,15 +115,14 @@ forced)
     tell "$2" $select $admin 00:DA:00:C4:01:$multiple >/dev/null
     ;;
 verify)
-    if [ -f "$state/piv.$2" ]; then verify=00:20:00:80:08; else verify=00:20:00:81:$(printf %02X ${#3}); fi
+    verify=00:20:00:81:$(printf %02X ${#3})
     pin=$(printf %s "$3" | xxd -p | fold -w 2 | tr '\n' : | sed 's/:$//')
     if [ -f "$state/piv.$2" ]; then
+        select=00:A4:04:00:05:A0:00:00:03:08 verify=00:20:00:80:08
         # Filled up to eight bytes.
         while [ ${#pin} -lt 23 ]; do pin=$pin:FF; done
-        opensc-tool -r "$2" -s 00:A4:04:00:05:A0:00:00:03:08 -s "$verify:$pin" >/dev/null
-    else
-        opensc-tool -r "$2" -s $select -s "$verify:$pin" >/dev/null
     fi
+    opensc-tool -r "$2" -s $select -s "$verify:$pin" >/dev/null
     ;;
 verified)
     grep -c 'APDU: 00 20 00 80 08' $state/pcscd.log || :

@@ -163,6 +163,8 @@ impl Walk {
                         Some(1) => drop(self.intents.remove(&signature)),
                         Some(more) => *more -= 1,
                     },
+                    // They stand before the intent that rests on them.
+                    "endorsement" | "approval" => {}
                     _ => drop(self.intents.remove(&signature)),
                 }
             }

@@ -127,6 +127,13 @@ pub struct Tail {
     unended: bool,
 }
 
+impl Tail {
+    /// The file's length in bytes: what comes behind is not looked at.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
 impl Book {
     /// Opens a ledger: a regular file of the account's with one link, that nobody else may write, where nobody else can put one.
     ///
@@ -135,6 +142,11 @@ impl Book {
     pub fn open(path: &Path) -> Result<Book, LedgerError> {
         let (append, read) = trusted::open_to_append(path)?;
         Ok(Book { append, read })
+    }
+
+    /// It, open for reading.
+    pub fn file(&self) -> &File {
+        &self.read
     }
 
     /// How long it is in bytes.
@@ -223,7 +235,7 @@ impl Book {
     /// The same for several, with one call for all of them: at least one.
     ///
     /// # Errors
-    /// [`LedgerError::Clock`], [`LedgerError::Long`], [`LedgerError::Write`], [`LedgerError::Short`].
+    /// [`LedgerError::Clock`], [`LedgerError::Long`], [`LedgerError::Write`], [`LedgerError::Short`], [`LedgerError::Crossed`].
     pub fn append_all(&self, tail: &Tail, records: &[&Fields<'_>]) -> Result<(Vec<Place>, Head), LedgerError> {
         let data = if tail.unended { vec![b'\n'] } else { vec![] };
         self.write(data, tail.length, Some(&tail.place), records)
@@ -264,6 +276,11 @@ impl Book {
             Ok(written) if written == data.len() => {}
             Ok(written) => return Err(LedgerError::Short(written, data.len())),
             Err(error) => return Err(LedgerError::Write(error)),
+        }
+        // Who appends learns by its offset where that was. What stands between was neither looked at nor counted.
+        let end = lseek(&self.append, 0, Whence::SeekCur).map_err(|error| LedgerError::Read(error.into()))?;
+        if end.cast_unsigned() != at + data.len() as u64 {
+            return Err(LedgerError::Crossed);
         }
         let last = places.last().ok_or(LedgerError::Empty)?;
         let head = Head { seq: last.seq, hash: hex::encode(last.hash), end: at + data.len() as u64 };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 /// The longest record in bytes, without its newline. A longer line is none.
-pub const MAX_LINE: usize = 8 << 10;
+pub const MAX_LINE: usize = 16 << 10;
 
 /// The least year that `time` may have: humantime knows none before.
 const EPOCH: &str = "1970";

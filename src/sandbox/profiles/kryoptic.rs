@@ -1,5 +1,6 @@
 //! Kryoptic: its configuration and its database, an SQLite file, which it may only read.
 
+use super::Environment;
 use crate::sandbox::syscalls::{Row, When, rare, row};
 use libc::ENOENT;
 use std::path::Path;
@@ -22,6 +23,6 @@ pub(super) const SIGN: &[Row] = &[
 /// What makes SQLite's generator of random names, which it does not need, start in its usual way.
 const RANDOM: &str = "/dev/urandom";
 
-pub(super) fn read<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
+pub(super) fn read<'a>(environment: &Environment<'a>) -> Vec<&'a Path> {
     [environment("KRYOPTIC_CONF"), Some(RANDOM)].into_iter().flatten().map(Path::new).collect()
 }

@@ -3,10 +3,8 @@
 use crate::sandbox::syscalls::{Row, THREAD, When, rare, row};
 use libc::{EACCES, ENOSYS, IPPROTO_TCP, MSG_FASTOPEN, PR_SET_NAME, SOL_SOCKET};
 
-pub(super) const LOAD: &[Row] = &[
-    row!(SYS_socket, When::Tcp, "a TCP connection; no UDP, no other protocol, no unix socket"),
-    rare!(SYS_socket, When::FailsElse(EACCES), "the resolver's looks for caches, interfaces and name servers; it goes on without"),
-    row!(SYS_connect, "the connection; Landlock says to which ports"),
+/// Before the login and after.
+pub(super) const SPEAK: &[Row] = &[
     // TCP Fast Open would connect past Landlock.
     row!(SYS_sendto, When::Without(3, MSG_FASTOPEN), "requests"),
     rare!(SYS_sendmsg, When::Without(2, MSG_FASTOPEN), "the same, in pieces"),
@@ -19,6 +17,12 @@ pub(super) const LOAD: &[Row] = &[
     rare!(SYS_pselect6, "the same"),
     #[cfg(target_arch = "x86_64")]
     rare!(SYS_select, "the same"),
+];
+
+pub(super) const LOAD: &[Row] = &[
+    row!(SYS_socket, When::Tcp, "a TCP connection; no UDP, no other protocol, no unix socket"),
+    rare!(SYS_socket, When::FailsElse(EACCES), "the resolver's looks for caches, interfaces and name servers; it goes on without"),
+    row!(SYS_connect, "the connection; Landlock says to which ports"),
     rare!(SYS_setsockopt, When::Is(1, SOL_SOCKET), "keep-alive and timeouts"),
     rare!(SYS_setsockopt, When::Is(1, IPPROTO_TCP), "no delay; keep-alive"),
     rare!(SYS_setsockopt, When::FailsElse(EACCES), "what concerns the network beneath; it goes on without"),
@@ -47,17 +51,6 @@ pub(super) const LOAD: &[Row] = &[
 
 /// A connection that is lost now is lost: the session fails, and the next one connects again.
 pub(super) const SIGN: &[Row] = &[
-    row!(SYS_sendto, When::Without(3, MSG_FASTOPEN), "requests"),
-    rare!(SYS_sendmsg, When::Without(2, MSG_FASTOPEN), "the same, in pieces"),
-    rare!(SYS_writev, "the same"),
-    row!(SYS_recvfrom, "answers"),
-    rare!(SYS_recvmsg, "the same, in pieces"),
-    rare!(SYS_readv, "the same"),
-    #[cfg(target_arch = "x86_64")]
-    rare!(SYS_poll, "waits for them"),
-    rare!(SYS_pselect6, "the same"),
-    #[cfg(target_arch = "x86_64")]
-    rare!(SYS_select, "the same"),
     rare!(SYS_setsockopt, "timeouts; the rest fails as before: that filter stays in force, and of two the stricter counts"),
     rare!(SYS_getsockopt, "whether the connection is well; as setsockopt"),
     rare!(SYS_fcntl, When::Without(1, !7), "a socket that does not block"),

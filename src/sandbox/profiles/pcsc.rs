@@ -4,6 +4,7 @@
 //! socket that has a path and that the account may open, for Landlock forbids this from ABI 9 only: to journald, and to whatever else
 //! listens for everybody. Afterwards it has what pcscd offers: every card in every reader, not this token alone.
 
+use super::Environment;
 use crate::sandbox::syscalls::{Row, THREAD, When, rare, row};
 use libc::{AF_UNIX, EACCES, ENOSYS, ENOTTY, EPERM, F_GETFL, F_SETFL, PR_SET_NAME};
 use std::path::Path;
@@ -47,7 +48,7 @@ pub(super) const SIGN: &[Row] = &[
 /// OpenSC's GLib would look for a desktop's bus, to say that a card was inserted: in home directories, and for those in all of NSS.
 pub(super) const ENVIRONMENT: &[(&str, &str)] = &[("DBUS_SESSION_BUS_ADDRESS", "disabled:")];
 
-pub(super) fn read<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
+pub(super) fn read<'a>(environment: &Environment<'a>) -> Vec<&'a Path> {
     let configuration = environment("OPENSC_CONF").unwrap_or("/etc/opensc/opensc.conf");
     vec![Path::new(configuration), Path::new("/etc/ssl/openssl.cnf")]
 }

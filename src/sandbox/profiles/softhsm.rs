@@ -1,5 +1,6 @@
 //! SoftHSM 2: its configuration and its store, which it may only read.
 
+use super::Environment;
 use crate::sandbox::syscalls::{Row, When, rare, row};
 use libc::{EAFNOSUPPORT, O_TRUNC};
 use std::path::Path;
@@ -24,7 +25,7 @@ pub(super) const SIGN: &[Row] = &[
     rare!(SYS_socket, "fails as before: that filter stays in force, and of two the stricter counts"),
 ];
 
-pub(super) fn read<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
+pub(super) fn read<'a>(environment: &Environment<'a>) -> Vec<&'a Path> {
     let configuration = environment("SOFTHSM2_CONF").unwrap_or("/etc/softhsm/softhsm2.conf");
     vec![Path::new(configuration), Path::new("/etc/ssl/openssl.cnf")]
 }

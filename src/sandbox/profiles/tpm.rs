@@ -8,6 +8,7 @@
 //!
 //! What remains: whoever takes over the token process can send the TPM any command that the account may send, until the session ends.
 
+use super::Environment;
 use crate::sandbox::syscalls::{Row, When, rare, row};
 use libc::{EACCES, O_CREAT, O_RDWR, O_TRUNC};
 use std::path::{Component, Path, PathBuf};
@@ -36,25 +37,25 @@ pub(super) const SIGN: &[Row] = &[
 ];
 
 /// Where tpm2-pkcs11 keeps what it knows of keys: the TPM itself holds but one.
-fn store<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> &'a Path {
+fn store<'a>(environment: &Environment<'a>) -> &'a Path {
     Path::new(environment("TPM2_PKCS11_STORE").unwrap_or("/etc/tpm2_pkcs11"))
 }
 
-pub(super) fn read<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<&'a Path> {
+pub(super) fn read<'a>(environment: &Environment<'a>) -> Vec<&'a Path> {
     vec![store(environment), Path::new("/etc/ssl/openssl.cnf")]
 }
 
-pub(super) fn write<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
+pub(super) fn write(environment: &Environment<'_>) -> Vec<PathBuf> {
     let lock = store(environment).join("tpm2_pkcs11.sqlite3.lock");
     device(environment).map(PathBuf::from).into_iter().chain([lock]).collect()
 }
 
-fn device<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> Option<&'a Path> {
+fn device<'a>(environment: &Environment<'a>) -> Option<&'a Path> {
     environment("TPM2_PKCS11_TCTI")?.strip_prefix("device:").map(Path::new)
 }
 
 /// Whether it names a device: a path below /dev and not upwards again, for the module may write it.
-pub(super) fn has_device<'a>(environment: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+pub(super) fn has_device(environment: &Environment<'_>) -> bool {
     let is_below = |path: &Path| path.components().all(|part| part != Component::ParentDir) && path != Path::new("/dev");
     device(environment).is_some_and(|path| path.starts_with("/dev") && is_below(path))
 }

@@ -1,6 +1,6 @@
 //! A token that exists in these tests alone.
 
-use super::super::cryptoki::{Rv, TokenInfo};
+use super::super::cryptoki::{Pair, Rv, TokenInfo};
 use super::super::generate::{self, Algorithm};
 use super::*;
 use std::cell::{Cell, RefCell};
@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 const SESSION: Handle = 7;
 const NAME: &[u8] = b"release";
+/// Stands for CKM_EDDSA with parameters.
+const ED448: u64 = u64::MAX;
 
 /// Objects by their handles from 1 on; `None` where one was destroyed.
 struct Fake {
@@ -70,13 +72,9 @@ impl Cryptoki for Fake {
         Ok(object.iter().find(|(own, _)| *own == kind).map(|(_, value)| value.clone()))
     }
 
-    fn sign_init(&self, _: Handle, mechanism: u64, key: Handle) -> Result<(), CryptokiError> {
-        self.by.set(Some((mechanism, key)));
+    fn sign_init(&self, _: Handle, by: u64, parameters: &[u64], key: Handle) -> Result<(), CryptokiError> {
+        self.by.set(Some((if parameters.is_empty() { by } else { ED448 }, key)));
         Ok(())
-    }
-
-    fn sign_init_ed448(&self, session: Handle, key: Handle) -> Result<(), CryptokiError> {
-        self.sign_init(session, u64::MAX, key)
     }
 
     fn sign(&self, _: Handle, data: &[u8]) -> Result<Vec<u8>, CryptokiError> {
@@ -85,7 +83,7 @@ impl Cryptoki for Fake {
         Ok(vec![key as u8; (self.signature)(mechanism, key)])
     }
 
-    fn generate(&self, _: Handle, by: u64, public: &[Attribute], private: &[Attribute]) -> Result<(Handle, Handle), CryptokiError> {
+    fn generate(&self, _: Handle, by: u64, public: &[Attribute], private: &[Attribute]) -> Result<Pair, CryptokiError> {
         if by == self.refuses {
             return Err(refused("C_GenerateKeyPair"));
         }
@@ -198,7 +196,11 @@ fn both_halves_sign() {
         (CKM_ML_DSA, 2) => 3309,
         other => panic!("{other:?}"),
     };
-    let lengths_448: fn(u64, Handle) -> usize = |mechanism, _| if mechanism == CKM_ML_DSA { 4627 } else { 114 };
+    let lengths_448: fn(u64, Handle) -> usize = |mechanism, key| match (mechanism, key) {
+        (ED448, 1) => 114,
+        (CKM_ML_DSA, 2) => 4627,
+        _ => 0,
+    };
     let [small, large] = Composite::ALL.map(Scheme::Composite);
     let by = |signature, key, scheme| sign(&Fake { signature, ..fake() }, SESSION, key, None, scheme, b"digest");
     assert_eq!(by(lengths, pair, small), Ok([vec![1; 64], vec![2; 3309]].concat()));

@@ -2,7 +2,6 @@
 
 use crate::channel::{self, after};
 use crate::config::who::UnixUser;
-use crate::identity::user::User;
 use crate::token::{Fault, printable};
 use crate::trusted;
 use nix::errno::Errno;
@@ -25,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// nobody in for as long as `patience`; [`Fault::Files`], [`Fault::Module`].
 pub fn reach(path: &Path, account: Option<&UnixUser>, owner: u32, patience: Duration) -> Result<File, Fault> {
     let unknown = || Fault::Trust(printable(&"the server-account is not in /etc/passwd"));
-    let account = account.map(|account| User::id_of(account).ok_or_else(unknown)).transpose()?;
+    let account = account.map(|account| account.id().ok_or_else(unknown)).transpose()?;
     let path = trusted::reach(path, account)?;
     let stream = open(&path, patience)?;
     let uid = getsockopt(&stream, PeerCredentials).map_err(|errno| failed(&path, errno))?.uid();

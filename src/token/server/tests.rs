@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::uri::KeyUri;
-use crate::token::cryptoki::{CryptokiError, Value};
+use crate::token::cryptoki::{CryptokiError, PURE_ED448, Value};
 use crate::token::key;
 use cryptoki_sys::{
     CKA_CLASS, CKA_LABEL, CKA_MODULUS, CKA_PARAMETER_SET, CKA_SIGN, CKK_RSA, CKM_EDDSA, CKM_RSA_PKCS, CKO_PRIVATE_KEY,
@@ -102,7 +102,7 @@ fn a_mechanism_is_written_as_the_version_has_it() {
         let (server, script) = server(version);
         script.heard();
         script.say(&frame(2, 42, "", b""));
-        server.sign_init(7, mechanism, 9).unwrap();
+        server.sign_init(7, mechanism, &[], 9).unwrap();
         let body = [number(7), be(mechanism as u32).to_vec(), parameters.to_vec(), number(9)].concat();
         assert_eq!(script.heard(), frame(2, 42, "uMu", &body), "{version} {mechanism}");
     }
@@ -114,7 +114,7 @@ fn a_mechanism_with_parameters_is_written_as_the_version_has_it() {
         let (server, script) = server(version);
         script.heard();
         script.say(&frame(2, 42, "", b""));
-        server.sign_init_ed448(7, 9).unwrap();
+        server.sign_init(7, CKM_EDDSA, &PURE_ED448, 9).unwrap();
         let body = [&number(7)[..], &be(CKM_EDDSA as u32), before, &be(24), &[0; 24], &number(9)].concat();
         assert_eq!(script.heard(), frame(2, 42, "uMu", &body), "{version}");
     }
@@ -299,7 +299,7 @@ fn every_return_value_of_every_call() {
         ("C_Login", |server| server.login(1, CKU_USER, b"4711")),
         ("C_FindObjectsInit", |server| server.find(1, &[]).map(drop)),
         ("C_GetAttributeValue", |server| server.attribute(1, 1, CKA_CLASS).map(drop)),
-        ("C_SignInit", |server| server.sign_init(1, CKM_RSA_PKCS, 1)),
+        ("C_SignInit", |server| server.sign_init(1, CKM_RSA_PKCS, &[], 1)),
         ("C_Sign", |server| server.sign(1, b"digest").map(drop)),
         ("C_GenerateKeyPair", |server| server.generate(1, CKM_RSA_PKCS, &[], &[]).map(drop)),
     ];

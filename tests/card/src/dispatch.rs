@@ -94,49 +94,37 @@ impl ExtensionDispatch for Dispatch {
         request: &request::SerdeExtension,
         resources: &mut ServiceResources<P>,
     ) -> Result<reply::SerdeExtension, Error> {
-        let (core, staging) = (&mut ctx.core, &mut ctx.backends.staging);
+        let core = &mut ctx.core;
+        macro_rules! staging {
+            ($extension:ident) => {
+                ExtensionImpl::<$extension>::extension_request_serialized(
+                    &mut self.staging,
+                    core,
+                    &mut ctx.backends.staging,
+                    request,
+                    resources,
+                )
+            };
+        }
         match (backend, extension) {
             (Backend::Auth, Extension::Auth) => {
                 self.auth.extension_request_serialized(core, &mut ctx.backends.auth, request, resources)
             }
-            (Backend::Staging, Extension::WrapKeyToFile) => ExtensionImpl::<WrapKeyToFileExtension>::extension_request_serialized(
-                &mut self.staging,
-                core,
-                staging,
-                request,
-                resources,
-            ),
-            (Backend::Staging, Extension::Chunked) => ExtensionImpl::<ChunkedExtension>::extension_request_serialized(
-                &mut self.staging,
-                core,
-                staging,
-                request,
-                resources,
-            ),
-            (Backend::Staging, Extension::Hpke) => {
-                ExtensionImpl::<HpkeExtension>::extension_request_serialized(&mut self.staging, core, staging, request, resources)
-            }
+            (Backend::Staging, Extension::WrapKeyToFile) => staging!(WrapKeyToFileExtension),
+            (Backend::Staging, Extension::Chunked) => staging!(ChunkedExtension),
+            (Backend::Staging, Extension::Hpke) => staging!(HpkeExtension),
             _ => Err(Error::RequestNotAvailable),
         }
     }
 }
 
-impl ExtensionId<AuthExtension> for Dispatch {
-    type Id = Extension;
-    const ID: Extension = Extension::Auth;
+macro_rules! extensions {
+    ($($extension:ident is $id:ident),*) => {
+        $(impl ExtensionId<$extension> for Dispatch {
+            type Id = Extension;
+            const ID: Extension = Extension::$id;
+        })*
+    };
 }
 
-impl ExtensionId<WrapKeyToFileExtension> for Dispatch {
-    type Id = Extension;
-    const ID: Extension = Extension::WrapKeyToFile;
-}
-
-impl ExtensionId<ChunkedExtension> for Dispatch {
-    type Id = Extension;
-    const ID: Extension = Extension::Chunked;
-}
-
-impl ExtensionId<HpkeExtension> for Dispatch {
-    type Id = Extension;
-    const ID: Extension = Extension::Hpke;
-}
+extensions!(AuthExtension is Auth, WrapKeyToFileExtension is WrapKeyToFile, ChunkedExtension is Chunked, HpkeExtension is Hpke);

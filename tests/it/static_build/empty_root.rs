@@ -5,13 +5,12 @@ use crate::sandbox::{all_misfits, archive};
 use crate::tokens::Daemon;
 use crate::tokens::p11kit::{Store, activated};
 use crate::world::{
-    PIN, Session, account, account_file, as_account, field, fingerprint, finish, records, scratch, secret, start_sshd,
+    PIN, Session, account, account_file, as_account, field, fingerprint, finish, free_port, records, scratch, secret, start_sshd,
     static_build, succeed, user_auth, verify, world,
 };
 use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::Libc;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -39,9 +38,7 @@ pub struct Root {
 
 impl Root {
     fn new(programs: &Path) -> Root {
-        let store = Store::of_the_world();
-        store.read_only(true);
-        let (server, socket) = activated(&store);
+        let (server, socket) = activated(&Store::read_only());
         let root = Root { path: scratch(), _server: server };
         for directory in ["etc/sigsh", "run/systemd/journal", "run/sigsh-token", "usr/bin", "var/lib/sigsh/state"] {
             fs::create_dir_all(root.at(directory)).unwrap();
@@ -177,7 +174,7 @@ fn sshd_locks_the_account_in() {
     let Some(programs) = static_build() else { return };
     let root = Root::new(programs);
     succeed(Command::new("install").args(["-d", "-m", "1777", &root.at("tmp")]));
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let sshd = start_sshd("locked-in", port, &format!("ChrootDirectory {}", root.path));
     let _sshd = Daemon(sshd);
     let mut command = world().ssh_command("build1");
@@ -219,5 +216,5 @@ fn every_row_is_needed() {
     ];
     sessions.extend(["gnu", "oldgnu", "posix", "ustar"].map(|format| ("sign-tar", archive(format), 0)));
     let sessions = sessions.into_iter().map(|(request, input, code)| (root.session(request), input, code));
-    assert_eq!(all_misfits(Libc::Musl, Profile::P11Kit, sessions.collect()), [""; 0]);
+    assert_eq!(all_misfits(Libc::Musl, Profile::P11Kit, sessions), [""; 0]);
 }

@@ -3,10 +3,11 @@
 use crate::tokens::Daemon;
 use crate::tokens::p11kit::{Store, activated};
 use crate::world::{
-    PIN, account, field, fingerprint, finish, patient, records, scratch, secret, static_build, succeed, verify, world,
+    PIN, account, blocks, field, fingerprint, finish, free_port, patient, records, scratch, secret, static_build, succeed, verify,
+    world,
 };
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -29,14 +30,12 @@ const START: &str = "exec /usr/sbin/sshd -D -e -f \"$HOST/sshd_config\"\n";
 fn the_readme_locks_the_account_in() {
     let Some(programs) = static_build() else { return };
     world();
-    let readme = fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let blocks = readme.split("<!-- test: static -->\n```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
-    let [block] = blocks.collect::<Vec<_>>()[..] else { panic!("README has another number of such blocks") };
-    let store = Store::of_the_world();
-    store.read_only(true);
+    let [block] = &blocks("README.md", "<!-- test: static -->\n```sh\n")[..] else {
+        panic!("README has another number of such blocks")
+    };
+    let store = Store::read_only();
     let (token, socket) = activated(&store);
-    let host = scratch();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (host, port) = (scratch(), free_port());
     prepare(&host, port);
 
     let log = fs::File::create(format!("{host}/log")).unwrap();

@@ -1,18 +1,19 @@
 //! Smartcards: OpenSC, a pcscd of the test's own, and virtual cards in its readers (`tests/tokens/card.sh`), as docs/SMARTCARD.md says.
 
-use super::{Daemon, Key, Lab, p11kit, prepares, suite, suite_by_both};
-use crate::batch::{END, entry, signatures};
+use super::{Daemon, Key, Lab, p11kit, prepares, suite, suite_by_both, table_of};
+use crate::batch::{END, Running, files, half_a_batch, signatures};
 use crate::sandbox::misfits;
-use crate::world::{Outcome, field, finish_child, patient, secret, succeed, world};
+use crate::world::{Outcome, blocks, field, finish_child, patient, secret, succeed, world};
 use sigsh::sandbox::Profile;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 /// The factory's PIN.
 const PIN: &str = "123456";
+const GUIDE: &str = "docs/SMARTCARD.md";
 const CONF: &str = "/etc/sigsh/opensc.conf";
 const BUSY: &str = "the token is busy";
 const FAILED: &str = "the token failed";
@@ -54,11 +55,9 @@ fn script(arguments: &str) -> String {
 
 /// The guide's configuration, with this uri.
 fn table(uri: &str) -> String {
-    let guide = fs::read_to_string("docs/SMARTCARD.md").unwrap();
-    let table = guide.split_once("[token.card]\n").unwrap().1.split_once("\n[").unwrap().0;
-    let lines = table.lines().filter(|line| !line.starts_with("pin-file"));
-    let lines = lines.map(|line| if line.starts_with("uri") { format!("uri = \"pkcs11:{uri}\"") } else { line.to_owned() });
-    lines.collect::<Vec<_>>().join("\n")
+    let table = table_of(GUIDE);
+    let rest = table.lines().filter(|line| !line.starts_with("uri")).map(|line| format!("{line}\n"));
+    rest.chain([format!("uri = \"pkcs11:{uri}\"\n")]).collect()
 }
 
 /// Of an OpenPGP card's two PINs, that of the signature key.
@@ -86,15 +85,15 @@ fn ready(lab: Lab) -> Lab {
 
 /// A key that is on the card already.
 fn present(name: &'static str, id: &str) -> Key {
-    Key { generate: None, ..Key::new(name, &format!("pkcs11:id=%{id}"), name) }
+    Key::new(name, &format!("pkcs11:id=%{id}"), name).present()
 }
 
 fn sign(lab: &Lab, config: &Path) -> Outcome {
     lab.session(config, "sign").run(b"artifact")
 }
 
-fn tar(files: usize) -> Vec<u8> {
-    (0..files).map(|number| entry(number.to_string().as_bytes(), b"a file")).chain([END.to_vec()]).collect::<Vec<_>>().concat()
+fn tar(number: usize) -> Vec<u8> {
+    [files(number), END.to_vec()].concat()
 }
 
 /// Another program that has a card for itself.
@@ -165,7 +164,7 @@ fn cards_behind_a_p11_kit_server_pass() {
     script("insert 1 piv");
     script("key 1");
     let lab = |name, uri: &str, key| {
-        let (server, table) = p11kit::by_hand_for(MODULE, &format!("pkcs11:{uri}"), &[("OPENSC_CONF", CONF)]);
+        let (server, table) = p11kit::by_hand_for(Path::new(MODULE), &format!("pkcs11:{uri}"), &[("OPENSC_CONF", CONF)]);
         (server, Lab::new(name, table + "sessions = 1\n", PIN, vec![key]))
     };
     let (_server, openpgp) = lab("served-card", &serial(0), present("ed25519", "01"));
@@ -220,13 +219,11 @@ fn a_card_that_is_removed_signs_again_when_it_is_back() {
     lab.signs(&config);
 
     // With a session under way: its module has seen the card.
-    let mut child = lab.session(&config, "sign").start();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"arti").unwrap();
+    let mut running = Running::of(lab.session(&config, "sign"));
+    running.send(b"arti");
     std::thread::sleep(std::time::Duration::from_secs(1));
     script("remove 0");
-    child.stdin = Some(stdin);
-    let outcome = finish_child(child, b"fact");
+    let outcome = running.end_with(b"fact");
     outcome.fails(69, MISSING, "failed", "the token's uri selects 0 tokens instead of one");
     script("insert 0 openpgp");
     lab.signs(&config);
@@ -237,15 +234,9 @@ fn a_card_that_is_removed_signs_again_when_it_is_back() {
 fn a_card_that_is_removed_in_mid_batch() {
     let (_readers, lab) = Readers::with("ed25519");
     let config = lab.config(&[]);
-    let mut child = lab.session(&config, "sign-tar ed25519").start();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(&entry(b"1", b"first")).unwrap();
-    stdin.write_all(&entry(b"2", b"second")[..512]).unwrap();
-    child.stdout.as_mut().unwrap().read_exact(&mut [0; 1024]).unwrap();
+    let (running, rest) = half_a_batch(lab.session(&config, "sign-tar ed25519"));
     script("remove 0");
-    stdin.write_all(&[&entry(b"2", b"second")[512..], &END].concat()).unwrap();
-    child.stdin = Some(stdin);
-    let outcome = finish_child(child, b"");
+    let outcome = running.end_with(&rest);
     let last = outcome.records.last().unwrap();
     let reason = field(last, "SIGSH_REASON");
     assert_eq!((outcome.code, reason), (Some(69), "the module failed: C_Sign returned CKR_DEVICE_REMOVED"), "{outcome:#?}");
@@ -343,11 +334,10 @@ fn polkit_lets_the_account_use_cards() {
 fn the_guide_makes_a_key_that_signs() {
     let _readers = Readers::take();
     script("insert 0 openpgp");
-    let guide = fs::read_to_string("docs/SMARTCARD.md").unwrap();
     fs::write("/root/pin", "a-long-PIN").unwrap();
     fs::write("/root/admin-pin", "12345678").unwrap();
-    for block in guide.split("\n```sh\n").skip(1).map(|rest| rest.split_once("```\n").unwrap().0) {
-        succeed(Command::new("sh").args(["-euc", block]));
+    for block in blocks(GUIDE, "```sh\n") {
+        succeed(Command::new("sh").args(["-euc", &block]));
     }
     suite(&Lab {
         forgive: Some(|| drop(script("verify 0 a-long-PIN"))),

@@ -1,9 +1,9 @@
 //! Kryoptic, which tests/tokens/kryoptic.sh builds: the one token here with post-quantum keys.
 
-use super::{Daemon, Judge, Key, Lab, prepares, suite, suite_by_both};
+use super::{Daemon, Judge, Key, Lab, prepares, suite, suite_by_both, table_of};
 use crate::sandbox::misfits;
 use crate::trixie;
-use crate::world::{Session, fingerprint, patient, scratch, secret, succeed, world};
+use crate::world::{Session, blocks, fingerprint, patient, scratch, secret, succeed, world};
 use cryptoki_sys::*;
 use sigsh::openpgp::Composite;
 use sigsh::sandbox::Profile;
@@ -12,7 +12,7 @@ use sigsh::token::server::Server;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -39,10 +39,10 @@ fn conf(token: &str) -> String {
     format!("/etc/sigsh/{token}.conf")
 }
 
-/// A block of docs/POST-QUANTUM.md, for a token of this name.
-fn guide(number: usize, token: &str) -> String {
-    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/POST-QUANTUM.md")).unwrap();
-    let (_, block) = guide.split("```").nth(2 * number + 1).unwrap().split_once('\n').unwrap();
+const GUIDE: &str = "docs/POST-QUANTUM.md";
+
+/// A text of the guide, for a token of this name.
+fn of(token: &str, text: &str) -> String {
     let changes = [
         ("/var/lib/sigsh/kryoptic", format!("/var/lib/sigsh/kryoptic/{token}")),
         ("/etc/sigsh/kryoptic.conf", conf(token)),
@@ -51,7 +51,7 @@ fn guide(number: usize, token: &str) -> String {
         ("/root/", "/srv/world/kryoptic-".to_owned()),
         ("modern", token.to_owned()),
     ];
-    changes.iter().fold(block.to_owned(), |text, (from, to)| text.replace(from, to))
+    changes.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 /// Makes a token of this name as the guide says, and returns its table.
@@ -60,13 +60,8 @@ fn token(name: &str) -> String {
     for (file, text) in [("pin", PIN), ("so-pin", "08150815")] {
         fs::write(format!("/srv/world/kryoptic-{file}"), text).unwrap();
     }
-    succeed(Command::new("sh").args(["-euc", &guide(0, name)]));
-    let (table, _) = guide(1, name).split_once("\n[key.").map(|(table, key)| (table.to_owned(), key.to_owned())).unwrap();
-    table
-        .lines()
-        .filter(|line| !line.starts_with("[token.") && !line.starts_with("pin-file"))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    succeed(Command::new("sh").args(["-euc", &of(name, &blocks(GUIDE, "```sh\n")[0])]));
+    of(name, &table_of(GUIDE))
 }
 
 /// An sqv that knows RFC 9980; that of Debian 13 does not.
@@ -95,20 +90,16 @@ fn sqv(certificate: &str, more: &[&str], signature: &[u8], data: Option<&[u8]>) 
     fs::read(&file).unwrap()
 }
 
-pub fn key(name: &'static str) -> Key {
-    Key::new(name, &format!("pkcs11:object={name}"), name)
-}
-
 /// A post-quantum key.
 pub fn modern(name: &'static str) -> Key {
-    Key { judge: RFC9980, ..key(name).v6() }
+    Key { judge: RFC9980, ..Key::named(name).v6() }
 }
 
 #[test]
 #[ignore = "Kryoptic takes ten minutes to build: just tokens"]
 fn kryoptic_passes() {
     let named = ["mldsa65-ed25519", "mldsa87-ed448"].map(modern);
-    let classical = ["rsa2048", "rsa4096", "nistp256", "nistp384", "nistp521", "ed25519"].map(key);
+    let classical = ["rsa2048", "rsa4096", "nistp256", "nistp384", "nistp521", "ed25519"].map(Key::named);
     let keys = classical.into_iter().chain(named).collect();
     suite(&Lab::new("kryoptic", token("kryoptic"), PIN, keys));
 }
@@ -126,7 +117,7 @@ pub fn prepared(name: &'static str, keys: Vec<Key>) -> (Lab, PathBuf) {
 #[ignore = "Kryoptic takes ten minutes to build: just tokens"]
 fn every_row_of_its_profile_is_needed() {
     let pairs = ["mldsa65-ed25519", "mldsa87-ed448"].map(modern);
-    let keys = ["rsa2048", "nistp256", "nistp521", "ed25519"].map(key).into_iter().chain(pairs).collect();
+    let keys = ["rsa2048", "nistp256", "nistp521", "ed25519"].map(Key::named).into_iter().chain(pairs).collect();
     let (lab, config) = prepared("kryoptic-rows", keys);
     let sessions = lab.keys.iter().map(|key| (lab.session(&config, &format!("sign {}", key.name)), &b"data"[..]));
     let (_, archive) = super::archive();
@@ -153,7 +144,7 @@ fn behind_p11_kit_it_passes() {
     let (_server, socket) = p11_kit("kryoptic-p11-kit");
     let table = format!("server = \"{}\"\nuri = \"pkcs11:token=kryoptic-p11-kit\"\n", socket.display());
     let pairs = ["mldsa65-ed25519", "mldsa87-ed448"].map(modern);
-    let keys = [key("rsa2048")].into_iter().chain(pairs).collect();
+    let keys = [Key::named("rsa2048")].into_iter().chain(pairs).collect();
     suite_by_both(Lab::new("kryoptic-p11-kit", table, PIN, keys), "kryoptic-static");
 }
 
@@ -283,8 +274,8 @@ fn the_guide_works_as_it_stands() {
     token("modern");
     let config = "/etc/sigsh/modern.toml";
     let client = format!("[client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"release-pq\"]\n", fingerprint("build1"));
-    fs::write(config, format!("account = \"signer\"\n{}{client}", guide(1, "modern"))).unwrap();
-    let commands = guide(2, "modern").replace("sigsh-admin", &format!("sigsh-admin --config {config}"));
+    fs::write(config, format!("account = \"signer\"\n{}{client}", of("modern", &blocks(GUIDE, "```toml\n")[0]))).unwrap();
+    let commands = of("modern", &blocks(GUIDE, "```sh\n")[1]).replace("sigsh-admin", &format!("sigsh-admin --config {config}"));
     succeed(Command::new("sh").args(["-euc", commands.split_once("sigsh-admin --config /etc/sigsh/modern.toml check").unwrap().0]));
     let outcome = Session::new(config).client("build1").request("sign").run(b"artifact");
     (RFC9980.detached)("/etc/sigsh/release-pq.pgp", outcome.signature(), b"artifact");

@@ -46,9 +46,8 @@ fn network_passes() {
          environment = {{ MODULE_HSM = \"localhost:{port}\" }}\n",
         module().display()
     );
-    let key = |name: &'static str| Key::new(name, &format!("pkcs11:object={name}"), name);
-    let lab = Lab::new("network", table, PIN, vec![key("ed25519"), key("rsa2048"), key("nistp256")]);
-    let lab = Lab { forgive: Some(forgive), ..lab };
+    let keys = ["ed25519", "rsa2048", "nistp256"].map(Key::named).into();
+    let lab = Lab { forgive: Some(forgive), ..Lab::new("network", table, PIN, keys) };
     suite(&lab);
     let config = lab.config(&[]);
     let sessions = lab.keys.iter().map(|key| (lab.session(&config, &format!("sign {}", key.name)), &b"artifact"[..]));

@@ -3,19 +3,19 @@
 
 use super::peer::{CALLS, Fault, Peer};
 use super::{Daemon, Key, Lab, suite};
-use crate::batch::{END, entry};
+use crate::batch::{END, files, half_a_batch, session};
 use crate::sandbox::misfits;
 use crate::token::group;
 use crate::world::{
-    Outcome, PIN, PIN_FILE, Session, account, calls, changed, faulty, field, fingerprint, finish_child, patient, records, scratch,
-    succeed, verify, world,
+    Outcome, PIN, PIN_FILE, account, all_of, blocks, calls, changed, faulty, feed, field, fingerprint, finish_child, patient,
+    records, scratch, succeed, verify, world,
 };
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen};
 use nix::unistd::Pid;
 use sigsh::sandbox::Profile;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
@@ -25,7 +25,10 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+const GUIDE: &str = "docs/P11KIT.md";
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const RELEASE: &str = "pkcs11:token=release";
+const SERVER_ACCOUNT: &str = "server-account = \"sigsh-token\"\n";
 const BUSY: &str = "the token is busy";
 const FAILED: &str = "the token failed";
 const HUNG: &str = "the token did not answer in time";
@@ -41,12 +44,27 @@ pub struct Store {
 }
 
 impl Store {
-    /// With the token and the keys of all tests.
-    pub fn of_the_world() -> Store {
-        world();
+    /// With the token and the keys of all tests, as `ProtectSystem=strict` leaves it to the unit: SoftHSM rewrites what it can at every
+    /// login, and parallel sessions fail.
+    pub fn read_only() -> Store {
+        let store = Store::writable();
+        store.belongs_to("root");
+        store
+    }
+
+    /// The same, where it may be changed.
+    pub fn writable() -> Store {
         let store = Store::empty();
         succeed(Command::new("cp").args(["-a", "/var/lib/sigsh/tokens/.", &store.tokens]));
-        store.read_only(false);
+        store.belongs_to("sigsh-token");
+        store
+    }
+
+    /// With a new token of this name.
+    pub fn with_token(label: &str) -> Store {
+        let store = Store::empty();
+        let words = ["--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", PIN];
+        succeed(store.tool("softhsm2-util").args(words));
         store
     }
 
@@ -56,23 +74,30 @@ impl Store {
         let store = Store { conf: format!("{directory}/softhsm2.conf"), tokens: format!("{directory}/tokens") };
         fs::create_dir_all(&store.tokens).unwrap();
         fs::write(&store.conf, format!("directories.tokendir = {}\nlog.level = ERROR\n", store.tokens)).unwrap();
-        store.read_only(false);
+        store.belongs_to("sigsh-token");
         store
     }
 
-    /// As `ProtectSystem=strict` leaves it to the unit: SoftHSM rewrites what it can at every login, and parallel sessions fail.
-    pub fn read_only(&self, so: bool) {
-        let (owner, mode) = if so { ("root:sigsh-token", "u=rwX,g=rX,o=") } else { ("sigsh-token:sigsh-token", "u=rwX,g=rX,o=") };
-        succeed(Command::new("chown").args(["-R", owner, &self.tokens]));
-        succeed(Command::new("chmod").args(["-R", mode, &self.tokens]));
+    fn belongs_to(&self, user: &str) {
+        succeed(Command::new("chown").args(["-R", &format!("{user}:sigsh-token"), &self.tokens]));
+        succeed(Command::new("chmod").args(["-R", "u=rwX,g=rX,o=", &self.tokens]));
+    }
+
+    pub fn environment(&self) -> [(&str, &str); 1] {
+        [("SOFTHSM2_CONF", &self.conf)]
+    }
+
+    /// A command under the token's account.
+    pub fn tool(&self, program: &str) -> Command {
+        as_token(program, &self.environment())
     }
 }
 
-/// A command under the token's account, with nothing but this store in its environment.
-fn as_token(store: &Store, program: &str) -> Command {
+/// A command under the token's account, with little else in its environment.
+fn as_token(program: &str, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "sigsh-token", "--regid", "sigsh-token", "--clear-groups", "--", program]);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").env("SOFTHSM2_CONF", &store.conf);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").envs(environment.iter().copied());
     command
 }
 
@@ -83,22 +108,26 @@ fn unit(name: &str, key: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
-/// A socket on which root listens, and for each connection what the unit's ExecStart says, under the account that it says.
+/// A server as the unit starts it, by its ExecStart.
 pub fn activated(store: &Store) -> (Daemon, PathBuf) {
-    let directory = scratch();
-    let socket = format!("{directory}/pkcs11");
-    let user = unit("sigsh-token@.service", "User").concat();
     let shipped = fs::read_to_string("/etc/sigsh-token/token.env").unwrap();
     let start = unit("sigsh-token@.service", "ExecStart").into_iter().map(|word| {
         let name = word.strip_prefix("${").and_then(|word| word.strip_suffix('}'));
         let value = |name| shipped.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap().to_owned();
         name.map_or_else(|| word.clone(), value)
     });
+    listening(&store.environment(), &["--clear-groups"], start)
+}
+
+/// A socket on which root listens, as the unit has it, and for each connection this command under the unit's account.
+pub fn listening(environment: &[(&str, &str)], groups: &[&str], start: impl Iterator<Item = String>) -> (Daemon, PathBuf) {
+    let socket = PathBuf::from(scratch()).join("pkcs11");
+    let user = unit("sigsh-token@.service", "User").concat();
     let mut command = Command::new("systemd-socket-activate");
-    command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("SOFTHSM2_CONF={}", store.conf)]);
-    command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]).args(start).env_clear();
+    command.args(["--accept", "--inetd", "--listen"]).arg(&socket);
+    command.args(environment.iter().flat_map(|(name, value)| ["-E".to_owned(), format!("{name}={value}")]));
+    command.args(["setpriv", "--reuid", &user, "--regid", &user]).args(groups).args(start).env_clear();
     let daemon = Daemon(command.stderr(Stdio::null()).spawn().unwrap());
-    let socket = PathBuf::from(socket);
     patient(|| socket.exists());
     let [group, mode] = ["SocketGroup", "SocketMode"].map(|key| unit("sigsh-token.socket", key).concat());
     succeed(Command::new("chgrp").arg(&group).arg(&socket));
@@ -108,37 +137,32 @@ pub fn activated(store: &Store) -> (Daemon, PathBuf) {
 
 /// `p11-kit server` as an operator starts it by hand, in a directory of its account.
 pub fn by_hand(store: &Store) -> (Daemon, PathBuf) {
+    started(Path::new(MODULE), RELEASE, &store.environment())
+}
+
+/// The same for another module, and its table.
+pub fn by_hand_for(module: &Path, uri: &str, environment: &[(&str, &str)]) -> (Daemon, String) {
+    let (daemon, socket) = started(module, uri, environment);
+    (daemon, format!("server = \"{}\"\n{SERVER_ACCOUNT}uri = \"{uri}\"\n", socket.display()))
+}
+
+fn started(module: &Path, uri: &str, environment: &[(&str, &str)]) -> (Daemon, PathBuf) {
     let directory = scratch();
     succeed(Command::new("chown").args(["sigsh-token", &directory]));
     let socket = PathBuf::from(directory).join("pkcs11");
-    (serve(store, &socket), socket)
+    (serve(module, uri, environment, &socket), socket)
 }
 
-fn serve(store: &Store, socket: &Path) -> Daemon {
-    served(as_token(store, "p11-kit"), Path::new(MODULE), "pkcs11:token=release", socket)
-}
-
-fn served(mut command: Command, module: &Path, uri: &str, socket: &Path) -> Daemon {
+fn serve(module: &Path, uri: &str, environment: &[(&str, &str)], socket: &Path) -> Daemon {
     // One that died has left it.
     let _ = fs::remove_file(socket);
+    let mut command = as_token("p11-kit", environment);
     command.args(["server", "--foreground", "--name"]).arg(socket).arg("--provider").arg(module).arg(uri);
     let daemon = Daemon(command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     patient(|| fs::metadata(socket).is_ok_and(|stat| stat.uid() != 0));
     chown(socket, None, Some(account().1)).unwrap();
     fs::set_permissions(socket, fs::Permissions::from_mode(0o770)).unwrap();
     daemon
-}
-
-/// A server by hand for another module, and its table.
-pub fn by_hand_for(module: &str, uri: &str, environment: &[(&str, &str)]) -> (Daemon, String) {
-    let directory = scratch();
-    succeed(Command::new("chown").args(["sigsh-token", &directory]));
-    let socket = PathBuf::from(directory).join("pkcs11");
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "sigsh-token", "--regid", "sigsh-token", "--clear-groups", "--", "p11-kit"]);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").envs(environment.iter().copied());
-    let daemon = served(command, Path::new(module), uri, &socket);
-    (daemon, format!("server = \"{}\"\nserver-account = \"sigsh-token\"\nuri = \"{uri}\"\n", socket.display()))
 }
 
 /// The host's configuration with this server in the module's place.
@@ -158,36 +182,44 @@ fn config(socket: &Path, more: &str, changes: &[(&str, &str)]) -> PathBuf {
     changed(&all)
 }
 
-fn start(config: &Path, request: &str) -> Child {
-    let mut session = Session::new(config).client("build1").request(request);
-    session.command.process_group(0);
-    session.start()
+fn start(config: &Path) -> Child {
+    session(config, "sign ed25519").start()
 }
 
 fn sign(config: &Path) -> Outcome {
-    finish_child(start(config, "sign ed25519"), b"artifact")
+    session(config, "sign ed25519").run(b"artifact")
+}
+
+/// The table of the token behind this socket.
+pub fn table(socket: &Path) -> String {
+    format!("server = \"{}\"\nuri = \"{RELEASE}\"\n", socket.display())
 }
 
 /// A server as the units start it, for the token of the world, and its table.
 pub fn server() -> (Daemon, String) {
-    let store = Store::of_the_world();
-    store.read_only(true);
-    let (daemon, socket) = activated(&store);
-    (daemon, format!("server = \"{}\"\nuri = \"pkcs11:token=release\"\n", socket.display()))
+    let (daemon, socket) = activated(&Store::read_only());
+    (daemon, table(&socket))
+}
+
+/// It, and keys of every kind.
+pub fn lab(name: &'static str) -> (Daemon, Lab) {
+    let (daemon, table) = server();
+    let keys = ["ed25519", "rsa4096", "nistp384"].map(Key::named);
+    // Version 6 has salts, the one thing in a signature that sigsh draws at random.
+    let modern = Key { name: "modern", ..Key::named("ed25519") }.v6();
+    (daemon, Lab::new(name, table, PIN, keys.into_iter().chain([modern]).map(Key::present).collect()))
 }
 
 #[test]
 fn what_the_units_start_passes() {
-    let (_daemon, table) = server();
-    let key = |name: &'static str| Key { generate: None, ..Key::new(name, &format!("pkcs11:object={name}"), name) };
-    let modern = Key { name: "modern", ..key("ed25519") }.v6();
-    suite(&Lab::new("p11-kit", table, PIN, vec![key("ed25519"), key("rsa4096"), key("nistp384"), modern]));
+    let (_daemon, lab) = lab("p11-kit");
+    suite(&lab);
 }
 
 /// What the shipped token.env hands out can be signed with, and neither changed nor given another PIN, where the module could write.
 #[test]
 fn what_the_units_start_changes_nothing() {
-    let store = Store::of_the_world();
+    let store = Store::writable();
     let (_daemon, socket) = activated(&store);
     let made = config(&socket, "", &[("pkcs11:object=ed25519", "pkcs11:object=made")]);
     let admin = |arguments: &[&str]| Command::new("sigsh-admin").arg("--config").arg(&made).args(arguments).output().unwrap();
@@ -260,8 +292,7 @@ fn expected(call: u32, name: &str, fault: Fault) -> Option<(&'static str, String
 /// Each call answered in each wrong way: one line, one record, the right code, nothing on stdout, in bounded time.
 #[test]
 fn whatever_a_peer_answers() {
-    let store = Store::of_the_world();
-    store.read_only(true);
+    let store = Store::read_only();
     let (_daemon, behind) = by_hand(&store);
     let every = CALLS[1..].iter().flat_map(|(call, name)| FAULTS.map(|fault| (*call, *name, fault)));
     let version = [Fault::Closes, Fault::Silence, Fault::Twice, Fault::Garbage].map(|fault| (0, CALLS[1].1, fault));
@@ -269,26 +300,15 @@ fn whatever_a_peer_answers() {
     let mut cases = every.chain(version).chain(login).chain([(43, "C_Sign", Fault::Altered)]).collect::<Vec<_>>();
     let outcomes = Mutex::new(Vec::new());
     cases.sort_by_key(|(_, _, fault)| *fault != Fault::Silence);
-    let todo = Mutex::new(cases.into_iter());
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                loop {
-                    let Some((call, name, fault)) = todo.lock().unwrap().next() else { break };
-                    let peer = Peer::start(&behind, call, fault);
-                    let timeout = if fault == Fault::Silence { "timeout = \"1s\"" } else { "timeout = \"20s\"" };
-                    let config = config(&peer.socket, "", &[("timeout = \"20s\"", timeout), ("[client.build1]", "[client.peer]")]);
-                    let began = Instant::now();
-                    let mut child = start(&config, "sign ed25519");
-                    let pid = child.id();
-                    // A session that has failed by now does not read.
-                    let _ = child.stdin.take().unwrap().write_all(b"artifact");
-                    let output = child.wait_with_output().unwrap();
-                    assert!(began.elapsed() < Duration::from_secs(30), "{name} {fault:?}");
-                    outcomes.lock().unwrap().push((pid, call, name, fault, output));
-                }
-            });
-        }
+    all_of(cases, |(call, name, fault)| {
+        let peer = Peer::start(&behind, call, fault);
+        let timeout = if fault == Fault::Silence { "timeout = \"1s\"" } else { "timeout = \"20s\"" };
+        let config = config(&peer.socket, "", &[("timeout = \"20s\"", timeout), ("[client.build1]", "[client.peer]")]);
+        let began = Instant::now();
+        let child = start(&config);
+        let (pid, output) = (child.id(), feed(child, b"artifact"));
+        assert!(began.elapsed() < Duration::from_secs(30), "{name} {fault:?}");
+        outcomes.lock().unwrap().push((pid, call, name, fault, output));
     });
     let records = records("SIGSH_CLIENT=peer");
     for (pid, call, name, fault, output) in outcomes.into_inner().unwrap() {
@@ -312,8 +332,6 @@ fn whatever_a_peer_answers() {
         assert!(own.iter().all(|record| field(record, "SIGSH_EVENT") != "signed"), "{case}");
     }
 }
-
-const SERVER_ACCOUNT: &str = "server-account = \"sigsh-token\"\n";
 
 /// Listens as another user, in a directory where only root can have put it, and prints what it hears.
 const LISTENER: &str = "import os, pwd, socket, sys
@@ -360,7 +378,7 @@ fn nobody_else_is_told_anything() {
     ] {
         let (mut said, daemon, socket) = listener(user);
         let config = config(&socket, more, &[]);
-        let child = start(&config, "sign ed25519");
+        let child = start(&config);
         // Before a byte of the artifact is there: the version that we speak, and the listener leaves.
         assert_eq!(line(&mut said), if told { r"b'\x02'" } else { "b''" }, "{user} {more}");
         let outcome = finish_child(child, b"artifact");
@@ -438,7 +456,7 @@ fn a_server_that_closes_at_once() {
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     // Before the version that we speak is there, or with it unread.
     for wait in [false, true] {
-        let child = start(&config(&socket, "", &[]), "sign ed25519");
+        let child = start(&config(&socket, "", &[]));
         let guest = listener.accept().unwrap().0;
         if wait {
             patient(|| nix::sys::socket::recv(guest.as_raw_fd(), &mut [0], nix::sys::socket::MsgFlags::MSG_PEEK).is_ok());
@@ -450,11 +468,10 @@ fn a_server_that_closes_at_once() {
 
 #[test]
 fn sixty_four_sessions_at_once() {
-    let store = Store::of_the_world();
-    store.read_only(true);
+    let store = Store::read_only();
     let (_daemon, socket) = by_hand(&store);
     let config = config(&socket, SERVER_ACCOUNT, &[]);
-    let sessions = (0..64).map(|_| start(&config, "sign ed25519")).collect::<Vec<_>>();
+    let sessions = (0..64).map(|_| start(&config)).collect::<Vec<_>>();
     let outcomes = sessions.into_iter().map(|child| finish_child(child, b"artifact")).collect::<Vec<_>>();
     for outcome in &outcomes {
         outcome.signature();
@@ -462,45 +479,35 @@ fn sixty_four_sessions_at_once() {
     verify("ed25519", outcomes[63].signature(), b"artifact");
 }
 
-/// A batch with its first signature out, and its rest.
-fn batch(config: &Path) -> (Child, Vec<u8>) {
-    let mut child = start(config, "sign-tar ed25519");
-    let files = (0..200).map(|number| entry(format!("{number}").as_bytes(), &[b'x'; 1024])).collect::<Vec<_>>();
-    child.stdin.as_mut().unwrap().write_all(&files[..8].concat()).unwrap();
-    child.stdout.as_mut().unwrap().read_exact(&mut [0; 512]).unwrap();
-    (child, [&files[8..].concat()[..], &END].concat())
-}
-
 #[test]
 fn a_server_that_dies_in_a_batch_and_comes_back() {
-    let store = Store::of_the_world();
-    store.read_only(true);
+    let store = Store::read_only();
     let (mut daemon, socket) = by_hand(&store);
     let config = config(&socket, SERVER_ACCOUNT, &[]);
-    let (child, rest) = batch(&config);
+    let (running, rest) = half_a_batch(session(&config, "sign-tar ed25519"));
     killpg(Pid::from_raw(daemon.0.id() as i32), Signal::SIGKILL).unwrap();
     daemon.0.wait().unwrap();
-    let outcome = finish_child(child, &rest);
+    let outcome = running.end_with(&rest);
     assert_eq!((outcome.code, outcome.err.lines().next()), (Some(69), Some("sigsh: error: the token failed")), "{outcome:?}");
     let last = outcome.records.last().unwrap();
     assert_eq!(field(last, "SIGSH_REASON"), "the module failed: the p11-kit server has closed the connection");
     sign(&config).fails(69, FAILED, "failed", "connection refused");
-    let _daemon = serve(&store, &socket);
+    let _daemon = serve(Path::new(MODULE), RELEASE, &store.environment(), &socket);
     verify("ed25519", sign(&config).signature(), b"artifact");
 }
 
 #[test]
 fn a_key_that_is_removed() {
-    let store = Store::of_the_world();
+    let store = Store::writable();
     let (_daemon, socket) = by_hand(&store);
     let config = config(&socket, SERVER_ACCOUNT, &[]);
-    let (child, rest) = batch(&config);
+    let (running, rest) = half_a_batch(session(&config, "sign-tar ed25519"));
     for kind in ["privkey", "pubkey"] {
-        let mut command = as_token(&store, "pkcs11-tool");
+        let mut command = store.tool("pkcs11-tool");
         command.args(["--module", MODULE, "--token-label", "release", "--login", "--pin", PIN, "--delete-object", "--type", kind]);
         succeed(command.args(["--id", "07"]));
     }
-    let outcome = finish_child(child, &rest);
+    let outcome = running.end_with(&rest);
     assert_eq!((outcome.code, outcome.err.lines().next()), (Some(69), Some("sigsh: error: the token failed")), "{outcome:?}");
     assert!(field(outcome.records.last().unwrap(), "SIGSH_REASON").contains("HANDLE_INVALID"), "{outcome:?}");
     sign(&config).fails(69, MISSING, "failed", "selects 0 private keys");
@@ -509,16 +516,11 @@ fn a_key_that_is_removed() {
 /// A key that wants the PIN before each signature gets it, between C_SignInit and C_Sign.
 #[test]
 fn a_login_before_each_signature() {
-    let store = Store::of_the_world();
-    store.read_only(true);
+    let store = Store::read_only();
     let (_, count) = faulty("", &[]);
     fs::set_permissions(&count, fs::Permissions::from_mode(0o666)).unwrap();
-    let directory = scratch();
-    succeed(Command::new("chown").args(["sigsh-token", &directory]));
-    let socket = PathBuf::from(directory).join("pkcs11");
-    let mut command = as_token(&store, "p11-kit");
-    command.env("MODULE_ALWAYS", "1").env("MODULE_COUNT", &count);
-    let _daemon = served(command, &count.with_file_name("module.so"), "pkcs11:token=release", &socket);
+    let environment = [store.environment()[0], ("MODULE_ALWAYS", "1"), ("MODULE_COUNT", count.to_str().unwrap())];
+    let (_daemon, socket) = started(&count.with_file_name("module.so"), RELEASE, &environment);
     let config = config(&socket, SERVER_ACCOUNT, &[]);
     verify("ed25519", sign(&config).signature(), b"artifact");
     assert_eq!((calls(&count, "C_Login"), calls(&count, "C_SignInit")), (2, 1));
@@ -527,16 +529,14 @@ fn a_login_before_each_signature() {
 /// Keys are made through the server, too, and their certificates.
 #[test]
 fn keys_are_made_through_it() {
-    let store = Store::empty();
-    let mut init = as_token(&store, "softhsm2-util");
-    succeed(init.args(["--init-token", "--free", "--label", "release", "--pin", PIN, "--so-pin", PIN]));
+    let store = Store::with_token("release");
     let (_daemon, socket) = by_hand(&store);
     let config = config(&socket, SERVER_ACCOUNT, &[("certificate = \"/etc/sigsh/", "certificate = \"/etc/sigsh/made-")]);
     let admin = |arguments: &[&str]| succeed(Command::new("sigsh-admin").arg("--config").arg(&config).args(arguments));
     for key in ["rsa2048", "nistp256", "ed25519"] {
         admin(&["key", "generate", key, "--algorithm", key]);
         admin(&["certificate", "create", key, "--user-id", "Made"]);
-        let outcome = finish_child(start(&config, &format!("sign {key}")), b"artifact");
+        let outcome = session(&config, &format!("sign {key}")).run(b"artifact");
         verify(&format!("made-{key}"), outcome.signature(), b"artifact");
     }
 }
@@ -544,23 +544,20 @@ fn keys_are_made_through_it() {
 /// Its tables hold what it calls, and nothing else.
 #[test]
 fn the_tables_of_p11_kit_are_exact() {
-    let store = Store::of_the_world();
-    store.read_only(true);
+    let store = Store::read_only();
     let (_daemon, socket) = by_hand(&store);
     let config = config(&socket, SERVER_ACCOUNT, &[]);
-    let session = |request: &str| Session::new(&config).client("build1").request(request);
-    let archive = [entry(b"1", b"one"), entry(b"2", b"two"), END.to_vec()].concat();
-    let sessions = vec![(session("sign rsa4096"), &b"artifact"[..]), (session("sign-tar nistp256 ed25519"), &archive)];
-    assert_eq!(misfits(Profile::P11Kit, sessions), [""; 0]);
+    let archive = [files(2), END.to_vec()].concat();
+    let (single, batch) = (session(&config, "sign rsa4096"), session(&config, "sign-tar nistp256 ed25519"));
+    assert_eq!(misfits(Profile::P11Kit, vec![(single, b"artifact"), (batch, &archive)]), [""; 0]);
 }
 
 /// What its process has open: what can neither be read nor written in the place of the standard descriptors, its two sockets, the marker.
 #[test]
 fn a_session_that_waits_has_its_connection_and_no_path() {
-    let store = Store::of_the_world();
-    store.read_only(true);
+    let store = Store::read_only();
     let (_daemon, socket) = by_hand(&store);
-    let mut child = start(&config(&socket, SERVER_ACCOUNT, &[]), "sign ed25519");
+    let mut child = start(&config(&socket, SERVER_ACCOUNT, &[]));
     let token = || group(child.id()).into_iter().find(|(_, name)| name == "sigsh-token").map(|(pid, _)| pid);
     let open = |pid: i32| {
         let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| fs::read_link(entry.unwrap().path()).unwrap());
@@ -603,8 +600,7 @@ fn the_units_are_sound() {
 /// The PIN lies encrypted on disk, and where sigsh reads it at run time, from the unit's very line.
 #[test]
 fn a_pin_from_an_encrypted_credential() {
-    let store = Store::of_the_world();
-    store.read_only(true);
+    let store = Store::read_only();
     let (_daemon, socket) = by_hand(&store);
     let (there, credentials) = ("/etc/sigsh-token/pin.cred", scratch());
     let sealed = &format!("{credentials}/pin.cred");
@@ -668,13 +664,9 @@ sigsh-admin() { [ "$1" = check ] || command sigsh-admin --config "$CONFIG" "$@";
 #[test]
 fn the_guide_ends_with_a_good_signature() {
     world();
-    let guide = fs::read_to_string(format!("{}/docs/P11KIT.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let between = |text: &str, from: &str| -> Vec<String> {
-        text.split(from).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
-    };
-    let blocks = between(&guide, "<!-- test: p11kit -->\n```sh\n");
-    assert_eq!(blocks.len(), 3);
-    let table = between(&guide, "```toml\n").swap_remove(0);
+    let scripts = blocks(GUIDE, "<!-- test: p11kit -->\n```sh\n");
+    assert_eq!(scripts.len(), 3);
+    let table = &blocks(GUIDE, "```toml\n")[0];
     let config = format!(
         "account = \"signer\"\n{table}[key.release]\ntoken = \"hsm\"\nuri = \"pkcs11:object=release\"\n\
          certificate = \"/etc/sigsh/guide.pgp\"\n[client.build1]\nssh-keys = [\"{}\"]\nkeys = [\"release\"]\n[limits]\nsessions = 4096\n",
@@ -687,12 +679,12 @@ fn the_guide_ends_with_a_good_signature() {
         let script = format!("set -eu\n{SYSTEMCTL}\n{block}");
         succeed(Command::new("bash").args(["-c", &script]).env("CONFIG", path).stdout(Stdio::null()).stderr(Stdio::null()))
     };
-    let signed = || verify("guide", finish_child(start(path, "sign"), b"artifact").signature(), b"artifact");
-    for block in &blocks[..2] {
+    let signed = || verify("guide", session(path, "sign").run(b"artifact").signature(), b"artifact");
+    for block in &scripts[..2] {
         run(block);
     }
     signed();
-    run(&blocks[2]);
+    run(&scripts[2]);
     assert!(!Path::new("/etc/sigsh/token.pin").exists());
     fs::write(path, config.replace("/etc/sigsh/token.pin", "/run/sigsh-pin/pin")).unwrap();
     signed();

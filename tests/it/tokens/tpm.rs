@@ -1,12 +1,12 @@
 //! A TPM of software (swtpm) behind a stand-in for the kernel's device (`tests/tokens/tpmrm.rs`), set up as docs/TPM.md says.
 
-use super::{Daemon, Key, Lab, suite, suite_by_both};
-use crate::batch::{END, entry};
+use super::p11kit::{listening, table};
+use super::{Daemon, Key, Lab, suite, suite_by_both, table_of};
+use crate::batch::{END, files, half_a_batch};
 use crate::sandbox::{installed, misfits};
-use crate::world::{account_file, finish_child, patient, scratch, secret, succeed, world};
+use crate::world::{account_file, blocks, patient, scratch, secret, succeed, world};
 use sigsh::sandbox::Profile;
 use std::fs;
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,12 +15,7 @@ use std::sync::OnceLock;
 const PIN: &str = "a long PIN";
 const MODULE: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so";
 
-/// One of the guide's blocks of this language.
-fn block(language: &str) -> String {
-    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/TPM.md")).unwrap();
-    let (_, rest) = guide.split_once(&format!("\n```{language}\n")).unwrap();
-    rest.split_once("```\n").unwrap().0.to_owned()
-}
+const GUIDE: &str = "docs/TPM.md";
 
 /// A TPM that runs, and its device.
 pub struct Tpm {
@@ -40,7 +35,7 @@ impl Tpm {
             for (name, text) in [("pin", PIN), ("so-pin", "a long SO PIN")] {
                 fs::write(format!("{}/{name}", tpm.directory), text).unwrap();
             }
-            let script = tpm.here(&block("sh")).replace("/root/", &format!("{}/", tpm.directory));
+            let script = tpm.here(&blocks(GUIDE, "```sh\n")[0]).replace("/root/", &format!("{}/", tpm.directory));
             succeed(Command::new("sh").args(["-euc", &script]));
             succeed(tpm.tool("tpm2_shutdown").arg("--clear"));
             tpm.directory.clone()
@@ -99,10 +94,7 @@ impl Tpm {
 
     /// With these keys, which are in it already.
     pub fn lab(&self, name: &'static str, keys: &[&'static str]) -> Lab {
-        let guide = self.here(&block("toml"));
-        let table = guide.split_once("[token.tpm]\n").unwrap().1.split_once("\n[").unwrap().0;
-        let table = table.lines().filter(|line| !line.starts_with("pin-file")).collect::<Vec<_>>().join("\n");
-        Lab::new(name, table, PIN, keys.iter().map(|name| key(name, &format!("pkcs11:object={name}"))).collect())
+        Lab::new(name, self.here(&table_of(GUIDE)), PIN, keys.iter().map(|name| Key::named(name).present()).collect())
     }
 
     fn lock(&self) -> String {
@@ -115,11 +107,6 @@ impl Drop for Tpm {
         let _ = Command::new("umount").arg(&self.device).status();
         let _ = fs::remove_dir_all(Path::new(&self.device).parent().unwrap());
     }
-}
-
-/// One that is in the token already.
-fn key(name: &'static str, uri: &str) -> Key {
-    Key { generate: None, ..Key::new(name, uri, name) }
 }
 
 /// A lab with its certificates made.
@@ -143,20 +130,13 @@ fn tpm_passes() {
 #[ignore = "a TPM: just tokens"]
 fn tpm_behind_p11_kit_passes() {
     let tpm = Tpm::new();
-    let (store, socket) = (format!("{}/store", tpm.directory), format!("{}/pkcs11", tpm.directory));
+    let (store, tcti) = (format!("{}/store", tpm.directory), format!("device:{}", tpm.device));
     succeed(Command::new("chgrp").args(["-R", "sigsh-token", &store]));
-    let mut command = Command::new("systemd-socket-activate");
-    command.args(["--accept", "--inetd", "--listen", &socket, "-E", &format!("TPM2_PKCS11_STORE={store}")]);
-    command.args(["-E", &format!("TPM2_PKCS11_TCTI=device:{}", tpm.device)]);
-    // As sshd/systemd/sigsh-token@.service, with SupplementaryGroups=tss.
-    command.args(["setpriv", "--reuid", "sigsh-token", "--regid", "sigsh-token", "--groups", "tss"]);
-    command.args(["p11-kit", "remote", "--provider", MODULE, "pkcs11:token=release"]).env_clear();
-    let _daemon = Daemon(command.stderr(Stdio::null()).spawn().unwrap());
-    patient(|| Path::new(&socket).exists());
-    succeed(Command::new("chgrp").args(["signer", &socket]));
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o660)).unwrap();
+    let start = ["p11-kit", "remote", "--provider", MODULE, "pkcs11:token=release"].map(str::to_owned).into_iter();
+    // As SupplementaryGroups=tss.
+    let (_daemon, socket) = listening(&[("TPM2_PKCS11_STORE", &store), ("TPM2_PKCS11_TCTI", &tcti)], &["--groups", "tss"], start);
     let lab = tpm.lab("tpm-p11-kit", &["rsa2048", "nistp256"]);
-    suite_by_both(Lab { table: format!("server = \"{socket}\"\nuri = \"pkcs11:token=release\"\n"), ..lab }, "tpm-static");
+    suite_by_both(Lab { table: table(&socket), ..lab }, "tpm-static");
 }
 
 /// Two token processes at one TPM.
@@ -177,7 +157,7 @@ fn key_generate_makes_keys_in_a_tpm() {
     let tpm = Tpm::new();
     succeed(Command::new("chown").args(["-R", "signer", &format!("{}/store", tpm.directory)]));
     let mut lab = tpm.lab("tpm-generate", &[]);
-    lab.keys = ALGORITHMS.map(|name| key(name, &format!("pkcs11:object=own-{name}"))).into();
+    lab.keys = ALGORITHMS.map(|name| Key::new(name, &format!("pkcs11:object=own-{name}"), name).present()).into();
     secret(&lab.pin_file(), PIN);
     let config = lab.config(&[]);
     for algorithm in ALGORITHMS {
@@ -219,17 +199,10 @@ fn a_tpm_that_vanishes_ends_the_batch() {
     let mut tpm = Tpm::new();
     let lab = ready(&tpm, "tpm-vanishes");
     let config = lab.config(&[]);
-    let mut child = lab.session(&config, "sign-tar nistp256").start();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(&entry(b"1", b"first")).unwrap();
-    stdin.write_all(&entry(b"2", b"second")[..512]).unwrap();
-    let mut first = vec![0; 1024];
-    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    let (running, rest) = half_a_batch(lab.session(&config, "sign-tar nistp256"));
     tpm.chip.0.kill().unwrap();
     tpm.chip.0.wait().unwrap();
-    stdin.write_all(&[&entry(b"2", b"second")[512..], &END].concat()).unwrap();
-    child.stdin = Some(stdin);
-    let outcome = finish_child(child, b"");
+    let outcome = running.end_with(&rest);
     assert_eq!(outcome.code, Some(69), "{outcome:#?}");
     assert_eq!(outcome.err.lines().next(), Some("sigsh: error: the token failed"), "{outcome:#?}");
 }
@@ -264,7 +237,7 @@ fn every_row_of_the_profile_is_needed() {
     let tpm = Tpm::new();
     let lab = ready(&tpm, "tpm-rows");
     let config = lab.config(&[]);
-    let archive = [entry(b"1", b"file"), END.to_vec()].concat();
+    let archive = [files(1), END.to_vec()].concat();
     let single = ["sign rsa2048", "sign nistp256"].map(|request| (lab.session(&config, request), &b"file"[..]));
     let batch = (lab.session(&config, "sign-tar rsa2048 nistp256"), archive.as_slice());
     assert_eq!(misfits(Profile::Tpm, single.into_iter().chain([batch]).collect()), [""; 0]);

@@ -24,6 +24,9 @@ use std::time::Duration;
 /// How long one step of the account's process may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Why sessions count nothing by a ledger that began later than what is counted.
+const AGAIN: &str = "there was another ledger here before";
+
 /// The ledger's names in its directory.
 struct Names {
     directory: OwnedFd,
@@ -148,6 +151,7 @@ pub(super) fn init(config: &Config) -> Result<(), AdminError> {
     if names.exists(&names.name) {
         return Err(AdminError::LedgerExists(names.path));
     }
+    let has_archives = !rotated(&names.path)?.is_empty();
     let work = |channel: &Channel| {
         let lock = Lock::open(config.audit.state())?;
         let _turn = lock.turn()?;
@@ -156,7 +160,10 @@ pub(super) fn init(config: &Config) -> Result<(), AdminError> {
             return Err(AdminError::LedgerExists(new.clone()));
         }
         ask(channel, &Step::Make)?;
-        begin(&lock, &new, None, &[("event", "init")])?;
+        // In that one permits may have been used that this one knows nothing of.
+        let reason = has_archives || lock.head().is_some();
+        let reason = if reason { &[("event", "init"), ("reason", AGAIN)][..] } else { &[("event", "init")] };
+        begin(&lock, &new, None, reason)?;
         ask(channel, &Step::Place)
     };
     names.with_account(work, |step| match step {

@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 const COLUMNS: [(&str, usize, &[&str]); 7] = [
     ("SEQ", 7, &[]),
     ("TIME", 19, &["time"]),
-    ("EVENT", 8, &["event"]),
+    ("EVENT", 11, &["event"]),
     ("CLIENT", 12, &["client"]),
     ("KEY", 12, &["key"]),
     ("DIGEST", 12, &["sha512", "sha384", "sha256"]),
-    ("WHAT", 24, &["reason", "name", "file"]),
+    ("WHAT", 21, &["reason", "name", "file"]),
 ];
 
 #[derive(clap::Args)]
@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Only those of an artifact or a signature whose digest begins so
     #[arg(long, value_name = "HEX", value_parser = digest)]
     digest: Option<String>,
-    /// Only this event: intent, signed, failed, refused, init, rotate, continue
+    /// Only this event: endorsement, approval, intent, signed, failed, refused, init, rotate, continue
     #[arg(long, value_name = "EVENT")]
     event: Option<String>,
     /// Only from this time on, such as '2026-11-21' or '2026-11-21 10:00:00', in UTC
@@ -124,6 +124,11 @@ impl Options {
 }
 
 fn cell(line: &Line, fields: &[&str]) -> String {
+    let fields = match line.event() {
+        "approval" if fields.contains(&"reason") => &["approvers"][..],
+        "endorsement" if fields.contains(&"reason") => &["permit_id", "permit_serial", "endorsed"],
+        _ => fields,
+    };
     match fields.iter().map(|name| line.field(name)).find(|value| !value.is_empty()) {
         None if fields.is_empty() => line.seq.to_string(),
         None => String::new(),

@@ -6,8 +6,9 @@ use crate::error::Error;
 use crate::input::read_at_most;
 use crate::runtime;
 use crate::settings::{Key, Settings};
-use crate::ssh::{Answer, Attempt, session};
-use std::process::{Command, Stdio};
+use crate::ssh::{self, Answer, Attempt, session};
+use std::io;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The longest answer in bytes: a certificate.
@@ -119,22 +120,15 @@ fn reuse(findings: &Findings, settings: &Settings, host: &str) {
 
 /// Opens as many connections as a build may, all at once and none of them shared.
 fn parallel(findings: &mut Findings, settings: &Settings, host: &str) {
+    let mut alone = Settings { reuse: None, ..settings.clone() };
+    // Nobody can answer so many questions.
+    alone.ssh_options.extend(["-oBatchMode=yes", "-oControlMaster=no"].map(str::to_owned));
     let connect = || {
-        let mut command = Command::new("ssh");
-        command.current_dir("/").args(&settings.ssh_options).args([
-            "-T",
-            "-a",
-            "-x",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "ConnectTimeout=15",
-        ]);
-        command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none", "--", host, "version"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+        let mut command = ssh::command(&alone, host).map_err(io::Error::other)?;
+        command.arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
     };
     let children = (0..settings.parallel).map(|_| connect()).collect::<Vec<_>>();
-    let ended = children.into_iter().map(|child| child.and_then(std::process::Child::wait_with_output));
+    let ended = children.into_iter().map(|child| child.and_then(Child::wait_with_output));
     let failed = ended.filter_map(|output| match output {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()),

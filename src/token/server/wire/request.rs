@@ -11,91 +11,71 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct Request<'a> {
     buffer: &'a mut Vec<u8>,
+    version: u8,
     fits: bool,
 }
 
 impl<'a> Request<'a> {
-    /// Begins one in a buffer that must be empty and have room for [`MAX_REQUEST`] bytes.
-    pub fn new(buffer: &'a mut Vec<u8>, serial: u32, call: &Call) -> Request<'a> {
-        let mut request = Request { buffer, fits: true };
-        request.count(serial);
-        request.count(0); // options
-        request.count(0); // its length, see `finish`
-        request.count(call.number);
-        request.array(call.takes);
-        request
+    /// Begins one, as this version of the protocol has it, in a buffer that must be empty and have room for [`MAX_REQUEST`] bytes.
+    pub fn new(buffer: &'a mut Vec<u8>, version: u8, serial: u32, call: &Call) -> Request<'a> {
+        // No options, and the length of the rest, see `finish`.
+        Request { buffer, version, fits: true }.count(serial).count(0).count(0).count(call.number).array(call.takes)
     }
 
     /// `y`
-    pub fn byte(&mut self, byte: u8) {
-        self.put(&[byte]);
+    pub fn byte(self, byte: u8) -> Self {
+        self.put(&[byte])
     }
 
     /// `u`
-    pub fn number(&mut self, number: u64) {
-        self.put(&number.to_be_bytes());
+    pub fn number(self, number: u64) -> Self {
+        self.put(&number.to_be_bytes())
     }
 
     /// `fu`, `fy`: how much there is room for in the answer.
-    pub fn room(&mut self, room: usize) {
-        self.length(room);
+    pub fn room(self, room: usize) -> Self {
+        self.length(room)
     }
 
     /// `ay`
-    pub fn bytes(&mut self, bytes: &[u8]) {
-        self.byte(1);
-        self.array(bytes);
+    pub fn bytes(self, bytes: &[u8]) -> Self {
+        self.byte(1).array(bytes)
     }
 
     /// `M`. Parameters are for mechanisms that p11-kit does not know, as they stand in the module's memory.
-    pub fn mechanism(&mut self, mechanism: u64, parameters: Option<&[u8]>, version: u8) {
-        self.kind(mechanism);
-        match (version, mechanism, parameters) {
-            (0 | 1, _, Some(parameters)) => self.array(parameters),
-            (_, _, Some(parameters)) => self.bytes(parameters),
-            (0 | 1, _, None) => self.count(NONE),
+    pub fn mechanism(self, mechanism: u64, parameters: &[u64]) -> Self {
+        let parameters = parameters.iter().copied().flat_map(u64::to_ne_bytes).collect::<Vec<_>>();
+        let request = self.kind(mechanism);
+        match (request.version, mechanism, parameters.is_empty()) {
+            (0 | 1, _, false) => request.array(&parameters),
+            (_, _, false) => request.bytes(&parameters),
+            (0 | 1, _, true) => request.count(NONE),
             // p11-kit has a list of those that cannot have any.
-            (_, CKM_RSA_PKCS | CKM_ECDSA | CKM_RSA_PKCS_KEY_PAIR_GEN | CKM_EC_KEY_PAIR_GEN, None) => {}
-            _ => self.byte(0),
+            (_, CKM_RSA_PKCS | CKM_ECDSA | CKM_RSA_PKCS_KEY_PAIR_GEN | CKM_EC_KEY_PAIR_GEN, true) => request,
+            _ => request.byte(0),
         }
     }
 
     /// `aA`
-    pub fn attributes(&mut self, attributes: &[Attribute]) {
-        self.length(attributes.len());
-        for (kind, value) in attributes {
-            self.kind(*kind);
-            self.byte(1);
+    pub fn attributes(self, attributes: &[Attribute]) -> Self {
+        attributes.iter().fold(self.length(attributes.len()), |request, (kind, value)| {
+            let request = request.kind(*kind).byte(1);
             match value {
-                Value::Bool(value) => {
-                    self.count(1);
-                    self.byte((*value).into());
-                }
-                Value::Number(number) if is_as_in_memory(*kind) => {
-                    self.count(8);
-                    self.array(&number.to_ne_bytes());
-                }
-                Value::Number(number) => {
-                    self.count(8);
-                    self.number(*number);
-                }
-                Value::Bytes(bytes) => {
-                    self.length(bytes.len());
-                    self.array(bytes);
-                }
+                Value::Bool(value) => request.count(1).byte((*value).into()),
+                Value::Number(number) if is_as_in_memory(*kind) => request.count(8).array(&number.to_ne_bytes()),
+                Value::Number(number) => request.count(8).number(*number),
+                Value::Bytes(bytes) => request.length(bytes.len()).array(bytes),
             }
-        }
+        })
     }
 
     /// `fA`, for one of at most so many bytes.
-    pub fn wanted(&mut self, kind: AttributeType, longest: usize) {
-        self.count(1);
-        self.kind(kind);
-        self.length(match Shape::of(kind) {
+    pub fn wanted(self, kind: AttributeType, longest: usize) -> Self {
+        self.count(1).kind(kind).length(match Shape::of(kind) {
             Shape::Bool => 1,
             Shape::Number => 8,
             Shape::Bytes => longest,
-        });
+        })
     }
 
     /// The whole, with its header.
@@ -112,30 +92,30 @@ impl<'a> Request<'a> {
     }
 
     /// CKA_… or CKM_….
-    fn kind(&mut self, kind: u64) {
-        self.length(usize::try_from(kind).unwrap_or(usize::MAX));
+    fn kind(self, kind: u64) -> Self {
+        self.length(usize::try_from(kind).unwrap_or(usize::MAX))
     }
 
-    fn array(&mut self, bytes: &[u8]) {
-        self.length(bytes.len());
-        self.put(bytes);
+    fn array(self, bytes: &[u8]) -> Self {
+        self.length(bytes.len()).put(bytes)
     }
 
-    fn length(&mut self, length: usize) {
+    fn length(self, length: usize) -> Self {
         match u32::try_from(length) {
             Ok(length) => self.count(length),
-            Err(_) => self.fits = false,
+            Err(_) => Request { fits: false, ..self },
         }
     }
 
-    fn count(&mut self, count: u32) {
-        self.put(&count.to_be_bytes());
+    fn count(self, count: u32) -> Self {
+        self.put(&count.to_be_bytes())
     }
 
-    fn put(&mut self, bytes: &[u8]) {
+    fn put(mut self, bytes: &[u8]) -> Self {
         self.fits &= self.buffer.len() + bytes.len() <= MAX_REQUEST.min(self.buffer.capacity());
         if self.fits {
             self.buffer.extend_from_slice(bytes);
         }
+        self
     }
 }
