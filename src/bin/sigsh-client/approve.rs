@@ -168,7 +168,7 @@ impl Terms<'_> {
         let subject = self.subject(input, state.finish());
         show::show(&self.rows(input, &subject));
         if !yes && !show::ask() {
-            return Err(Error::NotApproved(input.display()));
+            return Err(Error::NotApproved(show::escaped(&input.display())));
         }
         input.is_unchanged()?;
         let place = match &self.place {

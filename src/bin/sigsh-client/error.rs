@@ -84,8 +84,8 @@ pub(crate) enum Error {
     NoPlace,
     #[error("it is not known who will ask for the signature")]
     NoRequester,
-    #[error("{path} is not approved", path = .0.display())]
-    NotApproved(PathBuf),
+    #[error("{0} is not approved")]
+    NotApproved(String),
 }
 
 /// What the hosts of [`Error::Down`] have in common.

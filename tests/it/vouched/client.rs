@@ -61,7 +61,9 @@ fn guarded_by(name: &str, people: &[&Person], table: &str) -> BuildServer {
     let list = format!("/etc/sigsh/{name}.approvers");
     // As many as must approve have to be on it.
     let zoe = Person::new("zoe").line();
-    fs::write(&list, people.iter().map(|person| person.line()).collect::<String>() + &zoe).unwrap();
+    for list in [&list, &format!("{list}.glass")] {
+        fs::write(list, people.iter().map(|person| person.line()).collect::<String>() + &zoe).unwrap();
+    }
     fs::copy("/etc/sigsh/ed25519.pgp", format!("/etc/sigsh/{name}.pgp")).unwrap();
     admit_guarded(name, "ed25519", &table.replace("{LIST}", &list));
     let server = BuildServer::new(name, &[name], "");
@@ -72,7 +74,7 @@ fn guarded_by(name: &str, people: &[&Person], table: &str) -> BuildServer {
     server
 }
 
-const TWO: &str = "approvals = { need = 2, approvers = \"{LIST}\" }\nbreak-glass = { need = 1, approvers = \"{LIST}\" }\n";
+const TWO: &str = "approvals = { need = 2, approvers = \"{LIST}\" }\nbreak-glass = { need = 1, approvers = \"{LIST}.glass\" }\n";
 
 #[track_caller]
 fn says(outcome: &Outcome, code: i32, lines: &[&str]) {
@@ -168,7 +170,7 @@ fn a_guarded_key_has_no_substitute() {
     let carol = Person::new("carol");
     let server = guarded_by("vouched-alone", &[&carol], TWO);
     let config = String::from_utf8(server.read(".config/sigsh/client.toml")).unwrap();
-    server.write(".config/sigsh/client.toml", format!("local-fallback = [\"false\"]\n{config}"));
+    server.write(".config/sigsh/client.toml", format!("local-fallback = [\"false\"]\nretry = \"1s\"\n{config}"));
     let hosts = ["--host", "signer@127.0.0.1", "--host", "signer@nowhere.invalid", "sign", "f"];
     let hint = "sigsh-client: hint: signer@127.0.0.1: --approval TIME=BASE64 brings one person's";
     says(&server.run(&hosts, b""), 77, &["sigsh-client: error: signer@127.0.0.1: 0 of 2 approvals", hint]);
@@ -256,7 +258,7 @@ fn terminal(mut command: Command, columns: usize, steps: &[(&str, &dyn Fn(), &st
     let line = shlex::try_join(words.collect::<Vec<_>>().iter().map(String::as_str)).unwrap();
     let mut script = Command::new("timeout");
     script
-        .args(["-f", "30", "script", "-qec", &format!("stty cols {columns}; exec {line}"), "/dev/null"])
+        .args(["--foreground", "30", "script", "-qec", &format!("stty cols {columns}; exec {line}"), "/dev/null"])
         .current_dir(command.get_current_dir().unwrap());
     script.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command = script;
@@ -379,13 +381,15 @@ fn a_name_does_not_fool_the_approver() {
         ("\u{202e}gz.tar", "file        \"\\xe2\\x80\\xaegz.tar\"\nsize        15 bytes\n"),
         (
             "a-name-that-is-as-long-as-the-line.............................size        1 byte",
-            "file        \"a-name-that-is-as-long-as-the-line.............................size \n             \
-                     1 byte\"\nsize        15 bytes\n",
+            "file        \"a-name-that-is-as-long-as-the-line.............................size\n\x20           \
+                     \x20       1 byte\"\nsize        15 bytes\n",
         ),
     ] {
         server.write(name, FILE);
         let (code, text) = terminal(carol.command(&server, &[name]), 80, &[(ASKED, &nothing, "n\n")]);
-        assert!(code == Some(77) && text.starts_with(shown), "{text:?}");
+        let quoted = shown.split_once("size        15").unwrap().0.replace(['\n'], "").replace("file        ", "");
+        let end = format!("error: {} is not approved\n", if quoted.contains("as-long") { format!("\"{name}\"") } else { quoted });
+        assert!(code == Some(77) && text.starts_with(shown) && text.ends_with(&end), "{text:?}");
         assert!(!text.contains(['\r', '\u{1b}', '\u{202e}']), "{text:?}");
     }
 }
