@@ -229,6 +229,7 @@ fn every_option_is_explained() {
                 vec!["ledger", "head"],
                 vec!["ledger", "verify"],
                 vec!["ledger", "show"],
+                vec!["grant", "mac"],
                 vec!["check"],
             ],
         ),

@@ -1,8 +1,10 @@
 //! Keys that sign only what a build has endorsed and people have approved. Whoever vouches does it by ssh-keygen, gpg or Python, as
 //! people will.
 
+mod check;
 mod client;
 mod counts;
+mod mac;
 mod openpgp;
 mod ssh;
 
