@@ -14,7 +14,7 @@ use sequoia_openpgp::serialize::SerializeInto;
 use sigsh::config::demands::PlaceName;
 use sigsh::config::values::{Name, Time};
 use sigsh::hash_state::Wanted;
-use sigsh::openpgp::{SigningKey, Version};
+use sigsh::openpgp::SigningKey;
 use sigsh::request::{Digest, Moment};
 use sigsh::warrant::Subject;
 use sigsh::warrant::approval::{APPROVE, BREAK_GLASS, Purpose, Where, text};
@@ -155,9 +155,9 @@ fn signing(key: &Key) -> Result<SigningKey, Error> {
     let unclear = |why: String| Error::Setting("the pinned certificate", why);
     let export = key.certificate().and_then(|cert| cert.export_to_vec().ok()).ok_or(Error::NoCertificate)?;
     let signing = SigningKey::read(&export, key.hash, SystemTime::now()).map_err(|error| unclear(error.to_string()))?;
-    match signing.fingerprint().contains(' ') || signing.version() == Version::V6 {
-        true => Err(unclear("it has several signing keys, or one of version 6: nobody can approve what they sign".to_owned())),
-        false => Ok(signing),
+    match signing.can_be_guarded() {
+        true => Ok(signing),
+        false => Err(unclear("it has several signing keys, or one of version 6: nobody can approve what they sign".to_owned())),
     }
 }
 

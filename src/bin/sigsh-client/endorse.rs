@@ -14,6 +14,7 @@ use grant::Grant;
 use sequoia_openpgp::KeyHandle;
 use sigsh::hash_state::{Form, HashAlgorithm, HashState, Wanted};
 use sigsh::openpgp::{BadSignature, Detached, Pinned};
+use sigsh::request::Digest;
 use sigsh::warrant::sshsig::SshSig;
 use ssh_key::Certificate;
 use std::ffi::OsStr;
@@ -76,7 +77,12 @@ pub(crate) fn run(command: &Endorse, options: &Options) -> Result<(), Error> {
     };
     let targets = command.files.iter().map(target).collect::<Vec<_>>();
     targets.iter().try_for_each(Target::check)?;
-    let grant = command.by.mac.as_deref().map(grant).transpose()?;
+    let granted = command.by.mac.as_deref().map(granted).transpose()?;
+    let grant = granted.as_ref().map(|(path, text)| {
+        let grant = Grant::parse(text, SystemTime::now());
+        grant.map_err(|why| Error::Evidence(path.to_path_buf(), why.to_owned()))
+    });
+    let grant = grant.transpose()?;
     let inputs = command.files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
     targets::distinct(&targets, &inputs)?;
     let endorse = |input: &Input| {
@@ -92,20 +98,19 @@ pub(crate) fn run(command: &Endorse, options: &Options) -> Result<(), Error> {
 }
 
 /// Reads what was granted. It is a secret.
-fn grant(path: &Path) -> Result<Grant, Error> {
+fn granted(path: &Path) -> Result<(&Path, Zeroizing<Vec<u8>>), Error> {
     let failed = |error: io::Error| Error::Input(path.to_owned(), error);
     let bytes = match path == Path::new("-") {
         true => read_at_most(&mut io::stdin(), MAX_GRANT),
         false => File::open(path).and_then(|mut file| read_at_most(&mut file, MAX_GRANT)),
     };
-    let text = Zeroizing::new(bytes.map_err(failed)?);
-    let grant = Grant::parse(&text, SystemTime::now());
-    grant.map_err(|why| Error::Evidence(path.to_owned(), why.to_owned()))
+    Ok((path, Zeroizing::new(bytes.map_err(failed)?)))
 }
 
-fn mac(grant: &Grant, hash: HashAlgorithm, input: &Input) -> Result<Vec<u8>, Error> {
+fn mac(grant: &Grant<'_>, hash: HashAlgorithm, input: &Input) -> Result<Vec<u8>, Error> {
     let (state, _) = input.hash(&Wanted::plain(hash))?;
-    grant.endorse(input.length, hash, &state.finish()).ok_or_else(|| Error::Io("HMAC", io::ErrorKind::Other.into()))
+    let digest = Digest { algorithm: hash, bytes: state.finish() };
+    grant.endorse(input.length, &digest).ok_or_else(|| Error::Io("HMAC", io::ErrorKind::Other.into()))
 }
 
 /// Has a program sign an input, and hashes the very bytes that it gets.

@@ -3,7 +3,7 @@
 use super::openpgp::Gpg;
 use super::{admit_guarded, certify, new_key, print};
 use crate::client::BuildServer;
-use crate::world::{HOST, Outcome, finish, succeed, verify_file, world};
+use crate::world::{HOST, Outcome, finish, secret, succeed, verify_file, world};
 use sha2::{Digest, Sha512};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -131,7 +131,18 @@ fn a_build_endorses_and_two_people_approve() {
     says(&outcome, 77, &[&with, "sigsh-client: error: signer@127.0.0.1: 1 of 2 approvals", hint]);
     assert!(!server.files().contains(&"f.sig".to_owned()));
 
-    dave.approves(&server, &["f"]);
+    dave.approves(&server, &["--expires", "1s", "f"]);
+    std::thread::sleep(Duration::from_secs(2));
+    let outcome = server.run(&["sign", "f"], b"");
+    assert!(outcome.err.contains("\nsigsh-client: error: signer@127.0.0.1: 1 of 2 approvals\n"), "{outcome:#?}");
+    assert!(outcome.err.contains("\nsigsh-client: hint: signer@127.0.0.1: dave@example.org's expired "), "{outcome:#?}");
+    says_first(
+        &finish(dave.command(&server, &["--yes", "f"]), b""),
+        73,
+        &format!("sigsh-client: error: {} exists already", dave.approval("f")),
+    );
+
+    dave.approves(&server, &["--force", "f"]);
     let with = format!("{with}, {}", dave.approval("f"));
     says(&server.run(&["sign", "f"], b""), 0, &[&with]);
     verify_file("ed25519", &server.path("f.sig"), &server.path("f"));
@@ -209,6 +220,36 @@ fn a_build_endorses_by_gpg() {
     let outcome = endorse(&["build 8", "-o", "g", "f"]);
     assert!(outcome.code == Some(69) && outcome.err.ends_with("error: gpg: it has failed\n"), "{outcome:#?}");
     assert!(!server.files().contains(&"g".to_owned()));
+}
+
+/// What `sigsh-admin grant mac` prints goes to the build by a pipe, and into no argument.
+#[test]
+fn a_build_endorses_by_a_nonce() {
+    world();
+    secret("/etc/sigsh/vouched-nonce.mac", "correct-horse-4711-staple-magnet");
+    let server = guarded_by("vouched-nonce", &[], "endorsement = { mac-file = \"/etc/sigsh/vouched-nonce.mac\" }");
+    let grant = ["grant", "mac", "--key", "vouched-nonce", "--id", "build-7", "--expires", "2h"];
+    let line = succeed(Command::new("sigsh-admin").args(grant)).stdout;
+    says(&server.run(&["endorse", "--mac", "-", "f"], &line), 0, &[]);
+    says(&server.run(&["sign", "f"], b""), 0, &["sigsh-client: with f.endorsement"]);
+    verify_file("ed25519", &server.path("f.sig"), &server.path("f"));
+    let script = "import hmac, sys; k, t = sys.argv[1:]; print(hmac.digest(bytes.fromhex(k), t.encode(), 'sha512').hex())";
+    let line = String::from_utf8(line).unwrap();
+    let [_, key, host, id, end, max, nonce] = line.trim_end().split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let (size, digest) = (FILE.len(), hex::encode(Sha512::digest(FILE)));
+    let text =
+        format!("endorse-v1\nkey {key}\nhost {host}\nid {id}\nnot-after {end}\nmax {max}\nsize {size}\ndigest sha512:{digest}\n");
+    let mac = String::from_utf8(succeed(Command::new("python3").args(["-c", script, nonce, &text])).stdout).unwrap();
+    assert_eq!(String::from_utf8(server.read("f.endorsement")).unwrap(), format!("mac-v1 {id} {end} {max} {mac}"));
+    let over = line.replace(end, "2026-01-02T03:04:05Z");
+    for (text, code, why) in [
+        (over.as_str(), 65, "-: it has expired"),
+        ("rubbish", 65, "-: this is not what 'sigsh-admin grant mac' prints"),
+        (&"x".repeat(5000), 66, "-: it is too long"),
+    ] {
+        let outcome = server.run(&["endorse", "-f", "--mac", "-", "f"], text.as_bytes());
+        says(&outcome, code, &[&format!("sigsh-client: error: {why}")]);
+    }
 }
 
 /// What `approve` writes, as the manual tells to look at it: what of a request brings it and what was signed.

@@ -2,61 +2,61 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha512;
-use sigsh::hash_state::HashAlgorithm;
-use sigsh::request::Moment;
+use sigsh::request::{Digest, Moment};
+use sigsh::warrant::mac::{Id, LENGTH, PREFIX, Scope};
 use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 /// `mac-v1 FINGERPRINT HOST ID NOT-AFTER MAX NONCE`
-pub(super) struct Grant {
-    /// What stands in the text that is authenticated, as it was granted.
-    about: String,
-    id: String,
-    not_after: Moment,
-    max: String,
-    nonce: Zeroizing<[u8; 64]>,
+pub(super) struct Grant<'a> {
+    scope: Scope<'a>,
+    nonce: Zeroizing<[u8; LENGTH]>,
 }
 
-impl Grant {
+impl Grant<'_> {
     /// Reads one line.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn parse(bytes: &[u8], now: SystemTime) -> Result<Grant, &'static str> {
+    pub(super) fn parse(bytes: &[u8], now: SystemTime) -> Result<Grant<'_>, &'static str> {
         const NONE: &str = "this is not what 'sigsh-admin grant mac' prints";
         let text = str::from_utf8(bytes).map_err(|_| NONE)?;
         let line = text.strip_suffix('\n').unwrap_or(text);
-        let plain = line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-        let ["mac-v1", key, host, id, not_after, max, hex] = line.split(' ').collect::<Vec<_>>()[..] else { return Err(NONE) };
-        let mut nonce = Zeroizing::new([0; 64]);
-        let (moment, read) = (Moment::parse(not_after), hex::decode_to_slice(hex, &mut *nonce));
-        let (Ok(until), Ok(()), true) = (moment, read, plain) else { return Err(NONE) };
-        if until.time() <= now {
+        let ["mac-v1", fingerprint, host, id, not_after, max, hex] = line.split(' ').collect::<Vec<_>>()[..] else {
+            return Err(NONE);
+        };
+        let mut nonce = Zeroizing::new([0; LENGTH]);
+        let max = max.parse::<u64>().ok().filter(|number| number.to_string() == max);
+        let (Ok(id), Ok(not_after), Some(max), Ok(())) =
+            (Id::parse(id), Moment::parse(not_after), max, hex::decode_to_slice(hex, &mut *nonce))
+        else {
+            return Err(NONE);
+        };
+        if not_after.time() <= now {
             return Err("it has expired");
         }
-        let about = format!("endorse-v1\nkey {key}\nhost {host}\nid {id}\nnot-after {until}\nmax {max}\n");
-        Ok(Grant { about, id: id.to_owned(), not_after: until, max: max.to_owned(), nonce })
+        Ok(Grant { scope: Scope { fingerprint, host, id, not_after, max }, nonce })
     }
 
     /// The endorsement of a file; `None` where this library has no HMAC for 64 bytes.
-    pub(super) fn endorse(&self, size: u64, hash: HashAlgorithm, digest: &[u8]) -> Option<Vec<u8>> {
-        let text = format!("{}size {size}\ndigest {}:{}\n", self.about, hash.name(), hex::encode(digest));
+    pub(super) fn endorse(&self, size: u64, digest: &Digest) -> Option<Vec<u8>> {
         let mut mac = Hmac::<Sha512>::new_from_slice(&*self.nonce).ok()?;
-        mac.update(text.as_bytes());
-        let mac = hex::encode(mac.finalize().into_bytes());
-        Some(format!("mac-v1 {} {} {} {mac}\n", self.id, self.not_after, self.max).into_bytes())
+        mac.update(self.scope.endorse(size, digest).as_bytes());
+        let (Scope { id, not_after, max, .. }, mac) = (&self.scope, hex::encode(mac.finalize().into_bytes()));
+        Some(format!("{PREFIX}{id} {not_after} {max} {mac}\n").into_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sigsh::hash_state::HashAlgorithm;
     use std::time::{Duration, UNIX_EPOCH};
 
     const LINE: &str = "mac-v1 0123456789ABCDEF0123456789ABCDEF01234567 sign1.example.org build-7 2026-01-02T03:04:05Z 64 ";
     const END: u64 = 1_767_323_045;
 
-    fn parse(line: &str, at: u64) -> Result<Grant, &'static str> {
+    fn parse(line: &str, at: u64) -> Result<Grant<'_>, &'static str> {
         Grant::parse(line.as_bytes(), UNIX_EPOCH + Duration::from_secs(at))
     }
 
@@ -65,8 +65,10 @@ mod tests {
     fn an_endorsement_is_what_python_computes() {
         let nonce = hex::encode((0..64).collect::<Vec<u8>>());
         for end in ["", "\n"] {
-            let grant = parse(&format!("{LINE}{nonce}{end}"), END - 1).unwrap_or_else(|why| panic!("{why}"));
-            let endorsement = grant.endorse(5, HashAlgorithm::Sha256, &[0xab; 32]).unwrap();
+            let line = format!("{LINE}{nonce}{end}");
+            let grant = parse(&line, END - 1).unwrap_or_else(|why| panic!("{why}"));
+            let digest = Digest { algorithm: HashAlgorithm::Sha256, bytes: vec![0xab; 32] };
+            let endorsement = grant.endorse(5, &digest).unwrap();
             let mac = "75a27be5c2825f5b68621cd7d88f14362ce16a350de847c6e434b5afc78baa8f\
                        41a1724ae6655f0912d38875506714a5fbbeca7d8d215b4d4bec3d348ac0666c";
             assert_eq!(String::from_utf8(endorsement).unwrap(), format!("mac-v1 build-7 2026-01-02T03:04:05Z 64 {mac}\n"));
@@ -86,6 +88,8 @@ mod tests {
             good.replace("05Z", "05+00:00"),
             good.replace("build-7", "build\u{1b}7"),
             good.replace("build-7", "b\u{fc}ild-7"),
+            good.replace(" 64 ", " 064 "),
+            good.replace(" 64 ", " many "),
             format!("{good}00"),
             format!("{good}\n\n"),
             format!("{good}\r\n"),
