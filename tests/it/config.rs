@@ -46,6 +46,7 @@ journal = "/run/systemd/journal/socket"
 const TOP: &str = "expected one of `account`, `host`, `fleet`, `revoked-keys`, `token`, `key`, `client`, `limits`, `audit`";
 const TOKEN: &str = "expected one of `module`, `server`, `server-account`, `uri`, `pin-file`, `sandbox`, `read`, `write`, `connect`, \
     `environment`, `timeout`, `sessions`, `queue`";
+const KEY: &str = "expected one of `token`, `uri`, `certificate`, `hash`, `endorsement`, `approvals`, `break-glass`";
 const CLIENT: &str = "expected one of `ssh-keys`, `ssh-ca`, `principals`, `key-ids`, `unix-user`, `from`, `person`, `keys`, `request`, \
     `inputs`, `require`, `max-size`, `rate`, `burst`";
 const OWN: &str = "ssh-keys = [\"SHA256:GZrb2FPjIoMDtrSADUKZ6YSZIvClvCmQN9l9MpR8ZJE\"]\n";
@@ -184,11 +185,7 @@ fn a_mistake_is_told_with_its_place() {
             "3:1: the sandbox 'tpm' needs a device in 'environment', TPM2_PKCS11_TCTI = \"device:/dev/tpmrm0\"",
         ),
         ("sandbox = \"softhsm\"", "sandbox = \"p11-kit\"", "3:1: the sandbox 'p11-kit' is for a server, not for a module"),
-        (
-            "hash =",
-            "algorithm =",
-            "16:1: unknown field `algorithm`, expected one of `token`, `uri`, `certificate`, `hash`, `endorsement`, `approvals`, `break-glass`",
-        ),
+        ("hash =", "algorithm =", "16:1: unknown field `algorithm`, {KEY}"),
         ("[token.hsm]", "[token.HSM]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),
         ("[token.hsm]", "[token.\"\"]", "3:8: a name is 1 to 64 of a-z, 0-9 and '-'"),
         ("[key.release]", "[key.\"a b\"]", "12:6: a name is 1 to 64 of a-z, 0-9 and '-'"),
@@ -256,7 +253,7 @@ fn a_mistake_is_told_with_its_place() {
     ] {
         assert_eq!(GOOD.matches(from).count(), 1, "{from}");
         let to = to.replace("{FP}", fingerprint);
-        let message = message.replace("{TOP}", TOP).replace("{TOKEN}", TOKEN).replace("{CLIENT}", CLIENT);
+        let message = message.replace("{TOP}", TOP).replace("{TOKEN}", TOKEN).replace("{CLIENT}", CLIENT).replace("{KEY}", KEY);
         let message = message.replace("{INPUTS}", "which is not among the client's inputs");
         let message = message.replace("{LIMITS}", LIMITS).replace("{COUNT}", COUNT).replace("{RATE}", RATE);
         assert_eq!(parse(&GOOD.replace(from, &to)), Err(format!("/etc/sigsh.toml:{message}")), "{to}");
@@ -346,6 +343,56 @@ fn clients_may_share_a_key_where_something_tells_them_apart() {
     for (one, other) in [("", ""), (here, ""), ("", there), (ci, ""), ("", dev), (ci, ci), (ci, there)] {
         let error = two(one, other).unwrap_err();
         assert!(error.ends_with(": this ssh key is already client 'build1'"), "{one} {other}: {error}");
+    }
+}
+
+#[test]
+fn mistakes_about_approvals_are_told_with_their_place() {
+    const HASH: &str = "hash = \"sha512\"\n";
+    const APPROVALS: &str = "approvals = { need = 2, approvers = \"/etc/sigsh/approvers\" }\n";
+    const GLASS: &str = "break-glass = { need = 1, approvers = \"/etc/sigsh/break-glass\" }\n";
+    const NEED: &str = "a number between 1 and 8 belongs here";
+    const TABLE: &str = "expected one of `need`, `approvers`, `max-age`, `exclude-requester`, `user-verification`, `hardware-only`";
+    const PERSON: &str = "a person is one principal, 1 to 64 of ASCII without blanks, '*', '?', '!', ',', '#', '\\' and quotes";
+    let good = GOOD.replace(HASH, &format!("{HASH}{APPROVALS}{GLASS}"));
+    let good = good.replace("\"signer\"\n", "\"signer\"\nhost = \"sign1.example.org\"\nfleet = \"release\"\n");
+    assert_eq!(parse(&good), Ok(()));
+    let all = "need = 8, max-age = \"1h\", exclude-requester = true, user-verification = true, hardware-only = false";
+    let person = "person = \"alice@example.org\"\nmax-size =";
+    assert_eq!(parse(&good.replace("need = 2", all).replace("max-size =", person)), Ok(()));
+    for (from, to, message) in [
+        ("need = 2", "need = 0", format!("19:22: {NEED}")),
+        ("need = 2", "need = 9", format!("19:22: {NEED}")),
+        ("need = 2", "need = -1", format!("19:22: {NEED}")),
+        ("need = 2", "need = \"2\"", "19:22: invalid type: string \"2\", expected i64".to_owned()),
+        ("need = 2, ", "", "19:13: missing field `need`".to_owned()),
+        (", approvers = \"/etc/sigsh/approvers\"", "", "19:13: missing field `approvers`".to_owned()),
+        ("\"/etc/sigsh/approvers\"", "\"approvers\"", "19:37: a path begins with '/'".to_owned()),
+        ("need = 2", "needs = 2", format!("19:15: unknown field `needs`, {TABLE}")),
+        ("need = 2", "need = 2, max-age = \"0s\"", "19:35: a time is between \"1s\" and \"30days\"".to_owned()),
+        ("need = 2", "need = 2, hardware-only = 1", "19:41: invalid type: integer `1`, expected a boolean".to_owned()),
+        ("need = 1", "need = 1, quorum = 2", format!("20:27: unknown field `quorum`, {TABLE}")),
+        ("approvals = {", "approval = {", format!("19:1: unknown field `approval`, {KEY}")),
+        ("/etc/sigsh/break-glass", "/etc/sigsh/approvers", "20:39: who breaks the glass stands in a list of his own".to_owned()),
+        (APPROVALS, "", "14:1: key 'release' has a break-glass, and demands neither endorsement nor approvals".to_owned()),
+        (
+            "host = \"sign1.example.org\"\n",
+            "",
+            "13:1: key 'release' demands an endorsement or approvals, which name a 'host': say what this one is called".to_owned(),
+        ),
+        (
+            "[audit]\n",
+            "[audit]\nledger = false\n",
+            "14:1: key 'release' demands an endorsement or approvals, which are counted and kept in the ledger".to_owned(),
+        ),
+        ("sign1.example.org", "sign1 ", "2:8: the name of a host or fleet is 1 to 255 letters, digits, '.' and '-'".to_owned()),
+        ("\"release\"\n\n", "\"\"\n\n", "3:9: the name of a host or fleet is 1 to 255 letters, digits, '.' and '-'".to_owned()),
+        ("max-size =", "person = \"\"\nmax-size =", format!("26:10: {PERSON}")),
+        ("max-size =", "person = \"Alice Example\"\nmax-size =", format!("26:10: {PERSON}")),
+        ("max-size =", "person = \"*@example.org\"\nmax-size =", format!("26:10: {PERSON}")),
+    ] {
+        assert_eq!(good.matches(from).count(), 1, "{from}");
+        assert_eq!(parse(&good.replace(from, to)), Err(format!("/etc/sigsh.toml:{message}")), "{to}");
     }
 }
 
@@ -456,8 +503,8 @@ fn the_shipped_example_is_right() {
     fs::write(&path, &all).unwrap();
     let config = Config::for_admin(&path, true).unwrap();
     assert_eq!(config.account, "signer");
-    assert_eq!(config.keys().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["release"]);
-    assert_eq!(clients(&config), ["build1", "ci", "cron", "images", "rebuild"]);
+    assert_eq!(config.keys().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["production", "release"]);
+    assert_eq!(clients(&config), ["build1", "ci", "cron", "images", "publish", "rebuild"]);
     assert_eq!(fs::read_to_string("/usr/share/doc/sigsh/sigsh.toml").unwrap(), source);
     assert_eq!(DEFAULT, CONFIG);
     // What is left out has the value that stands there: the example tells the defaults.

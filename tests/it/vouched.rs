@@ -1,6 +1,8 @@
 //! Keys that sign only what a build has endorsed and people have approved. Whoever vouches does it by ssh-keygen, gpg or Python, as
 //! people will.
 
+mod approvals;
+mod break_glass;
 mod check;
 mod client;
 mod counts;

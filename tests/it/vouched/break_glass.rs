@@ -1,0 +1,125 @@
+//! What is signed in an emergency: by another list, under another namespace, on this host, once, and loudly.
+
+use crate::vouched::approvals::{after, ask, ledger, list, refused, signed, text, word};
+use crate::vouched::{guarded, new_key, print, ssh_sign};
+use crate::world::{FLEET, HOST, changed, field};
+
+const EVENTS: [&str; 3] = ["approval", "intent", "signed"];
+const NAMESPACE: &str = "break-glass@sigsh";
+
+/// What somebody types in an emergency. What two tests say at once is the same unless they name different times.
+fn emergency(not_after: &str) -> String {
+    text("rsa2048", not_after).replace("approve-v1", "break-glass-v1")
+}
+
+fn breaks(key: &str, text: &str, not_after: &str) -> String {
+    word(not_after, &ssh_sign(key, NAMESPACE, text.as_bytes(), &[])).replace("--approval", "--break-glass")
+}
+
+#[test]
+fn it_stands_in_for_endorsement_and_approvals_and_is_crit() {
+    let [ca, alice, erin] = ["ed25519"; 3].map(new_key);
+    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("erin", &erin)]));
+    let config = guarded(
+        "rsa2048",
+        &format!(
+            "endorsement = {{ ssh-ca = [\"{}\"] }}\napprovals = {{ need = 1, approvers = \"{approvers}\" }}\n\
+             break-glass = {{ need = 1, approvers = \"{emergencies}\" }}",
+            print(&ca)
+        ),
+    );
+    let not_after = after(1800);
+    let outcome = ask(&config, "rsa2048", &breaks(&erin, &emergency(&not_after), &not_after));
+    let records = signed(&outcome, "rsa2048", &EVENTS);
+    let names = ["PRIORITY", "SIGSH_APPROVERS", "SIGSH_BREAK_GLASS", "SIGSH_NOT_AFTER", "SIGSH_PLACE"];
+    let own = records.iter().map(|record| names.map(|name| field(record, name))).collect::<Vec<_>>();
+    assert_eq!(own[0], ["6", "erin", "yes", &not_after, &format!("host {HOST}")]);
+    assert_eq!((own[1], own[2]), (["2", "erin", "yes", "", ""], ["2", "erin", "yes", "", ""]));
+    let messages = records.iter().map(|record| field(record, "MESSAGE")).collect::<Vec<_>>();
+    assert_eq!(messages[1], "break-glass: asking the token to sign for client build1 with key rsa2048");
+    assert!(
+        messages[2].starts_with("break-glass: signed an artifact of 21 bytes for client build1 with key rsa2048"),
+        "{messages:?}"
+    );
+    let lines = ledger(records[0]);
+    assert_eq!(lines.iter().map(|line| field(line, "event")).collect::<Vec<_>>(), EVENTS);
+    assert!(lines.iter().all(|line| field(line, "break_glass") == "yes") && !field(&lines[0], "evidence").is_empty());
+    let permits = field(&lines[1], "permits");
+    assert!(permits.starts_with("break-glass:") && permits.len() == 12 + 64, "{permits}");
+
+    // Nobody can use it twice.
+    let again = ask(&config, "rsa2048", &breaks(&erin, &emergency(&not_after), &not_after));
+    again.fails_quietly(77, "what permits this is used up: it was good for 1 signature, made or tried");
+    // Another time is another approval.
+    let later = after(1900);
+    signed(&ask(&config, "rsa2048", &breaks(&erin, &emergency(&later), &later)), "rsa2048", &EVENTS);
+}
+
+#[test]
+fn it_is_for_others_than_approvals_are_and_for_this_host() {
+    let [alice, erin, frank] = ["ed25519"; 3].map(new_key);
+    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("erin", &erin), ("frank", &frank)]));
+    let approvals = format!("approvals = {{ need = 1, approvers = \"{approvers}\" }}");
+    let config = guarded("rsa2048", &format!("{approvals}\nbreak-glass = {{ need = 2, approvers = \"{emergencies}\" }}"));
+    let not_after = after(1700);
+    let right = emergency(&not_after);
+    let (none, one) = ("0 of 2 approvals", "1 of 2 approvals");
+    let other = "break-glass: one is of another artifact, key, host, time or requester";
+    let approval = text("rsa2048", &not_after);
+    for (words, line, hint) in [
+        (breaks(&alice, &right, &not_after), none, "break-glass: one is by nobody on the list"),
+        (breaks(&erin, &right, &not_after), one, "another --break-glass TIME=BASE64 brings one more"),
+        (breaks(&erin, &right, &not_after).repeat(2), one, "break-glass: erin approved twice"),
+        (breaks(&erin, &right.replace(&format!("host {HOST}"), &format!("fleet {FLEET}")), &not_after), none, other),
+        (breaks(&erin, &approval, &not_after), none, other),
+        (
+            word(&not_after, &ssh_sign(&erin, "approve@sigsh", right.as_bytes(), &[])).replace("--approval", "--break-glass"),
+            none,
+            "break-glass: one was not signed with -n break-glass@sigsh",
+        ),
+        (
+            breaks(&erin, &right, &not_after).replace("--break-glass", "--approval"),
+            "0 of 1 approvals",
+            "one is by nobody on the list",
+        ),
+    ] {
+        refused(&ask(&config, "rsa2048", &words), line, hint);
+    }
+    let late = after(3605);
+    let hint = "break-glass: erin's holds for longer than 1h";
+    refused(&ask(&config, "rsa2048", &breaks(&erin, &emergency(&late), &late)), none, hint);
+    // Two of them do, and what else came does not matter.
+    let both = [breaks(&erin, &right, &not_after), breaks(&frank, &right, &not_after)].concat();
+    let outcome = ask(&config, "rsa2048", &both);
+    let records = signed(&outcome, "rsa2048", &["approval", "approval", "intent", "signed"]);
+    assert_eq!(field(records[3], "SIGSH_APPROVERS"), "erin frank");
+    assert_eq!(field(records[3], "SIGSH_PERMITS").split(' ').count(), 2);
+    let usual = ssh_sign(&alice, "approve@sigsh", approval.as_bytes(), &[]);
+    let outcome = ask(&config, "rsa2048", &word(&not_after, &usual));
+    assert_eq!(field(signed(&outcome, "rsa2048", &EVENTS)[2], "SIGSH_BREAK_GLASS"), "");
+    // A key that knows no emergency says so.
+    let calm = guarded("rsa2048", &approvals);
+    ask(&calm, "rsa2048", &both).fails_quietly(64, "this key has no break-glass");
+}
+
+#[test]
+fn it_does_not_pass_the_audit_by() {
+    let [alice, erin] = ["ed25519"; 2].map(new_key);
+    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("erin", &erin)]));
+    let certificate = "certificate = \"/etc/sigsh/rsa2048.pgp\"\n";
+    let table = format!(
+        "{certificate}approvals = {{ need = 1, approvers = \"{approvers}\" }}\nbreak-glass = {{ need = 1, approvers = \"{emergencies}\" }}\n"
+    );
+    let not_after = after(1600);
+    let words = breaks(&erin, &emergency(&not_after), &not_after);
+    for (journal, ledger, code) in
+        [("/run/nobody", "/var/lib/sigsh/ledger.jsonl", 74), ("/run/systemd/journal/socket", "/var/lib/sigsh/none", 74)]
+    {
+        let audit = format!("[audit]\njournal = \"{journal}\"\nledger = \"{ledger}\"\n");
+        let config = changed(&[(certificate, &table), ("[audit]\njournal = \"/run/systemd/journal/socket\"\n", &audit)]);
+        let outcome = ask(&config, "rsa2048", &words);
+        assert_eq!((outcome.code, outcome.out.len()), (Some(code), 0), "{outcome:#?}");
+    }
+    let config = changed(&[(certificate, &table)]);
+    signed(&ask(&config, "rsa2048", &words), "rsa2048", &EVENTS);
+}
