@@ -523,7 +523,12 @@ fn serve(channel: &Channel, setup: Setup<'_>) -> Result<(), Fault> {
     let token = setup.token;
     if let Some(file) = setup.mac_file {
         let Some(question) = vouch::asked(channel) else { return Ok(()) };
-        tell(channel, &Answer::Vouched(vouch::is_right(file, &question)?))?;
+        let right = vouch::is_right(file, &question)?;
+        tell(channel, &Answer::Vouched(right))?;
+        // Nobody will ask for more.
+        if !right {
+            return Ok(());
+        }
     }
     let (pin, source, marker) = prepare(&setup)?;
     sandbox::enter_token(&Surroundings {

@@ -267,19 +267,25 @@ fn evil_token(channel: Channel, setup: Setup<'_>) {
             "empty" => raw(&channel, &[]),
             "oversized" => raw(&channel, &[0; MAX_MESSAGE + 1]),
             "huge" => raw(&channel, &vec![0; 100_000]),
-            "trailing" => raw(&channel, &[0, 0]),
+            "trailing" => raw(&channel, &[1, 0]),
+            "vouched" => tell(Answer::Vouched(true)),
             "loaded" => tell(Answer::Loaded),
             "open" => tell(Answer::Open(None)),
             "signed" => tell(Answer::Signed(vec![7; 64])),
             // Answer::Failed(Fault::Module(…)), with a text that no honest process makes.
             "fault" => raw(
                 &channel,
-                &postcard::to_allocvec(&(3u8, 3u8, "\x1b[2Jx\nSIGSH_EVENT=signed\nSIGSH_CLIENT=other")).expect("bytes"),
+                &postcard::to_allocvec(&(4u8, 3u8, "\x1b[2Jx\nSIGSH_EVENT=signed\nSIGSH_CLIENT=other")).expect("bytes"),
             ),
             _ => panic!("no such act"),
         }
         hang();
     };
+    if setup.mac_file.is_some() {
+        let Ok(Request::Vouch(_)) = channel.receive() else { return };
+        at("vouch");
+        tell(Answer::Vouched(true));
+    }
     at("load");
     tell(Answer::Loaded);
     at("loaded");

@@ -222,7 +222,7 @@ pub const BEGINNING: &[Row] = &[
     rare!(SYS_fstat, "the same, by descriptor, in C libraries that do not use newfstatat for it"),
     glibc!(row!(SYS_statx, "the same")),
     row!(SYS_readlinkat, "links on the way to them"),
-    row!(SYS_mlock, "the PIN stays out of swap"),
+    row!(SYS_mlock, "the PIN, and the secret of MACs, stay out of swap"),
     row!(SYS_fcntl, When::Is(1, libc::F_OFD_SETLK), "a place among the sessions of a client"),
 ];
 

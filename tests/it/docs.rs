@@ -229,6 +229,7 @@ fn every_option_is_explained() {
                 vec!["ledger", "head"],
                 vec!["ledger", "verify"],
                 vec!["ledger", "show"],
+                vec!["grant", "mac"],
                 vec!["check"],
             ],
         ),
@@ -243,7 +244,7 @@ fn every_option_is_explained() {
         }
         let options = help.split_whitespace().filter(|word| word.starts_with("--")).collect::<Vec<_>>();
         assert!(!options.is_empty());
-        for option in options {
+        for option in options.into_iter().filter_map(|option| option.split("[=").next()) {
             assert!(text.contains(&format!("**{option}**")), "{page}: {option}");
         }
     }

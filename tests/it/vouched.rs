@@ -5,6 +5,7 @@ mod approvals;
 mod audited;
 mod break_glass;
 mod counts;
+mod mac;
 mod openpgp;
 mod ssh;
 

@@ -90,7 +90,7 @@ pub(crate) fn path(config: &Config) -> Result<&Path, AdminError> {
 }
 
 /// Runs `body` in a child that has become the account, which prints for itself; tells what it returned.
-fn as_account(user: Option<&User>, keep: &[RawFd], body: impl FnOnce(&Channel) -> bool) -> Result<bool, AdminError> {
+pub(crate) fn as_account(user: Option<&User>, keep: &[RawFd], body: impl FnOnce(&Channel) -> bool) -> Result<bool, AdminError> {
     let mut child = Child::fork(c"sigsh-ledger", &[&[0, 1, 2], keep].concat(), |channel| {
         let good = match account::enter(user) {
             Ok(()) => body(&channel),
@@ -104,7 +104,7 @@ fn as_account(user: Option<&User>, keep: &[RawFd], body: impl FnOnce(&Channel) -
 }
 
 /// Says what went wrong, as `main` would.
-fn failed(error: &AdminError) -> bool {
+pub(crate) fn failed(error: &AdminError) -> bool {
     error.print();
     false
 }

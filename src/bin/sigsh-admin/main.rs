@@ -5,6 +5,7 @@ mod account;
 mod certificate;
 mod check;
 mod client;
+mod grant;
 mod journald;
 mod key;
 mod ledger;
@@ -20,6 +21,7 @@ use sigsh::token::{Fault, TokenError};
 use sigsh::trusted::TrustError;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Set up and check a signing host
 #[derive(Parser)]
@@ -43,6 +45,9 @@ enum Command {
     /// The ledger: the durable record of who signed what
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Permits for builds that this host gives by itself
+    #[command(subcommand)]
+    Grant(grant::Command),
     /// Check configuration, ownership, tokens, certificates, journal, ledger, sandbox and sshd's settings; sign once with every key
     Check(check::Options),
 }
@@ -84,6 +89,12 @@ enum AdminError {
     Process(#[from] nix::errno::Errno),
     #[error("the token does not show the public half of its key")]
     NoPublic,
+    #[error("key '{0}' takes no endorsement by a MAC")]
+    NoMac(String),
+    #[error("that is longer than the key's max-age of {}", humantime::format_duration(*.0))]
+    TooLong(Duration),
+    #[error("the certificate of key '{0}' has several signing keys, or one of version 6: nobody can endorse what they sign")]
+    NotOneKey(String),
 }
 
 impl AdminError {
@@ -113,6 +124,7 @@ impl AdminError {
             AdminError::Token(TokenError::Fault(Fault::Keys(_) | Fault::Half)) => {
                 "pkcs11-tool --module MODULE -l -O lists the keys"
             }
+            AdminError::NoMac(_) => "name a file of 32 random bytes as mac-file of its endorsement, as sigsh.toml(5) shows",
             AdminError::NoPublic => "make the public key visible under the same label and id as the private key",
             _ => return None,
         })
@@ -125,6 +137,7 @@ fn main() -> ExitCode {
         Command::Key(command) => key::run(command, &Config::for_admin(&arguments.config, false)?).map(|()| true),
         Command::Certificate(command) => certificate::run(command, &Config::for_admin(&arguments.config, false)?).map(|()| true),
         Command::Ledger(command) => ledger::run(command, &arguments.config),
+        Command::Grant(command) => grant::run(command, &Config::for_admin(&arguments.config, false)?),
         Command::Check(options) => check::run(options, &arguments.config),
     });
     match outcome {

@@ -1,0 +1,91 @@
+use super::*;
+use crate::config::values::Name;
+use crate::hash_state::HashAlgorithm;
+use crate::request::Digest;
+use crate::warrant::Place;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const NOT_AFTER: u64 = 1_767_323_045; // 2026-01-02T03:04:05Z
+
+fn subject() -> Subject {
+    Subject {
+        key: Name::try_from("release".to_owned()).unwrap(),
+        fingerprint: "0123456789ABCDEF0123456789ABCDEF01234567".to_owned(),
+        size: 3,
+        digest: Digest { algorithm: HashAlgorithm::Sha256, bytes: vec![0xab; 32] },
+        place: Place { host: "sign1.example.org".to_owned(), fleet: None },
+        requester: Name::try_from("build1".to_owned()).unwrap(),
+    }
+}
+
+fn line() -> String {
+    format!("mac-v1 build-1234 2026-01-02T03:04:05Z 64 {}\n", "0f".repeat(64))
+}
+
+/// Asked one hour before it ends.
+fn asked(bytes: &[u8]) -> Result<(Question, Permit), String> {
+    at(bytes, Duration::from_secs(NOT_AFTER - 3600))
+}
+
+fn at(bytes: &[u8], now: Duration) -> Result<(Question, Permit), String> {
+    ask(&subject(), bytes, UNIX_EPOCH + now, DAY, &Revoked::default()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_texts_are_rebuilt() {
+    let (question, permit) = asked(line().as_bytes()).unwrap();
+    let common = "key 0123456789ABCDEF0123456789ABCDEF01234567\nhost sign1.example.org\nid build-1234\n\
+                  not-after 2026-01-02T03:04:05Z\nmax 64\n";
+    assert_eq!(question.permit, format!("permit-v1\n{common}"));
+    assert_eq!(question.text, format!("endorse-v1\n{common}size 3\ndigest sha256:{}\n", "ab".repeat(32)));
+    assert_eq!(question.mac, [0x0f; 64]);
+    let expires = UNIX_EPOCH + Duration::from_secs(NOT_AFTER);
+    let name = "mac:0123456789ABCDEF0123456789ABCDEF01234567:build-1234:1767323045".to_owned();
+    let quota = Quota { name, max: 64, since: expires - DAY };
+    let (by, serial, id) = (String::new(), String::new(), "build-1234".to_owned());
+    assert_eq!(permit, Permit { kind: "mac", by, serial, id, quota, expires });
+}
+
+#[test]
+fn each_value_is_written_in_one_way() {
+    let good = line();
+    let id = |id: &str| good.replace("build-1234", id);
+    for good in [id("1"), id(&"x".repeat(64)), id("A.b_c-9"), good.replace(" 64 ", " 1 "), good.replace(" 64 ", " 1000000 ")] {
+        assert!(asked(good.as_bytes()).is_ok(), "{good}");
+    }
+    let time = |time: &str| good.replace("2026-01-02T03:04:05Z", time);
+    let max = |max: &str| good.replace(" 64 ", &format!(" {max} "));
+    let mac = |mac: &str| good.replace(&"0f".repeat(64), mac);
+    let all = [
+        vec![good.trim_end().to_owned(), good.replace('\n', "\r\n"), format!("{good}\n"), format!("{good}x"), good.repeat(2)],
+        vec![format!(" {good}"), good.replace(" 64", "  64"), good.replace(" 64", "\t64"), good.replace('\n', " \n")],
+        vec![good.replace("mac-v1", "mac-v2"), good.replace("mac-v1", "MAC-v1"), good.replace("build-1234 ", "")],
+        vec![id(""), id(&"x".repeat(65)), id("a/b"), id("a:b"), id("a b"), id("ä"), id("a\0"), id("a\n")],
+        vec![time("2026-01-02T03:04:05"), time("2026-01-02 03:04:05Z"), time("2026-01-02T03:04:05.0Z")],
+        vec![time("2026-01-02T03:04:05z"), time("2026-01-02T03:04:60Z"), time("1767323045"), time("20260102T030405Z")],
+        vec![max("0"), max("1000001"), max("064"), max("+64"), max("-1"), max("0x40"), max(""), max("18446744073709551680")],
+        vec![mac(&"0F".repeat(64)), mac(&"0f".repeat(63)), mac(&"0f".repeat(65)), mac(&"0f".repeat(32)), mac("")],
+        vec![mac(&format!("{}0", "0f".repeat(63))), mac(&format!("{}0g", "0f".repeat(63))), mac(&"=A".repeat(64))],
+    ];
+    let wrong = "the endorsement is not one line of mac-v1, ID, NOT-AFTER, MAX and HEX, with one blank between them";
+    for line in all.concat() {
+        assert_eq!(asked(line.as_bytes()).unwrap_err(), wrong, "{line}");
+    }
+    assert_eq!(asked(b"mac-v1 \xff\n").unwrap_err(), wrong);
+}
+
+#[test]
+fn it_holds_until_its_second_and_no_longer_than_any_may() {
+    let at = |now: Duration| at(line().as_bytes(), now).map(drop);
+    let end = Duration::from_secs(NOT_AFTER);
+    let (second, instant) = (Duration::from_secs(1), Duration::from_nanos(1));
+    for good in [end - second, end - instant, end - DAY, end - DAY + second] {
+        assert_eq!(at(good), Ok(()), "{good:?}");
+    }
+    for late in [end, end + instant, end + second] {
+        assert_eq!(at(late).unwrap_err(), "the endorsement has expired: it held until 2026-01-02T03:04:05Z", "{late:?}");
+    }
+    for early in [end - DAY - instant, end - DAY - second, Duration::ZERO] {
+        assert_eq!(at(early).unwrap_err(), "the endorsement ends later than in 1day, as none may", "{early:?}");
+    }
+}
