@@ -16,7 +16,7 @@ use crate::config::values::Name;
 use crate::config::{Config, ConfigError, Revoked};
 use crate::hash_state::HashState;
 use crate::identity::Identity;
-use crate::openpgp::{SigningKey, Version};
+use crate::openpgp::SigningKey;
 use crate::policy::Grant;
 use crate::request::{Bytes, Digest, Evidence};
 use approval::{Panel, Requester};
@@ -208,11 +208,8 @@ impl Demands {
             return Ok(warrant);
         }
         // One key, and its hash over the bytes alone: what people and builds can speak of.
-        let fingerprint = key.fingerprint();
-        if fingerprint.contains(' ') || key.version() == Version::V6 {
-            return Err(WarrantError::Key.into());
-        }
-        let Some(subject) = grant.subject(fingerprint, place) else { return Err(WarrantError::Key.into()) };
+        let subject = key.can_be_guarded().then(|| grant.subject(key.fingerprint(), place)).flatten();
+        let subject = subject.ok_or(WarrantError::Key)?;
         let evidence = &grant.evidence;
         if let Some(panel) = break_glass.filter(|_| !evidence.break_glass.is_empty()) {
             panel.judge(&subject, &evidence.break_glass, now, &mut warrant)?;

@@ -46,8 +46,7 @@ impl Approvers {
     pub fn of(table: &Approvals, namespace: &str) -> Result<Approvers, ConfigError> {
         let path = table.approvers.get_ref();
         let approvers = Approvers::open(path)?;
-        let can = |line: &&Approver| line.is_for(namespace) && (line.is_hardware() || !table.hardware_only);
-        let people = approvers.lines.iter().filter(can).map(|line| &*line.person).collect::<BTreeSet<_>>().len();
+        let people = approvers.able(table, namespace).map(|line| &*line.person).collect::<BTreeSet<_>>().len();
         if people < table.need() {
             let message = format!("by this list {people} can approve, and {} must", table.need());
             return Err(ConfigError::Wrong { at: Location::new(path, "", 0), message });
@@ -91,6 +90,11 @@ impl Approvers {
             lines.push(approver);
         }
         Ok(Approvers { lines, source: None })
+    }
+
+    /// Those keys by which somebody can approve for this table, at some time.
+    pub fn able<'a>(&'a self, table: &'a Approvals, namespace: &'a str) -> impl Iterator<Item = &'a Approver> {
+        self.lines.iter().filter(move |line| line.is_for(namespace) && (line.is_hardware() || !table.hardware_only))
     }
 
     /// Whose key this is.

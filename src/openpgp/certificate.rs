@@ -95,6 +95,11 @@ impl SigningKey {
         self.keys().map(|key| key.fingerprint().to_hex()).collect::<Vec<_>>().join(" ")
     }
 
+    /// Whether builds and people can speak of what it signs: by one key, and by a hash over the bytes alone.
+    pub fn can_be_guarded(&self) -> bool {
+        self.keys().count() == 1 && self.version() != Version::V6
+    }
+
     /// The fingerprint of the primary key, where the signing key is a subkey.
     pub fn primary(&self) -> Option<String> {
         let primary = self.cert.fingerprint();

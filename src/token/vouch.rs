@@ -3,7 +3,7 @@
 use super::{Fault, Request, printable};
 use crate::channel::Channel;
 use crate::sys;
-use crate::trusted;
+use crate::trusted::{self, Trusted};
 use crate::warrant::mac::Question;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha512;
@@ -63,12 +63,22 @@ fn authenticates(nonce: &[u8], question: &Question) -> Result<bool, Fault> {
     Ok(keyed(nonce)?.chain_update(&question.text).verify_slice(&question.mac).is_ok())
 }
 
-fn master(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    let mut opened = trusted::open(path)?;
+/// Opens the file, if it is as it should be: nobody else's, closed to others, and of [`MASTER`] bytes.
+///
+/// # Errors
+/// [`Fault::Trust`], [`Fault::Files`].
+pub fn open(path: &Path) -> Result<Trusted, Fault> {
+    let opened = trusted::open(path)?;
     trusted::is_secret(path, &opened.stat)?;
-    if opened.stat.st_size != MASTER as i64 {
-        return Err(Fault::Files(printable(&format!("the file for MACs has {} bytes instead of {MASTER}", opened.stat.st_size))));
+    if opened.stat.st_size == MASTER as i64 {
+        Ok(opened)
+    } else {
+        Err(Fault::Files(printable(&format!("the file for MACs has {} bytes instead of {MASTER}", opened.stat.st_size))))
     }
+}
+
+fn master(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let mut opened = open(path)?;
     let mut master = secret(&[0; MASTER]);
     let failed = |error| Fault::Files(printable(&format!("cannot read the file for MACs: {error}")));
     opened.file.read_exact(&mut master).map_err(failed)?;

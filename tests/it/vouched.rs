@@ -4,6 +4,7 @@
 mod approvals;
 mod audited;
 mod break_glass;
+mod check;
 mod counts;
 mod mac;
 mod openpgp;

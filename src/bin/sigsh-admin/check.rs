@@ -1,6 +1,6 @@
 //! `sigsh-admin check`: one line a finding. Everything that a session does is tried, as the account, in the same way.
 
-use crate::{AdminError, account, client, journald, sshd};
+use crate::{AdminError, account, client, demands, journald, sshd};
 use nix::unistd::{User, geteuid};
 use sigsh::audit::journal::{self, Journal};
 use sigsh::config::values::Name;
@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 /// How long before a key or certificate expires `check` begins to warn.
-const SOON: Duration = Duration::from_secs(60 * 24 * 3600);
+pub(crate) const SOON: Duration = Duration::from_secs(60 * 24 * 3600);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -154,6 +154,7 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
                 Err(error) => findings.error(&format!("key '{name}': {error}")),
             }
         }
+        demands::check(findings, config, name, key);
     }
     let socket = config.audit.journal();
     let sent = Journal::open(socket).and_then(|socket| socket.send(&[journal::encode(&journald::canary(canary))]));
@@ -163,7 +164,7 @@ fn session_parts(findings: &mut Findings, config: &Config, path: &Path, canary: 
 }
 
 /// A session accepts files of the account itself, for trying sigsh out. In earnest they are root's.
-fn owned_by_root(findings: &mut Findings, path: &Path) {
+pub(crate) fn owned_by_root(findings: &mut Findings, path: &Path) {
     match trusted::open(path) {
         Ok(opened) if opened.stat.st_uid == 0 => {}
         Ok(_) => {
@@ -173,7 +174,7 @@ fn owned_by_root(findings: &mut Findings, path: &Path) {
     }
 }
 
-/// Signs a fixed text as a session would, checks the signature, and throws it away.
+/// Signs a fixed text as a session would, checks the signature, and throws it away: what the key demands of artifacts is nothing to it.
 fn canary_signature(config: &Config, key: &Key, token: &Token) -> Result<Rc<SigningKey>, AdminError> {
     let now = SystemTime::now();
     let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, key.hash, now)?;

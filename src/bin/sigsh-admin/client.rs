@@ -106,7 +106,7 @@ fn algorithm(key: &Key) -> Option<String> {
     })
 }
 
-fn read_key(key: &Key) -> Option<SigningKey> {
+pub(crate) fn read_key(key: &Key) -> Option<SigningKey> {
     let certificate = trusted::read(&key.certificate, MAX_CERTIFICATE).ok()?;
     SigningKey::read(&certificate, key.hash, SystemTime::now()).ok()
 }

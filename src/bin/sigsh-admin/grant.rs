@@ -4,8 +4,8 @@ use crate::{AdminError, account, ledger};
 use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
 use sigsh::config::Config;
+use sigsh::openpgp::SigningKey;
 use sigsh::openpgp::certificate::MAX_CERTIFICATE;
-use sigsh::openpgp::{SigningKey, Version};
 use sigsh::request::Moment;
 use sigsh::token::{TokenError, vouch};
 use sigsh::trusted;
@@ -56,12 +56,11 @@ fn line(command: &Command, config: &Config) -> Result<String, AdminError> {
     let now = SystemTime::now();
     let end = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(*expires);
     let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, key.hash, now)?;
-    let fingerprint = certificate.fingerprint();
-    if fingerprint.contains(' ') || certificate.version() == Version::V6 {
-        return Err(AdminError::NotOneKey(name.clone()));
+    if !certificate.can_be_guarded() {
+        return Err(AdminError::Unguardable(name.clone()));
     }
-    let (fingerprint, host) = (fingerprint.as_str(), config.host());
-    let scope = Scope { fingerprint, host, id: id.clone(), not_after: Moment(end.as_secs()), max: *max };
+    let (fingerprint, host) = (certificate.fingerprint(), config.host());
+    let scope = Scope { fingerprint: &fingerprint, host, id: id.clone(), not_after: Moment(end.as_secs()), max: *max };
     let nonce = vouch::nonce(file, &scope.permit()).map_err(TokenError::Fault)?;
     Ok(format!("{PREFIX}{fingerprint} {host} {id} {} {max} {}\n", scope.not_after, hex::encode(&nonce)))
 }

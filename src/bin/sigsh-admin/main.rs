@@ -5,6 +5,7 @@ mod account;
 mod certificate;
 mod check;
 mod client;
+mod demands;
 mod grant;
 mod journald;
 mod key;
@@ -93,8 +94,10 @@ enum AdminError {
     NoMac(String),
     #[error("that is longer than the key's max-age of {}", humantime::format_duration(*.0))]
     TooLong(Duration),
-    #[error("the certificate of key '{0}' has several signing keys, or one of version 6: nobody can endorse what they sign")]
-    NotOneKey(String),
+    #[error(
+        "the certificate of key '{0}' has several signing keys, or one of version 6: nobody can endorse or approve what they sign"
+    )]
+    Unguardable(String),
 }
 
 impl AdminError {
