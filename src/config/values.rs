@@ -2,8 +2,8 @@
 
 use sha1::{Digest, Sha1};
 use ssh_encoding::Encode;
-use ssh_key::HashAlg;
 use ssh_key::public::KeyData;
+use ssh_key::{HashAlg, PublicKey};
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -290,6 +290,13 @@ impl SshFingerprint {
         let mut blob = Vec::new();
         let sha1 = key.encode(&mut blob).ok().map(|()| Sha1::digest(&blob).into());
         SshFingerprint { sha256: key.fingerprint(HashAlg::Sha256), sha1 }
+    }
+
+    /// That of a key as OpenSSH writes it; `None` where it is none, or written in another way: else it would have two.
+    pub fn of_blob(blob: &[u8]) -> Option<(KeyData, SshFingerprint)> {
+        let key = PublicKey::from_bytes(blob).ok()?;
+        let is_canonical = key.to_bytes().is_ok_and(|bytes| bytes == blob);
+        is_canonical.then(|| (key.key_data().clone(), SshFingerprint::of(key.key_data())))
     }
 
     /// The one of these 32 bytes.

@@ -7,7 +7,6 @@
 use crate::config::values::SshFingerprint;
 use base64ct::{Base64, Encoding};
 use ssh_encoding::{Decode, Encode};
-use ssh_key::PublicKey;
 
 /// OpenSSH takes no more principals (SSHKEY_CERT_MAX_PRINCIPALS).
 const MAX_PRINCIPALS: usize = 256;
@@ -108,7 +107,7 @@ impl Signed {
         let ca = bytes(reader)?;
         let signed = blob.get(..blob.len() - reader.len())?.to_vec();
         let signature = bytes(reader)?;
-        let (of_key, of_ca) = (fingerprint(&key)?, fingerprint(&ca)?);
+        let ((_, of_key), (_, of_ca)) = (SshFingerprint::of_blob(&key)?, SshFingerprint::of_blob(&ca)?);
         let certificate = Certificate { key: of_key, ca: of_ca, user, serial, key_id, principals, valid_after, valid_before };
         reader.is_empty().then_some(Signed { certificate, key, critical, ca, signed, signature, kind })
     }
@@ -138,10 +137,6 @@ fn pairs(packed: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
         found.push((name, strings.next()?));
     }
     Some(found)
-}
-
-fn fingerprint(key: &[u8]) -> Option<SshFingerprint> {
-    Some(SshFingerprint::of(PublicKey::from_bytes(key).ok()?.key_data()))
 }
 
 /// A second of Unix time, for people.

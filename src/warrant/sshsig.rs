@@ -1,13 +1,14 @@
 //! Signatures as `ssh-keygen -Y sign` makes them (PROTOCOL.sshsig of OpenSSH), and the keys that make them. What `ssh-keygen -Y verify`
 //! refuses is refused here.
 
+use crate::config::values::SshFingerprint;
 use crate::hash_state::HashAlgorithm;
 use base64ct::{Base64, Encoding};
 use sha2::{Digest, Sha256, Sha512};
 use signature::Verifier;
 use ssh_encoding::{Decode, Encode};
 use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, HashAlg, PublicKey, Signature};
+use ssh_key::{Algorithm, HashAlg, Signature};
 
 /// What a signature begins with.
 const MAGIC: &[u8] = b"SSHSIG";
@@ -29,7 +30,6 @@ pub struct SshSig {
     pub key: Vec<u8>,
     /// What it is for.
     pub namespace: Vec<u8>,
-    reserved: Vec<u8>,
     /// By which hash the message was hashed: SHA-256 or SHA-512.
     pub hash: HashAlgorithm,
     signature: Vec<u8>,
@@ -60,21 +60,25 @@ impl SshSig {
         if u32::decode(reader).ok()? != VERSION {
             return None;
         }
-        let (key, namespace, reserved) = (Vec::decode(reader).ok()?, Vec::decode(reader).ok()?, Vec::decode(reader).ok()?);
+        let (key, namespace) = (Vec::decode(reader).ok()?, Vec::decode(reader).ok()?);
+        // ssh-keygen takes it for empty when it verifies, whatever stands here.
+        if !Vec::<u8>::decode(reader).ok()?.is_empty() {
+            return None;
+        }
         let hash = match String::decode(reader).ok()?.as_str() {
             "sha256" => HashAlgorithm::Sha256,
             "sha512" => HashAlgorithm::Sha512,
             _ => return None,
         };
         let signature = Vec::decode(reader).ok()?;
-        reader.is_empty().then_some(SshSig { key, namespace, reserved, hash, signature })
+        reader.is_empty().then_some(SshSig { key, namespace, hash, signature })
     }
 
     /// Whether this key has made it over a message of this digest. What a security key says of itself comes along.
     pub fn verify(&self, key: &KeyData, digest: &[u8]) -> Option<Option<Touch>> {
         let mut signed = MAGIC.to_vec();
         self.namespace.encode(&mut signed).ok()?;
-        self.reserved.encode(&mut signed).ok()?;
+        "".encode(&mut signed).ok()?;
         self.hash.name().encode(&mut signed).ok()?;
         digest.encode(&mut signed).ok()?;
         verify(key, &signed, &self.signature)
@@ -91,22 +95,22 @@ impl SshSig {
 
 /// What stands in an armor: base64, on lines of any length, and nothing behind it.
 fn dearmor(armored: &[u8]) -> Option<Vec<u8>> {
-    let (base64, rest) = std::str::from_utf8(armored).ok()?.split_once(END)?;
-    let base64 = base64.replace(['\r', '\n'], "");
-    if rest.trim_matches(['\r', '\n']).is_empty() { Base64::decode_vec(&base64).ok() } else { None }
+    let (base64, rest) = std::str::from_utf8(armored).ok()?.strip_prefix('\n')?.split_once(END)?;
+    let base64 = base64.replace('\n', "");
+    if rest.trim_matches('\n').is_empty() { Base64::decode_vec(&base64).ok() } else { None }
 }
 
-/// Reads a public key that is no certificate, in the one way that OpenSSH writes it: else it would have two fingerprints.
+/// Reads a public key that is no certificate, in the one way that OpenSSH writes it, if it is of a kind and length that are taken.
 pub fn plain_key(blob: &[u8]) -> Option<KeyData> {
-    let key = PublicKey::from_bytes(blob).ok()?;
-    let is_strong = match key.key_data() {
+    let (key, _) = SshFingerprint::of_blob(blob)?;
+    let is_strong = match &key {
         KeyData::Ed25519(_) | KeyData::SkEd25519(_) => true,
         KeyData::Ecdsa(key) => is_uncompressed(key.as_sec1_bytes()),
         KeyData::SkEcdsaSha2NistP256(key) => is_uncompressed(key.ec_point().as_bytes()),
         KeyData::Rsa(key) => key.n.as_positive_bytes().is_some_and(|modulus| bits(modulus) >= MIN_RSA),
         _ => false,
     };
-    (is_strong && key.to_bytes().is_ok_and(|bytes| bytes == blob)).then(|| key.key_data().clone())
+    is_strong.then_some(key)
 }
 
 /// SEC 1 §2.3.3; RFC 5656 §3.1 allows both, OpenSSH this one.
@@ -137,5 +141,101 @@ pub fn verify(key: &KeyData, signed: &[u8], signature: &[u8]) -> Option<Option<T
             Some(Some(Touch { presence: flags & 1 != 0, verification: flags & 4 != 0 }))
         }
         _ => Some(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signature::Signer;
+    use ssh_key::private::{Ed25519Keypair, PrivateKey};
+
+    /// A key that OpenSSH would write so, and what a security key of it says and signs at a touch of this kind.
+    fn touched(flags: u8, signed_flags: u8) -> (Vec<u8>, Vec<u8>) {
+        let pair = Ed25519Keypair::from_seed(&[7; 32]);
+        let (name, application) = ("sk-ssh-ed25519@openssh.com", "ssh:");
+        let (mut key, mut signature) = (Vec::new(), Vec::new());
+        name.encode(&mut key).unwrap();
+        pair.public.0.as_slice().encode(&mut key).unwrap();
+        application.encode(&mut key).unwrap();
+        // PROTOCOL.u2f.
+        let signed = [&Sha256::digest(application)[..], &[signed_flags], &[0, 0, 0, 9], &Sha256::digest(b"signed")].concat();
+        name.encode(&mut signature).unwrap();
+        let raw: Signature = pair.sign(&signed);
+        raw.as_bytes().encode(&mut signature).unwrap();
+        signature.extend([flags, 0, 0, 0, 9]);
+        (key, signature)
+    }
+
+    #[test]
+    fn a_security_key_says_how_it_was_touched() {
+        for (flags, presence, verification) in [(0, false, false), (1, true, false), (4, false, true), (5, true, true)] {
+            let (key, signature) = touched(flags, flags);
+            let touch = verify(&plain_key(&key).unwrap(), b"signed", &signature);
+            assert_eq!(touch, Some(Some(Touch { presence, verification })), "{flags}");
+        }
+        let (key, signature) = touched(5, 4);
+        assert_eq!(verify(&plain_key(&key).unwrap(), b"signed", &signature), None);
+        let (key, signature) = touched(5, 5);
+        assert_eq!(verify(&plain_key(&key).unwrap(), b"Signed", &signature), None);
+        assert_eq!(verify(&plain_key(&key).unwrap(), b"signed", &[&signature[..], b"\0"].concat()), None);
+    }
+
+    fn encoded(strings: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        strings.iter().for_each(|string| string.encode(&mut bytes).unwrap());
+        bytes
+    }
+
+    #[test]
+    fn keys_are_strong_and_written_in_one_way() {
+        let modulus = |bits: usize| {
+            let mut modulus = vec![0xff; bits.div_ceil(8)];
+            modulus[0] >>= (8 - bits % 8) % 8;
+            if modulus[0] >= 0x80 {
+                modulus.insert(0, 0);
+            }
+            modulus
+        };
+        let rsa = |bits| encoded(&[b"ssh-rsa", &[1, 0, 1], &modulus(bits)]);
+        for (bits, good) in [(1024, false), (2041, false), (2047, false), (2048, true), (4096, true)] {
+            assert_eq!(plain_key(&rsa(bits)).is_some(), good, "{bits}");
+        }
+        let ed25519 = encoded(&[b"ssh-ed25519", &[7; 32]]);
+        assert!(plain_key(&ed25519).is_some() && plain_key(&[&ed25519[..], b"\0"].concat()).is_none());
+        let point = |tag: u8, length| encoded(&[b"ecdsa-sha2-nistp256", b"nistp256", &[&[tag][..], &vec![7; length]].concat()]);
+        assert!(plain_key(&point(4, 64)).is_some() && plain_key(&point(2, 32)).is_none());
+        assert_eq!(plain_key(&encoded(&[b"ssh-rsa", &[0, 1, 0, 1], &modulus(2048)])), None);
+        assert_eq!(plain_key(&encoded(&[b"ssh-dss", &[3], &[3], &[3], &[3]])), None);
+        assert_eq!(plain_key(&encoded(&[b"unknown@example.org", b"key"])), None);
+    }
+
+    #[test]
+    fn nothing_stands_where_nothing_belongs() {
+        let pair = Ed25519Keypair::from_seed(&[7; 32]);
+        let key = PrivateKey::from(pair.clone()).public_key().to_bytes().unwrap();
+        let made = |reserved: &[u8]| {
+            let digest = Sha512::digest(b"message");
+            let signed = [MAGIC, &encoded(&[b"file", reserved, b"sha512", &digest])].concat();
+            let raw: Signature = pair.sign(&signed);
+            let signature = encoded(&[b"ssh-ed25519", raw.as_bytes()]);
+            [MAGIC, &VERSION.to_be_bytes(), &encoded(&[&key, b"file", reserved, b"sha512", &signature])].concat()
+        };
+        let parsed = SshSig::parse(&made(b"")).unwrap();
+        assert_eq!(parsed.verify(&plain_key(&key).unwrap(), &parsed.digest(b"message")), Some(None));
+        assert!(SshSig::parse(&made(b"more")).is_none());
+    }
+
+    #[test]
+    fn another_kind_of_signature_is_none() {
+        let pair = Ed25519Keypair::from_seed(&[7; 32]);
+        let good: Signature = pair.sign(b"signed");
+        let key = PrivateKey::from(pair);
+        let with = |name: &str| encoded(&[name.as_bytes(), good.as_bytes()]);
+        let key = key.public_key().key_data();
+        assert_eq!(verify(key, b"signed", &with("ssh-ed25519")), Some(None));
+        for name in ["ssh-rsa", "rsa-sha2-512", "sk-ssh-ed25519@openssh.com", "ssh-ed25519-cert-v01@openssh.com", ""] {
+            assert_eq!(verify(key, b"signed", &with(name)), None, "{name}");
+        }
     }
 }

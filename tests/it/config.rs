@@ -260,6 +260,75 @@ fn a_mistake_is_told_with_its_place() {
     }
 }
 
+/// What a key demands is complete, counted somewhere, and given by nobody who asks.
+#[test]
+fn a_demand_that_cannot_be_met_or_counted_is_told_with_its_place() {
+    let (ca, path) = ("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", "\"/etc/sigsh/x\"");
+    let endorsement = format!("endorsement = {{ ssh-ca = [\"{ca}\"] }}");
+    let all =
+        format!("endorsement = {{ ssh-ca = [\"{ca}\"], openpgp = {path}, mac-file = {path}, revoked = {path}, max-age = \"1h\" }}");
+    let place = "the name of a host or fleet is 1 to 255 letters, digits, '.' and '-'";
+    let fields = "`ssh-ca`, `openpgp`, `mac-file`, `revoked`, `max-age`";
+    let lets_in = "this authority lets clients in: those who log in must not permit themselves anything";
+    let fingerprint = "an ssh key is named by its fingerprint \"SHA256:…\", as ssh-keygen -l prints it";
+    let host = "host = \"sign1.example.org\"\n";
+    let client = format!("[client.ci]\nssh-ca = \"{ca}\"\nprincipals = [\"p\"]\nkeys = [\"release\"]\n[limits]");
+    let cases: [(&str, &str, (&str, &str), Result<(), String>); 16] = [
+        (host, &endorsement, ("", ""), Ok(())),
+        (host, &all, ("", ""), Ok(())),
+        (
+            "",
+            &endorsement,
+            ("", ""),
+            Err("12:1: key 'release' demands an endorsement or approvals, which name a 'host': say what this one is called"
+                .to_owned()),
+        ),
+        ("host = \"\"\n", &endorsement, ("", ""), Err(format!("1:8: {place}"))),
+        ("host = \"a b\"\n", &endorsement, ("", ""), Err(format!("1:8: {place}"))),
+        ("host = \"a;max=9\"\n", &endorsement, ("", ""), Err(format!("1:8: {place}"))),
+        ("fleet = \"a\\nb\"\n", "", ("", ""), Err(format!("1:9: {place}"))),
+        (
+            host,
+            "endorsement = {}",
+            ("", ""),
+            Err("13:1: the endorsement of key 'release' needs 'ssh-ca', 'openpgp' or 'mac-file'".to_owned()),
+        ),
+        (
+            host,
+            "endorsement = { ssh-ca = [] }",
+            ("", ""),
+            Err("13:1: the endorsement of key 'release' needs 'ssh-ca', 'openpgp' or 'mac-file'".to_owned()),
+        ),
+        (host, "endorsement = { ca = [] }", ("", ""), Err(format!("16:17: unknown field `ca`, expected one of {fields}"))),
+        (host, "endorsement = { ssh-ca = [\"x\"] }", ("", ""), Err(format!("16:27: {fingerprint}"))),
+        (host, "endorsement = { openpgp = \"x\" }", ("", ""), Err("16:27: a path begins with '/'".to_owned())),
+        (
+            host,
+            "endorsement = { max-age = \"31days\" }",
+            ("", ""),
+            Err("16:27: a time is between \"1s\" and \"30days\"".to_owned()),
+        ),
+        (
+            host,
+            &endorsement,
+            ("sha512", "sha384"),
+            Err("16:27: ssh-keygen signs what is hashed by sha256 or sha512, and the key's hash is sha384".to_owned()),
+        ),
+        (host, &endorsement, ("[limits]", &client), Err(format!("16:27: {lets_in}"))),
+        (
+            host,
+            &endorsement,
+            ("[audit]", "[audit]\nledger = false"),
+            Err("13:1: key 'release' demands an endorsement or approvals, which are counted and kept in the ledger".to_owned()),
+        ),
+    ];
+    for (top, table, (from, to), result) in cases {
+        let text = GOOD.replace("certificate =", &format!("{table}\ncertificate ="));
+        let text = if from.is_empty() { text } else { text.replace(from, to) };
+        assert_eq!(parse(&format!("{top}{text}")), result.map_err(|error| format!("/etc/sigsh.toml:{error}")), "{top}{table}");
+    }
+}
+
 #[test]
 fn clients_may_share_a_key_where_something_tells_them_apart() {
     let two = |one: &str, other: &str| {

@@ -43,7 +43,7 @@ fn key(name: &str, kind: &str) -> String {
 }
 
 /// The authority, by kind of its key.
-fn authority(kind: &str) -> String {
+pub fn authority(kind: &str) -> String {
     key("authority", kind)
 }
 
@@ -128,7 +128,7 @@ fn sshd() -> u16 {
     PORT
 }
 
-fn ssh(port: u16, key: &str, options: &[&str], request: &str) -> Command {
+pub fn ssh(port: u16, key: &str, options: &[&str], request: &str) -> Command {
     let mut command = Command::new("ssh");
     command.args(["-F", &format!("{HOME}/ssh_config"), "-i", key, "-o", &format!("Port={port}")]);
     command.args(options).args(["signer@127.0.0.1", request]);
@@ -144,7 +144,7 @@ fn recorded(record: &serde_json::Value, expected: [&str; 5]) {
 }
 
 /// The configuration that sshd's sessions use has certificates' clients as well: no other test is one of them.
-fn over_ssh() -> u16 {
+pub fn over_ssh() -> u16 {
     static ONCE: OnceLock<()> = OnceLock::new();
     let port = sshd();
     ONCE.get_or_init(|| {

@@ -6,9 +6,11 @@ mod audited;
 mod break_glass;
 mod check;
 mod counts;
+mod krl;
 mod mac;
 mod openpgp;
 mod ssh;
+mod sshsig;
 
 use crate::world::{HOST, admit, changed, scratch, succeed, world};
 use base64ct::{Base64, Encoding};
@@ -50,6 +52,12 @@ pub fn declare(key: &str, hash: &str, data: &[u8]) -> String {
 /// Base64, on one line.
 pub fn base64(bytes: &[u8]) -> String {
     Base64::encode_string(bytes)
+}
+
+/// What an armor holds.
+pub fn dearmor(text: &[u8]) -> Vec<u8> {
+    let lines = std::str::from_utf8(text).unwrap().lines();
+    Base64::decode_vec(&lines.filter(|line| !line.starts_with("---")).collect::<String>()).unwrap()
 }
 
 /// A new ssh key without a passphrase: `ed25519`, `rsa-2048`, `ecdsa-256`.

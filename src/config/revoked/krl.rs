@@ -4,7 +4,6 @@ use super::{Certificates, Revoked, Serials};
 use crate::config::values::SshFingerprint;
 use sha2::{Digest, Sha256};
 use ssh_encoding::Decode;
-use ssh_key::PublicKey;
 
 /// What one begins with.
 pub(super) const MAGIC: &[u8] = b"SSHKRL\n\0";
@@ -89,7 +88,8 @@ fn certificates(section: &mut &[u8], revoked: &mut Revoked) -> Option<()> {
         revoked.certificates.serials.append(&mut found.serials);
         revoked.certificates.ids.append(&mut found.ids);
     } else {
-        revoked.of_one.push((SshFingerprint::of(PublicKey::from_bytes(&ca).ok()?.key_data()), found));
+        let (_, ca) = SshFingerprint::of_blob(&ca)?;
+        revoked.of_one.push((ca, found));
     }
     Some(())
 }
