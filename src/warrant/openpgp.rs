@@ -5,14 +5,15 @@ mod parts;
 
 use super::{Subject, Warrant, WarrantError};
 use crate::config::{Config, ConfigError, Endorsement, Location, Revoked};
-use crate::hash_state::HashState;
+use crate::hash_state::{HashAlgorithm, HashState};
 use crate::openpgp::certificate::MAX_CERTIFICATE;
-use crate::openpgp::{Detached, Live, Pinned, alive, examine};
+use crate::openpgp::{Detached, Live, Pinned, alive, examine, one_line};
 use crate::trusted::{self, TrustError, Trusted};
 use certification::Question;
 use nix::errno::Errno;
 use openpgp::cert::Cert;
 use openpgp::crypto::mpi;
+use openpgp::packet::Signature;
 use openpgp::parse::Parse;
 use openpgp::policy::StandardPolicy;
 use parts::Parts;
@@ -68,7 +69,7 @@ impl Operators {
             let what = match certifies {
                 Ok(true) => continue,
                 Ok(false) => "has a primary key that may not certify".to_owned(),
-                Err(error) => format!("is not valid: {}", crate::openpgp::one_line(&error)),
+                Err(error) => format!("is not valid: {}", one_line(&error)),
             };
             return Err(format!("the certificate {} {what}", cert.fingerprint().to_hex()));
         }
@@ -80,7 +81,7 @@ impl Operators {
     /// # Errors
     /// What is wrong with it.
     pub fn exclude(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let cert = Cert::from_bytes(bytes).map_err(|error| format!("cannot be read: {}", crate::openpgp::one_line(&error)))?;
+        let cert = Cert::from_bytes(bytes).map_err(|error| format!("the certificate cannot be read: {}", one_line(&error)))?;
         self.own.extend(cert.keys().map(|key| key.key().mpis().clone()));
         Ok(())
     }
@@ -90,45 +91,29 @@ impl Operators {
     /// # Errors
     /// [`WarrantError::Endorsement`].
     pub fn judge(&self, subject: &Subject, bytes: &[u8], now: SystemTime, warrant: &mut Warrant) -> Result<(), WarrantError> {
-        let wrong = |what: String| Err(WarrantError::Endorsement(what));
+        let wrong = |what: &str| Err(WarrantError::Endorsement(what.to_owned()));
         let Parts { cert, signature } = Parts::read(bytes).map_err(WarrantError::Endorsement)?;
-        let wanted = subject.digest.algorithm;
-        if signature.hash_algo() != wanted.into() {
-            let name = wanted.name().to_uppercase();
-            return wrong(format!(
-                "is hashed by {}, and this key's signatures by {name}: gpg --digest-algo {name}",
-                signature.hash_algo()
-            ));
-        }
-        let unusable = |what: String| WarrantError::Endorsement(format!("cannot be used: {what}"));
-        let signature = Detached::of(signature).map_err(|error| unusable(error.to_string()))?;
-        if !signature.is_binary() {
-            return wrong("is a signature of a text: gpg --no-textmode".to_owned());
-        }
+        let signature = usable(signature, subject.digest.algorithm).map_err(WarrantError::Endorsement)?;
         if cert.keys().any(|key| self.own.contains(key.key().mpis())) {
-            return wrong("is by a key of this host, which endorses nothing".to_owned());
+            return wrong("is by a key of this host, which endorses nothing");
         }
-        let question = Question { subject, now, max_age: self.max_age };
+        if cert.keys().any(|key| self.revoked.has_openpgp(&key.key().fingerprint().to_hex())) {
+            return wrong("is by a key that is revoked here");
+        }
+        let question = Question { subject, now, max_age: self.max_age, revoked: &self.revoked };
         let (mut permit, certified) = certification::find(&cert, &self.certs, &question)?;
-        if [&permit.by, &cert.fingerprint().to_hex()].into_iter().any(|key| self.revoked.has_openpgp(key)) {
-            return wrong("is by a key that is revoked here, or that of its operator is".to_owned());
-        }
-        let created = signature.created().map_err(|error| unusable(error.to_string()))?;
-        if created > now + AHEAD {
-            return wrong("was made in the future: one of the two clocks is wrong".to_owned());
-        }
+        let Some(created) = signature.packet().signature_creation_time().filter(|created| *created <= now + AHEAD) else {
+            return wrong("was made in the future: one of the two clocks is wrong");
+        };
         if created < certified {
-            return wrong("was made before its key was certified".to_owned());
+            return wrong("was made before its key was certified");
         }
         let at = now.max(created);
         let key = maker(&cert, &signature, at).map_err(WarrantError::Endorsement)?;
-        if self.revoked.has_openpgp(&key.key.fingerprint().to_hex()) {
-            return wrong("is by a key that is revoked here".to_owned());
-        }
         let ends = [key.expires, signature.packet().signature_expiration_time()];
         permit.expires = ends.into_iter().flatten().fold(permit.expires, SystemTime::min);
         if permit.expires <= at {
-            return wrong("has expired".to_owned());
+            return wrong("has expired");
         }
         permit.enter(warrant);
         let (revoked, file) = (Rc::clone(&self.revoked), self.file.clone());
@@ -136,6 +121,16 @@ impl Operators {
         warrant.over_bytes = Some(OverBytes { signature, by: Pinned::only(cert), at });
         Ok(())
     }
+}
+
+/// A signature of bytes, by this hash.
+fn usable(signature: Signature, hash: HashAlgorithm) -> Result<Detached, String> {
+    if signature.hash_algo() != hash.into() {
+        let (by, name) = (signature.hash_algo(), hash.name().to_uppercase());
+        return Err(format!("is hashed by {by}, and this key's signatures by {name}: gpg --digest-algo {name}"));
+    }
+    let signature = Detached::of(signature).map_err(|error| format!("cannot be used: {error}"))?;
+    if signature.is_binary() { Ok(signature) } else { Err("is a signature of a text: gpg --no-textmode".to_owned()) }
 }
 
 /// The key that a signature names as its own, which may sign.
@@ -178,3 +173,6 @@ impl OverBytes {
         good.map(drop).map_err(|error| WarrantError::Endorsement(format!("is not over this artifact: {error}")))
     }
 }
+
+#[cfg(test)]
+mod tests;

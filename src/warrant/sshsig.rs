@@ -30,7 +30,6 @@ pub struct SshSig {
     pub key: Vec<u8>,
     /// What it is for.
     pub namespace: Vec<u8>,
-    reserved: Vec<u8>,
     /// By which hash the message was hashed: SHA-256 or SHA-512.
     pub hash: HashAlgorithm,
     signature: Vec<u8>,
@@ -61,21 +60,25 @@ impl SshSig {
         if u32::decode(reader).ok()? != VERSION {
             return None;
         }
-        let (key, namespace, reserved) = (Vec::decode(reader).ok()?, Vec::decode(reader).ok()?, Vec::decode(reader).ok()?);
+        let (key, namespace) = (Vec::decode(reader).ok()?, Vec::decode(reader).ok()?);
+        // ssh-keygen takes it for empty when it verifies, whatever stands here.
+        if !Vec::<u8>::decode(reader).ok()?.is_empty() {
+            return None;
+        }
         let hash = match String::decode(reader).ok()?.as_str() {
             "sha256" => HashAlgorithm::Sha256,
             "sha512" => HashAlgorithm::Sha512,
             _ => return None,
         };
         let signature = Vec::decode(reader).ok()?;
-        reader.is_empty().then_some(SshSig { key, namespace, reserved, hash, signature })
+        reader.is_empty().then_some(SshSig { key, namespace, hash, signature })
     }
 
     /// Whether this key has made it over a message of this digest. What a security key says of itself comes along.
     pub fn verify(&self, key: &KeyData, digest: &[u8]) -> Option<Option<Touch>> {
         let mut signed = MAGIC.to_vec();
         self.namespace.encode(&mut signed).ok()?;
-        self.reserved.encode(&mut signed).ok()?;
+        "".encode(&mut signed).ok()?;
         self.hash.name().encode(&mut signed).ok()?;
         digest.encode(&mut signed).ok()?;
         verify(key, &signed, &self.signature)
@@ -205,6 +208,22 @@ mod tests {
         assert_eq!(plain_key(&encoded(&[b"ssh-rsa", &[0, 1, 0, 1], &modulus(2048)])), None);
         assert_eq!(plain_key(&encoded(&[b"ssh-dss", &[3], &[3], &[3], &[3]])), None);
         assert_eq!(plain_key(&encoded(&[b"unknown@example.org", b"key"])), None);
+    }
+
+    #[test]
+    fn nothing_stands_where_nothing_belongs() {
+        let pair = Ed25519Keypair::from_seed(&[7; 32]);
+        let key = PrivateKey::from(pair.clone()).public_key().to_bytes().unwrap();
+        let made = |reserved: &[u8]| {
+            let digest = Sha512::digest(b"message");
+            let signed = [MAGIC, &encoded(&[b"file", reserved, b"sha512", &digest])].concat();
+            let raw: Signature = pair.sign(&signed);
+            let signature = encoded(&[b"ssh-ed25519", raw.as_bytes()]);
+            [MAGIC, &VERSION.to_be_bytes(), &encoded(&[&key, b"file", reserved, b"sha512", &signature])].concat()
+        };
+        let parsed = SshSig::parse(&made(b"")).unwrap();
+        assert_eq!(parsed.verify(&plain_key(&key).unwrap(), &parsed.digest(b"message")), Some(None));
+        assert!(SshSig::parse(&made(b"more")).is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What an operator says of a build's key by certifying it: `gpg --cert-notation grant@sigsh='key=release;host=H;max=64'`.
 
 use super::{AHEAD, until};
+use crate::config::Revoked;
 use crate::openpgp::examine;
 use crate::request::{MAX_NAME, encode};
 use crate::warrant::{Permit, Quota, Subject, Terms, WarrantError};
@@ -18,6 +19,7 @@ pub(super) struct Question<'a> {
     pub(super) subject: &'a Subject,
     pub(super) now: SystemTime,
     pub(super) max_age: Duration,
+    pub(super) revoked: &'a Revoked,
 }
 
 /// The permit that one of these operators has given to a build's key, and when: the latest, where there are several.
@@ -51,7 +53,7 @@ fn permit(
     id: &UserID,
     question: &Question<'_>,
 ) -> Result<(Permit, SystemTime), String> {
-    let Question { subject, now, max_age } = *question;
+    let Question { subject, now, max_age, revoked } = *question;
     let wrong = |what: &str| Err(what.to_owned());
     let (by, build) = (operator.primary_key().key(), cert.primary_key().key());
     let mut policy = StandardPolicy::at(now);
@@ -64,6 +66,9 @@ fn permit(
         return wrong("has a certification by means that are no longer safe, or that demands what is not known here");
     }
     examine(operator, now).map_err(|error| format!("is certified by {}, of which {error}", operator.fingerprint().to_hex()))?;
+    if revoked.has_openpgp(&operator.fingerprint().to_hex()) {
+        return wrong("is certified by an operator whose key is revoked here");
+    }
     let Some(created) = signature.signature_creation_time().filter(|created| *created <= now + AHEAD) else {
         return wrong("has a certification from the future: one of the two clocks is wrong");
     };

@@ -15,6 +15,8 @@ const MAX_PACKETS: usize = 32;
 /// The longest RSA key in bits. Longer ones only take time.
 const MAX_RSA: usize = 4096;
 
+const UNREADABLE: &str = "is cut off, or not made of OpenPGP packets";
+
 /// The two, of which nothing is verified.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -53,7 +55,7 @@ impl Parts {
 
 /// Those that a certificate and a signature consist of, as they stand there.
 fn packets(binary: &[u8]) -> Result<Vec<Packet>, String> {
-    let unreadable = |_| "is not made of OpenPGP packets".to_owned();
+    let unreadable = |_| UNREADABLE.to_owned();
     let mut parser = PacketParserBuilder::from_bytes(binary)
         .and_then(|builder| builder.dearmor(Dearmor::Disabled).build())
         .map_err(unreadable)?;
@@ -76,12 +78,13 @@ fn check(packet: &Packet, first: bool) -> Result<(), String> {
     let wrong = |what: &str| Err(what.to_owned());
     match packet {
         Packet::PublicKey(key) if first => bearable(key),
-        _ if first => wrong("does not begin with the build's certificate"),
-        Packet::PublicKey(_) => wrong("has more than one certificate"),
-        Packet::PublicSubkey(key) => bearable(key),
         Packet::SecretKey(_) | Packet::SecretSubkey(_) => {
             wrong("holds a secret key: send the public one alone, and take a new one")
         }
+        Packet::Unknown(_) => wrong(UNREADABLE),
+        _ if first => wrong("does not begin with the build's certificate"),
+        Packet::PublicKey(_) => wrong("has more than one certificate"),
+        Packet::PublicSubkey(key) => bearable(key),
         Packet::UserID(_) => Ok(()),
         Packet::Signature(signature) => match (signature, signature.typ()) {
             (_, SignatureType::KeyRevocation | SignatureType::SubkeyRevocation | SignatureType::CertificationRevocation) => {

@@ -3,8 +3,8 @@
 
 use crate::vouched::{admit_guarded, base64, certify, declare, guarded, new_key, ssh_sign};
 use crate::world::{
-    FLEET, HOME, HOST, Outcome, Session, account_file, calls, changed, faulty, field, finish_child, patient, scratch, ssh_key,
-    succeed, verify, world,
+    FLEET, HOME, HOST, Outcome, PORT, Session, account_file, calls, changed, faulty, field, finish_child, patient, scratch,
+    ssh_key, succeed, verify, world,
 };
 use serde_json::Value;
 use sigsh::config::Approvers;
@@ -549,6 +549,48 @@ fn a_security_key_was_touched_and_has_asked_whom_it_is_told_to() {
     signed(&ask(&plain, "rsa2048", &software), "rsa2048", &["approval", "intent", "signed"]);
     signed(&ask(&verified, "rsa2048", &software), "rsa2048", &["approval", "intent", "signed"]);
     refused(&ask(&hardware, "rsa2048", &software), "0 of 1 approvals", "carol's key is no security key");
+}
+
+/// With the names of this host in place of the manual's.
+#[test]
+fn what_the_manual_says_can_be_typed_in() {
+    let [alice, bob] = [new_key("ed25519"), security_key("ed25519-sk")];
+    let list = list(&[("alice@example.org", &alice), ("bob", &bob)]);
+    admit_guarded("production", "rsa2048", &format!("approvals = {{ need = 2, approvers = \"{list}\" }}"));
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man/sigsh.8.md")).unwrap();
+    let section = page.split_once("\n# APPROVALS\n").unwrap().1.split("\n# ").next().unwrap();
+    let blocks = section.split("\n\n").filter(|text| text.starts_with("    ")).map(|text| text.replace("\n    ", "\n"));
+    let [_, by_hand, asked, verified, _] = blocks.collect::<Vec<_>>().try_into().unwrap();
+    let by_hand = by_hand.replace("0123456789ABCDEF0123456789ABCDEF01234567", &fingerprint("rsa2048"));
+    let by_hand = by_hand.replace("requester build1", "requester production").replace("sign1.example.org", HOST);
+    let run = |script: &str, home: &str| {
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", script]).current_dir(home).env("HOME", home).env("SSH_SK_PROVIDER", provider());
+        String::from_utf8(succeed(&mut command).stdout).unwrap()
+    };
+    let words = [&alice, &bob].map(|key| {
+        let home = scratch();
+        fs::create_dir(format!("{home}/.ssh")).unwrap();
+        fs::write(format!("{home}/package.deb"), DATA).unwrap();
+        for (suffix, from) in [("", key.clone()), (".pub", format!("{key}.pub"))] {
+            fs::copy(from, format!("{home}/.ssh/id_ed25519_sk{suffix}")).unwrap();
+        }
+        let words = run(&by_hand, &home);
+        if *key == alice {
+            assert!(
+                run(&verified.replace("-f approvers", &format!("-f {list}")), &home)
+                    .starts_with("Good \"approve@sigsh\" signature")
+            );
+        }
+        words.lines().next_back().unwrap().to_owned()
+    });
+    let home = scratch();
+    fs::write(format!("{home}/f"), DATA).unwrap();
+    let (before, rest) = asked.split_once("--approval").unwrap();
+    let asked = format!("{before}{} {}\"{}", words[0], words[1], rest.rsplit_once('"').unwrap().1);
+    let ssh = format!("ssh -F {HOME}/ssh_config -p {PORT} -i {} -o HostName=127.0.0.1", ssh_key("production"));
+    run(&format!("ssh() {{ command {ssh} \"$@\"; }}\n{asked}"), &home);
+    verify("rsa2048", &fs::read(format!("{home}/f.sig")).unwrap(), DATA);
 }
 
 #[test]
