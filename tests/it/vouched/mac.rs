@@ -3,7 +3,7 @@
 use crate::sandbox::all_misfits;
 use crate::separation::{DIED, Ending, HUNG, NONSENSE, session_of};
 use crate::token::group;
-use crate::vouched::{admit_guarded, base64, declare, guarded};
+use crate::vouched::{admit_guarded, base64, declare, guarded, new_key, print, ssh_sign};
 use crate::world::{
     HOME, HOST, Outcome, PORT, Session, all_of, calls, changed, faulty, field, finish_child, patient, scratch, secret, ssh_key,
     succeed, verify, world,
@@ -227,6 +227,33 @@ fn an_id_can_be_revoked() {
     let line = "the endorsement is by a permit that is revoked";
     run(&config, &Build::new(3600).endorsement()).fails(77, line, "refused", line);
     signs(&run(&config, &Build { id: "build-1235".to_owned(), ..Build::new(3600) }.endorsement()));
+}
+
+#[test]
+fn a_key_that_takes_other_endorsements_takes_no_mac() {
+    let config = guarded(KEY, &format!("endorsement = {{ ssh-ca = [\"{}\"] }}", print(&new_key("ed25519"))));
+    let line = "the endorsement is a MAC, which this key does not take";
+    run(&config, &Build::new(3600).endorsement()).fails(77, line, "refused", line);
+}
+
+/// Who breaks the glass needs no endorsement: one that comes along is neither judged nor waited for.
+#[test]
+fn a_mac_beside_broken_glass_is_not_looked_at() {
+    let (key, people) = (new_key("ed25519"), "/etc/sigsh/glass-macs");
+    fs::write(people, format!("carol@example.org {}", fs::read_to_string(format!("{key}.pub")).unwrap())).unwrap();
+    let glass = format!("{}\nbreak-glass = {{ need = 1, approvers = \"{people}\" }}", table("glass", MASTER));
+    let (config, build) = (guarded(KEY, &glass), Build::new(600));
+    let Build { key: fingerprint, size, digest, end, host, .. } = &build;
+    let text = format!(
+        "break-glass-v1\nkey {fingerprint}\ntype 0x00\nsize {size}\ndigest {digest}\nnot-after {end}\nhost {host}\nrequester build1\n"
+    );
+    let armored = String::from_utf8(ssh_sign(&key, "break-glass@sigsh", text.as_bytes(), &[])).unwrap();
+    let approval = armored.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let request = |line: &str, time: &str| format!("{} --break-glass {time}={approval}", request(line));
+    let session = |request: &str| Session::new(&config).client("build1").request(request).run(DATA);
+    signs(&session(&request(&build.line(&"0".repeat(128)), end)));
+    let outcome = session(&request(&build.endorsement(), &moment(601)));
+    assert_eq!((outcome.code, outcome.out.len(), outcome.records.len()), (Some(77), 0, 1), "{outcome:#?}");
 }
 
 /// A file that is not as it should be: for MACs it is an error, and others never open it.
