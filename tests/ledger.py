@@ -41,7 +41,8 @@ def verify(files, head):
                 s, time = (o.get("session", ""), o.get("entry", "")), o["time"]
                 if event == "signed" and not intents.get(s):
                     return f"{at}: signed without an intent"
-                intents[s] = intents.get(s, 0) + 1 if event == "intent" else intents.get(s, 0) - 1 if event == "signed" else 0
+                if event not in ("endorsement", "approval"):
+                    intents[s] = intents.get(s, 0) + 1 if event == "intent" else intents.get(s, 0) - 1 if event == "signed" else 0
             prev, ended = hash, event == "rotate"
             if head and head[0] == seq:
                 met = True

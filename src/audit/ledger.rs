@@ -18,6 +18,9 @@ use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+/// By how much earlier something may have begun by a clock that is not ours.
+const OTHER_CLOCKS: Duration = Duration::from_secs(60);
+
 /// Why nothing is recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -111,7 +114,7 @@ impl Ledger {
     /// [`LedgerError::Missing`], [`LedgerError::Open`], [`LedgerError::Trust`], [`LedgerError::State`], [`LedgerError::Read`].
     pub fn open(path: &Path, state: &Path, reach: Option<Duration>) -> Result<Ledger, LedgerError> {
         let (book, lock) = (Book::open(path)?, Lock::open(state)?);
-        let since = |reach| SystemTime::now().checked_sub(reach).unwrap_or(SystemTime::UNIX_EPOCH);
+        let since = |reach: Duration| SystemTime::now().checked_sub(reach + OTHER_CLOCKS).unwrap_or(SystemTime::UNIX_EPOCH);
         let past = reach.map_or_else(|| Ok(Past::default()), |reach| Past::open(path, book.file(), since(reach)))?;
         Ok(Ledger { book, lock, past })
     }

@@ -85,14 +85,16 @@ pub struct Panel {
 }
 
 /// An approval that counts.
-struct Good {
-    person: Person,
+pub struct Good {
+    /// Whose it is.
+    pub person: Person,
     not_after: Moment,
-    place: String,
+    /// Where it holds: `host H` or `fleet F`.
+    pub place: String,
     /// Until when: its own time, and its key's.
     until: SystemTime,
     /// What it was: its person and text, as one word.
-    name: String,
+    pub name: String,
     signature: Bytes,
 }
 
@@ -149,6 +151,23 @@ impl Panel {
         }
         self.enter(good, now, warrant);
         Ok(())
+    }
+
+    /// Whether an approval counted then, of what this one had asked for.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn look_back(
+        &mut self,
+        requester: Requester,
+        subject: &Subject,
+        given: &Statement,
+        then: SystemTime,
+    ) -> Result<Good, String> {
+        if let Some(excluded) = &mut self.excluded {
+            *excluded = requester;
+        }
+        self.weigh(subject, given, then)
     }
 
     /// Enters what counts into a warrant.

@@ -2,6 +2,7 @@
 //! people will.
 
 mod approvals;
+mod audited;
 mod break_glass;
 mod check;
 mod counts;
@@ -11,7 +12,7 @@ mod openpgp;
 mod ssh;
 mod sshsig;
 
-use crate::world::{admit, changed, scratch, succeed, world};
+use crate::world::{HOST, admit, changed, scratch, succeed, world};
 use base64ct::{Base64, Encoding};
 use sha2::{Digest, Sha256, Sha512};
 use std::fs;
@@ -92,4 +93,14 @@ pub fn ssh_sign(key: &str, namespace: &str, data: &[u8], more: &[&str]) -> Vec<u
     fs::write(&file, data).unwrap();
     succeed(Command::new("ssh-keygen").args(["-Y", "sign", "-f", key, "-n", namespace]).args(more).arg(&file));
     fs::read(format!("{file}.sig")).unwrap()
+}
+
+/// The words of a request by which somebody breaks the glass for client `build1`, on this host, to have this key sign this.
+pub fn emergency(person: &str, key: &str, data: &[u8], not_after: &str) -> String {
+    let (fingerprint, size, digest) = (approvals::fingerprint(key), data.len(), hex::encode(Sha512::digest(data)));
+    let text = format!(
+        "break-glass-v1\nkey {fingerprint}\ntype 0x00\nsize {size}\ndigest sha512:{digest}\nnot-after {not_after}\nhost {HOST}\n\
+         requester build1\n"
+    );
+    format!(" --break-glass {not_after}={}", base64(&ssh_sign(person, "break-glass@sigsh", text.as_bytes(), &[])))
 }

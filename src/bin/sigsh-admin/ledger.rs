@@ -1,5 +1,6 @@
 //! `sigsh-admin ledger`. What touches the ledger's content, its lock or its head does so as the account.
 
+mod approvals;
 pub(crate) mod file;
 mod show;
 mod verify;

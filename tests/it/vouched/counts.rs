@@ -1,13 +1,18 @@
 //! How often what permits a signature may be used: exactly so often, whatever happens in between.
 
-use crate::ledger::{joined, lines};
+use crate::ledger::{Own, joined, lines};
+use crate::vouched::approvals::{after, list};
+use crate::vouched::{declare, emergency, new_key};
+use crate::world::{Outcome, Session, account, calls, patient, verify};
 use sigsh::audit::ledger::file::{Book, Lock};
 use sigsh::audit::ledger::line::{Line, hash};
 use sigsh::audit::ledger::{Ledger, LedgerError};
 use sigsh::warrant::Quota;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -131,7 +136,7 @@ fn at_once_exactly_one() {
             let start = Barrier::new(16);
             let outcomes = thread::scope(|scope| {
                 let session = |number: usize| {
-                    let (start, state) = (&start, if number % locks == 0 { &bare.state } else { &state });
+                    let (start, state) = (&start, if number.is_multiple_of(locks) { &bare.state } else { &state });
                     let ledger = Ledger::open(&bare.path, state, Some(DAY)).unwrap();
                     scope.spawn(move || {
                         start.wait();
@@ -189,7 +194,6 @@ fn a_torn_line_is_no_use_and_hides_none() {
     for torn in [&intent[..intent.len() - 1], &intent[..intent.len() / 2], b"x", b"\n\n", &[0; 70_000], &[b'{'; 100_000]] {
         let bare = Bare::new(DAY, &[]);
         let tear = || {
-            use std::io::Write;
             File::options().append(true).open(&bare.path).unwrap().write_all(torn).unwrap();
         };
         tear();
@@ -275,6 +279,265 @@ fn a_clock_that_went_back() {
     assert!(matches!(bare.use_up(3, MINUTE), Err(LedgerError::Clock { .. })));
 }
 
+const DATA: &[u8] = b"artifact";
+const USED_UP: &str = "what permits this is used up: it was good for 1 signature, made or tried";
+
+/// A key that signs in an emergency alone, once for each word that erin gives.
+struct Once {
+    own: Own,
+    erin: String,
+}
+
+impl Once {
+    fn new(fault: &str) -> Once {
+        Once::with_journald(Own::faulty("/run/systemd/journal/socket", fault, &[]))
+    }
+
+    fn with_journald(own: Own) -> Once {
+        let [alice, erin] = ["ed25519"; 2].map(new_key);
+        let (approvers, people) = (list(&[("alice", &alice)]), list(&[("erin", &erin)]));
+        let text = fs::read_to_string(&own.config).unwrap();
+        let certificate = "certificate = \"/etc/sigsh/ed25519.pgp\"\n";
+        assert!(text.contains(certificate));
+        let table = format!(
+            "{certificate}approvals = {{ need = 1, approvers = \"{approvers}\" }}\n\
+             break-glass = {{ need = 1, approvers = \"{people}\", max-age = \"24h\" }}\n"
+        );
+        fs::write(&own.config, text.replace(certificate, &table)).unwrap();
+        own.init();
+        Once { own, erin }
+    }
+
+    /// What asks for one signature: another one for each number.
+    fn request(&self, number: i64) -> String {
+        format!("{}{}", declare("ed25519", "sha512", DATA), emergency(&self.erin, "ed25519", DATA, &after(600 + number)))
+    }
+
+    fn session(&self, request: &str) -> Session {
+        Session::new(&self.own.config).client("build1").request(request)
+    }
+
+    fn run(&self, request: &str) -> Outcome {
+        self.session(request).run(DATA)
+    }
+
+    #[track_caller]
+    fn signs(&self, request: &str) {
+        let outcome = self.run(request);
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
+        verify("ed25519", &outcome.out, DATA);
+    }
+
+    /// Before a byte is read, and without a line in the ledger.
+    #[track_caller]
+    fn is_used_up(&self, request: &str) {
+        fs::write(&self.own.count, "").unwrap();
+        let before = self.own.bytes();
+        self.run(request).fails(77, USED_UP, "refused", USED_UP);
+        assert_eq!((self.own.bytes(), calls(&self.own.count, "C_SignInit")), (before, 0));
+    }
+
+    fn intents(&self) -> usize {
+        let files = self.own.files();
+        let text = files.iter().map(|file| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned()).collect::<String>();
+        text.lines().filter(|line| line.contains("\"event\":\"intent\"")).count()
+    }
+
+    /// As a reboot would, had it been in `/run`.
+    fn new_state(&self) {
+        let state = self.own.lock.parent().unwrap();
+        fs::rename(state, state.with_extension("old")).unwrap();
+        fs::create_dir(state).unwrap();
+        chown(state, Some(account().0), Some(account().1)).unwrap();
+        fs::set_permissions(state, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+/// As [`finish_child`], without a look at the journal.
+fn quiet(mut child: Child) -> (Option<i32>, Vec<u8>, String) {
+    // Who is refused does not read.
+    let _ = child.stdin.take().unwrap().write_all(DATA);
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// So many sessions at once that all bring the same: one signature.
+fn at_once(number: usize) {
+    let once = Once::new("");
+    let request = once.request(0);
+    let outcomes = thread::scope(|scope| {
+        let threads = (0..number).map(|_| scope.spawn(|| quiet(once.session(&request).start()))).collect::<Vec<_>>();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let (signed, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(code, ..)| *code == Some(0));
+    assert_eq!((signed.len(), once.intents()), (1, 1));
+    verify("ed25519", &signed[0].1, DATA);
+    for (code, out, err) in refused {
+        assert_eq!((code, out.len(), err), (Some(77), 0, format!("sigsh: error: {USED_UP}\n")));
+    }
+    assert_eq!(once.own.verify(&["--approvals"]).code, Some(0));
+}
+
+#[test]
+fn sixty_sessions_at_once_make_one_signature() {
+    at_once(60);
+}
+
+#[test]
+#[ignore = "takes minutes: just soak"]
+fn a_thousand_sessions_at_once_make_one_signature() {
+    at_once(1000);
+}
+
+#[test]
+fn whatever_happens_between_two_sessions() {
+    let once = Once::new("");
+    type Event = fn(&Once);
+    let events: [Event; 5] = [
+        |_| {},
+        Once::new_state,
+        |once| assert_eq!(once.own.admin(&["ledger", "rotate"]).code, Some(0)),
+        |once| once.own.append(b"{\"client\":\"bu"),
+        |once| {
+            (0..2).for_each(|_| assert_eq!(once.own.admin(&["ledger", "rotate"]).code, Some(0)));
+            let state = once.own.lock.parent().unwrap();
+            fs::remove_dir_all(state.with_extension("old")).unwrap();
+            once.new_state();
+        },
+    ];
+    for (number, event) in events.into_iter().enumerate() {
+        let request = once.request(number as i64);
+        once.signs(&request);
+        event(&once);
+        once.is_used_up(&request);
+    }
+    assert_eq!(once.intents(), 5);
+    assert_eq!(once.own.verify(&["--approvals"]).said("error: "), [""; 0]);
+
+    // A file of the ledger that is not there, and a ledger that knows nothing of the one before it.
+    let reason = "the ledger does not reach back as far as what permits this: the file that it goes on from is not beside it, or it was \
+                  made anew in place of another";
+    let fails = |once: &Once| once.run(&once.request(9)).fails(78, "sigsh is not set up properly on this host", "refused", reason);
+    let archive = once.own.files().swap_remove(0);
+    let chattr = |file: &Path| assert!(Command::new("chattr").arg("-a").arg(file).status().unwrap().success());
+    chattr(&archive);
+    fs::rename(&archive, once.own.directory.join("away")).unwrap();
+    fails(&once);
+    fs::rename(once.own.directory.join("away"), &archive).unwrap();
+    once.signs(&once.request(9));
+    for file in once.own.files() {
+        chattr(&file);
+        fs::rename(&file, once.own.directory.join(file.file_name().unwrap())).unwrap();
+    }
+    once.own.init();
+    assert_eq!(once.own.lines()[0].field("reason"), "there was another ledger here before");
+    fails(&once);
+}
+
+#[test]
+fn a_clock_that_goes_back_signs_nothing() {
+    let once = Once::new("");
+    let request = once.request(0);
+    once.signs(&request);
+    let bytes = once.own.bytes();
+    let last = lines(&bytes).len() as u64;
+    let ahead =
+        Line::new(last + 1, hash(lines(&bytes).pop().unwrap()), SystemTime::now() + MINUTE, [("event", "intent")]).unwrap().1;
+    once.own.append(&joined(&[&ahead]));
+    let outcome = once.run(&once.request(1));
+    outcome.fails(74, "the ledger cannot record this, so nothing is signed", "failed", "the clock says ");
+    once.run(&request).fails(77, USED_UP, "refused", USED_UP);
+}
+
+/// A session waits for the token, and its lock is gone with the state directory when another one comes: two locks at once.
+#[test]
+fn two_sessions_with_two_locks() {
+    let once = Once::new("wait-sign");
+    let request = once.request(0);
+    let child = once.session(&request).start();
+    let mut first = child;
+    first.stdin.take().unwrap().write_all(DATA).unwrap();
+    patient(|| calls(&once.own.count, "C_Sign") == 1);
+    once.new_state();
+    let outcome = once.run(&request);
+    outcome.fails(77, USED_UP, "refused", USED_UP);
+    fs::remove_file(once.own.count.with_file_name("target")).unwrap();
+    let output = first.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(0), "".into()));
+    verify("ed25519", &output.stdout, DATA);
+    assert_eq!(once.intents(), 1);
+}
+
+/// Kills a session before each of these calls; whatever it had done, another one makes no second signature.
+fn killed(calls: &[&str], step: usize) {
+    let once = Once::new("");
+    let (mut kills, mut number) = (0, 0);
+    for call in calls {
+        for when in (1..100).step_by(step) {
+            number += 1;
+            let request = once.request(number);
+            let session = once.session(&request).command;
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-o", "/dev/null", &format!("--inject={call}:signal=SIGKILL:when={when}")]);
+            strace.arg(session.get_program()).args(session.get_args());
+            strace.env_clear().envs(session.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            let before = once.intents();
+            let first = quiet(strace.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+            let tried = once.intents() - before;
+            let second = quiet(once.session(&request).start());
+            let signatures = usize::from(!first.1.is_empty()) + usize::from(!second.1.is_empty());
+            assert!(signatures <= 1 && once.intents() - before == 1, "{call} {when}: {first:?} {second:?}");
+            // Once it was tried nobody tries it again, be it that nothing came out.
+            assert_eq!(second.0, Some(if tried == 1 { 77 } else { 0 }), "{call} {when}: {first:?} {second:?}");
+            if first.0 == Some(0) {
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills > 4 * calls.len() / step, "{kills}");
+    assert_eq!(once.own.verify(&["--approvals"]).code, Some(0));
+}
+
+#[test]
+fn killed_at_any_point_it_is_used_once() {
+    killed(&["write", "fdatasync", "flock"], 3);
+}
+
+#[test]
+#[ignore = "takes minutes: just soak"]
+fn killed_at_every_point_it_is_used_once() {
+    killed(&["flock", "lseek", "pread64", "write", "fdatasync", "pwrite64", "ppoll", "wait4"], 1);
+}
+
+/// How long a session takes that counts in a ledger of 100 MB.
+#[test]
+#[ignore = "takes minutes: just soak"]
+fn a_session_beside_a_hundred_megabytes() {
+    let once = Once::new("");
+    let time = |what: &str, number| {
+        let began = std::time::Instant::now();
+        once.signs(&once.request(number));
+        let _ = writeln!(std::io::stderr(), "{what}: {:?}", began.elapsed());
+    };
+    time("no lines", 0);
+    let filler = "x".repeat(700);
+    let bytes = once.own.bytes();
+    let (mut all, mut prev) = (bytes.clone(), hash(lines(&bytes).pop().unwrap()));
+    let seq = lines(&bytes).len() as u64;
+    for number in 1..=100_000 {
+        let fields = [("event", "intent"), ("name", filler.as_str()), ("permits", "ssh:SHA256:abc:8")];
+        let line = line(seq + number, prev, Duration::ZERO, &fields);
+        prev = hash(&line);
+        all.extend(line);
+        all.push(b'\n');
+    }
+    once.own.rewrite(&all);
+    fs::remove_file(&once.own.lock).unwrap();
+    time("without a head", 1);
+    time("all of it within the last 24 hours", 2);
+}
+
 /// How long it takes to count in a ledger of 100 MB, of the last two hours and of a day.
 #[test]
 #[ignore = "minutes: just soak"]
@@ -295,6 +558,6 @@ fn a_hundred_megabytes() {
     for hours in [0, 2, 24] {
         let began = std::time::Instant::now();
         bare.use_up(u64::MAX, hours * 60 * MINUTE).unwrap();
-        eprintln!("{} bytes, {hours} h: {:?}", bytes.len(), began.elapsed());
+        let _ = writeln!(std::io::stderr(), "{} bytes, {hours} h: {:?}", bytes.len(), began.elapsed());
     }
 }

@@ -1,5 +1,6 @@
 //! `sigsh-admin ledger verify`: walks over all lines, compares with what others have kept, and says in words what that proves.
 
+use super::approvals::Vouched;
 use super::{as_account, failed, parts};
 use crate::check::Findings;
 use crate::{AdminError, account, journald};
@@ -28,6 +29,9 @@ pub(crate) struct Options {
     /// The same with all heads in a file, a line each; '-' is standard input
     #[arg(long, value_name = "FILE")]
     heads: Option<PathBuf>,
+    /// Judge approvals and endorsements once more; with FILE, an allowed_signers file, by that one in place of the configured lists
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    approvals: Option<Option<PathBuf>>,
     /// Files of one chain, in order; by default those of the configured ledger
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -63,6 +67,7 @@ pub(super) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
     let alone = !options.files.is_empty() && !options.journal && !geteuid().is_root();
     let config = if alone { None } else { Some(Config::for_admin(path, false)?) };
     let user = config.as_ref().map(account::find).transpose()?.flatten();
+    let vouched = options.approvals.as_ref().map(|list| Vouched::open(list.as_deref(), config.as_ref())).transpose()?;
     let mut journal = match &config {
         Some(config) if options.journal => Some(journalctl(config, user.as_ref().map_or(geteuid(), |user| user.uid))?),
         _ => None,
@@ -77,7 +82,7 @@ pub(super) fn run(options: &Options, path: &Path) -> Result<bool, AdminError> {
             .transpose()
             .map_err(|error| AdminError::File("journalctl".into(), error))
             .and_then(|pipe| pipe.map(|pipe| records(pipe, &mut findings)).transpose());
-        match records.and_then(|records| walk(options, heads, config.as_ref(), records, &mut findings)) {
+        match records.and_then(|records| walk(options, heads, config.as_ref(), records, vouched, &mut findings)) {
             Ok(()) => !findings.errors(),
             Err(error) => failed(&error),
         }
@@ -142,6 +147,7 @@ fn walk(
     heads: Vec<(u64, Hash)>,
     config: Option<&Config>,
     journal: Option<HashMap<u64, String>>,
+    mut vouched: Option<Vouched>,
     findings: &mut Findings,
 ) -> Result<(), AdminError> {
     let last_recorded = journal.as_ref().map(|journal| journal.keys().max().copied());
@@ -154,7 +160,13 @@ fn walk(
     let mut kept = Kept { heads: by_place, recorded: journal.len(), journal, unrecorded: 0, first: 0, torn: 0 };
     let mut walk = Walk::default();
     for (path, input) in parts(&options.files, config)? {
-        match walk.file(input, |seen| kept.compare(seen, &path, findings)) {
+        let each = |seen: &Seen<'_>| {
+            kept.compare(seen, &path, findings);
+            if let Some(vouched) = &mut vouched {
+                vouched.see(seen, findings);
+            }
+        };
+        match walk.file(input, each) {
             Ok(()) => {}
             Err(WalkError::Line(number, error)) => {
                 findings.error(&format!("{}:{number}: {error}", path.display()));
@@ -169,6 +181,9 @@ fn walk(
         && let Some(Err(error)) = config.map(super::last_line)
     {
         findings.error(&format!("sessions are refused by it: {error}"));
+    }
+    if let Some(vouched) = &vouched {
+        vouched.conclude(findings);
     }
     if !findings.errors() {
         kept.conclude(before, &walk, last_head, last_recorded, findings);
