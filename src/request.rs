@@ -186,7 +186,7 @@ impl Evidence {
 pub type Bytes = std::sync::Arc<[u8]>;
 
 /// The longest piece of evidence in bytes: a line of the ledger must hold it.
-const MAX_EVIDENCE: usize = 6 << 10;
+pub const MAX_EVIDENCE: usize = 6 << 10;
 
 /// The longest list of approvals.
 pub const MAX_APPROVALS: usize = 16;
@@ -210,7 +210,11 @@ pub struct Statement {
 }
 
 impl Statement {
-    fn parse(text: &str) -> Result<Statement, String> {
+    /// Reads `TIME=BASE64`.
+    ///
+    /// # Errors
+    /// How it is written.
+    pub fn parse(text: &str) -> Result<Statement, String> {
         let (time, signature) = text.split_once('=').ok_or("it is a time, '=' and base64")?;
         Ok(Statement { not_after: Moment::parse(time)?, signature: decode(signature)? })
     }

@@ -2,7 +2,7 @@
 
 use super::{Permit, Quota, Subject, WarrantError};
 use crate::config::Revoked;
-use crate::request::Moment;
+use crate::request::{Digest, Moment};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -74,7 +74,7 @@ impl Scope<'_> {
     }
 
     /// The text that a build authenticates.
-    fn endorse(&self, Subject { size, digest, .. }: &Subject) -> String {
+    pub fn endorse(&self, size: u64, digest: &Digest) -> String {
         format!("endorse-v1\n{self}size {size}\ndigest {}:{}\n", digest.algorithm.name(), hex::encode(&digest.bytes))
     }
 }
@@ -123,7 +123,7 @@ pub fn ask(
         max: scope.max,
         since: expires.checked_sub(max_age).unwrap_or(UNIX_EPOCH),
     };
-    let question = Question { permit: scope.permit(), text: scope.endorse(subject), mac };
+    let question = Question { permit: scope.permit(), text: scope.endorse(subject.size, &subject.digest), mac };
     let permit = Permit { kind: "mac", by: String::new(), serial: String::new(), id: scope.id.to_string(), quota, expires };
     Ok((question, permit))
 }

@@ -273,7 +273,8 @@ fn a_demand_that_cannot_be_met_or_counted_is_told_with_its_place() {
     let fingerprint = "an ssh key is named by its fingerprint \"SHA256:…\", as ssh-keygen -l prints it";
     let host = "host = \"sign1.example.org\"\n";
     let client = format!("[client.ci]\nssh-ca = \"{ca}\"\nprincipals = [\"p\"]\nkeys = [\"release\"]\n[limits]");
-    let cases: [(&str, &str, (&str, &str), Result<(), String>); 16] = [
+    type Case<'a> = (&'a str, &'a str, (&'a str, &'a str), Result<(), String>);
+    let cases: [Case<'_>; 16] = [
         (host, &endorsement, ("", ""), Ok(())),
         (host, &all, ("", ""), Ok(())),
         (

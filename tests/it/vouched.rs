@@ -5,6 +5,7 @@ mod approvals;
 mod audited;
 mod break_glass;
 mod check;
+mod client;
 mod counts;
 mod krl;
 mod mac;

@@ -11,6 +11,9 @@ use std::sync::OnceLock;
 /// EX_TEMPFAIL: try again later.
 pub(crate) const BUSY: u8 = 75;
 
+/// How a host begins to say that it wants more than a file.
+pub(crate) const GUARDED: &str = "this key signs what is endorsed or approved";
+
 /// Why there is no signature, or no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -32,7 +35,7 @@ pub(crate) enum Error {
     Certificate(PathBuf, OpenpgpError),
     #[error("{path}: {why}", path = .0.display(), why = lower(.1))]
     Input(PathBuf, io::Error),
-    #[error("{path} changed while it was being signed", path = .0.display())]
+    #[error("{path} changed in the meantime", path = .0.display())]
     Changed(PathBuf),
     #[error("{path} exists already", path = .0.display())]
     Exists(PathBuf),
@@ -69,6 +72,20 @@ pub(crate) enum Error {
     Ahead(String, u64),
     #[error("the local fallback: {0}")]
     Fallback(String),
+    /// ssh-keygen or gpg.
+    #[error("{0}: {1}")]
+    Program(String, String),
+    /// What a build or a person has given is no such thing.
+    #[error("{path}: {1}", path = .0.display())]
+    Evidence(PathBuf, String),
+    #[error("it is not known which ssh key approves")]
+    NoIdentity,
+    #[error("it is not known where it may be signed")]
+    NoPlace,
+    #[error("it is not known who will ask for the signature")]
+    NoRequester,
+    #[error("{0} is not approved")]
+    NotApproved(String),
 }
 
 /// What the hosts of [`Error::Down`] have in common.
@@ -103,19 +120,28 @@ impl Error {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Error::Usage(_) => 64,
-            Error::Changed(_) => 65,
+            Error::Changed(_) | Error::Evidence(..) => 65,
             Error::Input(..) => 66,
-            Error::Down(_, Reached::None) | Error::Unexplained(_) | Error::Cut(_) | Error::Silent(_) | Error::Fallback(_) => 69,
+            Error::Down(_, Reached::None)
+            | Error::Unexplained(_)
+            | Error::Cut(_)
+            | Error::Silent(_)
+            | Error::Fallback(_)
+            | Error::Program(..) => 69,
             Error::Exists(_) | Error::Append(..) => 73,
             Error::File(..) | Error::Io(..) => 74,
             Error::Down(_, Reached::Busy) => BUSY,
             Error::Gone | Error::Short(_) | Error::Answer(..) | Error::Bad(..) | Error::Ahead(..) => 76,
+            Error::NotApproved(_) => 77,
             Error::Config(_)
             | Error::Setting(..)
             | Error::Git(..)
             | Error::NoHost
             | Error::NoCertificate
             | Error::NoKey(_)
+            | Error::NoIdentity
+            | Error::NoPlace
+            | Error::NoRequester
             | Error::Certificate(..) => 78,
             Error::Refused { code, .. } | Error::Down(_, Reached::Refused(code)) => *code,
         }
@@ -124,6 +150,9 @@ impl Error {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
+            Error::Refused { line, .. } if line.starts_with(GUARDED) => {
+                "say guarded = true in the key's table of client.toml, or name what vouches for the file: --endorsement, --approval"
+            }
             Error::Refused { host, hint, .. } => return hint.as_ref().map(|hint| format!("{host}: {hint}")),
             Error::Config(ConfigError::Trust(TrustError::Writable(path, mode))) => {
                 let whose = if mode & 0o002 == 0 { "g" } else { "go" };
@@ -135,11 +164,14 @@ impl Error {
                 "fetch it once with 'ssh HOST certificate > key.pgp', compare its fingerprint, and name it by --certificate, in \
                  SIGSH_CERTIFICATE or in the configuration"
             }
+            Error::NoIdentity => "name it by --identity, or as identity = \"/home/…/.ssh/id_ed25519\" in client.toml",
+            Error::NoPlace => "say --host or --fleet, or approve-for = \"fleet …\" in the key's table of client.toml",
+            Error::NoRequester => "say --requester, or requester = \"…\" in the key's table of client.toml",
             Error::Exists(_) => "--force replaces it",
             Error::Down(_, Reached::None | Reached::Refused(_)) => "'sigsh-client doctor' looks at each host",
             Error::Down(_, Reached::Busy) => "sign again later, or ask the host's operator for a higher rate",
             Error::Cut(_) => "sign again: a second signature of the same file does no harm",
-            Error::Changed(_) => "sign it again when nobody writes to it",
+            Error::Changed(_) => "try again when nobody writes to it",
             Error::Ahead(..) => "run timedatectl on both, and let NTP set the wrong one",
             Error::Bad(..) => "compare the certificate here with the host's: 'sigsh-client doctor'",
             _ => return None,

@@ -30,6 +30,8 @@ pub(crate) struct Input {
     then: Identity,
     /// When we came to it.
     pub(crate) opened: SystemTime,
+    /// What vouches for it, as words of a request.
+    pub(crate) evidence: Vec<String>,
 }
 
 /// What tells a file from another one, and from itself when it was written to: device, number, size, time.
@@ -61,6 +63,7 @@ impl Input {
             length: then.len(),
             then: Identity::of(&then),
             opened: SystemTime::now(),
+            evidence: Vec::new(),
         })
     }
 
@@ -88,7 +91,8 @@ impl Input {
         if length == 0 {
             return Err(failed(empty()));
         }
-        Ok(Input { path, held: Some(file), start, length, then: Identity::of(&then), opened: SystemTime::now() })
+        let (held, then, opened) = (Some(file), Identity::of(&then), SystemTime::now());
+        Ok(Input { path, held, start, length, then, opened, evidence: Vec::new() })
     }
 
     /// Its device and number, as the system tells files apart.

@@ -1,14 +1,18 @@
 //! sigsh-client: on the build server. Has files signed by a sigsh host over the system's ssh, and lets nothing out that does not verify.
 
+mod approve;
 mod batch;
 mod doctor;
+mod endorse;
 mod error;
+mod evidence;
 mod fallback;
 mod gpg;
 mod hosts;
 mod input;
 mod log;
 mod output;
+mod program;
 mod progress;
 mod runtime;
 mod settings;
@@ -46,6 +50,10 @@ struct Arguments {
 enum Command {
     /// Sign files: FILE.sig, or FILE.asc with --armor or --cleartext; standard input to standard output
     Sign(Sign),
+    /// Say that this build has made files: FILE.endorsement, for a key that demands it
+    Endorse(endorse::Endorse),
+    /// Approve files, for a key that demands it: FILE.NAME.approval
+    Approve(approve::Approve),
     /// Do what gpg would do with these arguments, and sign on the host
     #[command(disable_help_flag = true, override_usage = "sigsh-client [OPTIONS] gpg [ARGUMENT]...")]
     Gpg,
@@ -91,6 +99,8 @@ struct Sign {
     /// A command like gpg that signs when every host is down: 'gpg --batch -u FINGERPRINT'
     #[arg(long, value_name = "COMMAND", value_parser = words)]
     local_fallback: Option<Words>,
+    #[command(flatten)]
+    evidence: evidence::Files,
     /// What is signed; - is standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -134,6 +144,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             settings.local_fallback = command.local_fallback.clone().unwrap_or(settings.local_fallback);
             sign_files(&settings, &arguments.options, &command).map(|()| ExitCode::SUCCESS)
         }
+        Command::Endorse(command) => endorse::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
+        Command::Approve(command) => approve::run(&command, &arguments.options).map(|()| ExitCode::SUCCESS),
         Command::Verify(command) => verify::run(&command, &arguments.options).map(|good| ExitCode::from(if good { 0 } else { 65 })),
         Command::Completions { shell } => completions(shell).map(|()| ExitCode::SUCCESS),
         Command::Doctor => doctor::run(&arguments.options).map(|good| ExitCode::from(u8::from(!good))),
@@ -165,7 +177,14 @@ fn sign_files(settings: &Settings, options: &Options, command: &Sign) -> Result<
     let armor = command.armor || command.cleartext;
     let stdin = [PathBuf::from("-")];
     let files = if command.files.is_empty() { &stdin[..] } else { &command.files };
-    let keys = settings.keys.get(..options.keys.len().max(1)).unwrap_or(&settings.keys);
+    let mut keys = settings.keys.get(..options.keys.len().max(1)).unwrap_or(&settings.keys).to_vec();
+    if !command.evidence.is_empty() {
+        if files.len() * keys.len() > 1 {
+            let why = "--endorsement, --approval and --break-glass are of one file and one key, and there are several";
+            return Err(Error::Usage(why.to_owned()));
+        }
+        keys.iter_mut().for_each(|key| key.guarded = true);
+    }
     if command.output.is_some() && files.len() * keys.len() > 1 {
         return Err(Error::Usage("--output names one file, and there are several signatures".to_owned()));
     }
@@ -181,9 +200,12 @@ fn sign_files(settings: &Settings, options: &Options, command: &Sign) -> Result<
     };
     let targets = files.iter().map(|file| keys.iter().map(|key| target(file, key)).collect()).collect::<Vec<Vec<Target>>>();
     targets.iter().flatten().try_for_each(Target::check)?;
-    let inputs = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
+    let mut inputs = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
     targets::distinct(targets.iter().flatten(), &inputs)?;
-    sign::sign(settings, keys, &inputs, form, |input, key, signed| {
+    if keys.iter().any(|key| key.guarded) {
+        inputs.iter_mut().try_for_each(|input| command.evidence.bring(input))?;
+    }
+    sign::sign(settings, &keys, &inputs, form, |input, key, signed| {
         let target = targets.get(input).and_then(|targets| targets.get(key));
         target.map_or(Ok(()), |target| target.write(&signed.bytes(armor)?))
     })

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::log::Log;
 use sequoia_openpgp::Cert;
 use serde::Deserialize;
+use sigsh::config::demands::PlaceName;
 use sigsh::config::values::{AbsolutePath, Count, Name, Size, Time};
 use sigsh::config::{self, ConfigError, Location};
 use sigsh::hash_state::HashAlgorithm;
@@ -66,6 +67,7 @@ struct Written {
     gpg: Option<AbsolutePath>,
     #[serde(default)]
     local_fallback: Vec<String>,
+    identity: Option<AbsolutePath>,
     #[serde(default, rename = "key")]
     keys: BTreeMap<Name, WrittenKey>,
 }
@@ -82,11 +84,35 @@ impl Written {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct WrittenKey {
     certificate: AbsolutePath,
     #[serde(default = "sha512")]
     hash: HashAlgorithm,
+    #[serde(default)]
+    guarded: bool,
+    approve_for: Option<Place>,
+    requester: Option<Name>,
+}
+
+/// Where an approved file may be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum Place {
+    Host(PlaceName),
+    Fleet(PlaceName),
+}
+
+impl TryFrom<String> for Place {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Place, Self::Error> {
+        match text.split_once(' ') {
+            Some(("host", name)) => PlaceName::try_from(name.to_owned()).map(Place::Host),
+            Some(("fleet", name)) => PlaceName::try_from(name.to_owned()).map(Place::Fleet),
+            _ => Err("it is \"host NAME\" or \"fleet NAME\""),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,9 +149,26 @@ pub(crate) struct Key {
     pub(crate) pinned: Pinned,
     /// The hash that the host signs with; another one costs a second reading of the file, and no state can be sent.
     pub(crate) hash: HashAlgorithm,
+    /// Whether it signs only what was endorsed or approved: then each file goes alone, with its digest and what vouches for it.
+    pub(crate) guarded: bool,
+    /// Where what is approved here may be signed.
+    pub(crate) place: Option<Place>,
+    /// Who asks for its signatures.
+    pub(crate) requester: Option<Name>,
 }
 
 impl Key {
+    fn new(name: Option<Name>, pinned: Pinned, written: Option<&WrittenKey>) -> Key {
+        Key {
+            name,
+            pinned,
+            hash: written.map_or_else(sha512, |key| key.hash),
+            guarded: written.is_some_and(|key| key.guarded),
+            place: written.and_then(|key| key.approve_for.clone()),
+            requester: written.and_then(|key| key.requester.clone()),
+        }
+    }
+
     /// The host's own certificate. Others in the same file are those that a fallback signs by.
     pub(crate) fn certificate(&self) -> Option<&Cert> {
         self.pinned.certs().first()
@@ -154,6 +197,20 @@ pub(crate) fn is_nothing(options: &Options) -> bool {
         && matches!(path(options), Ok(None))
 }
 
+/// By which hash a key signs, where nothing else of it need be known: the one that is named, or the default one.
+///
+/// # Errors
+/// [`Error::Config`], [`Error::NoKey`], [`Error::Setting`].
+pub(crate) fn hash(options: &Options) -> Result<HashAlgorithm, Error> {
+    let (written, default) = written(options)?;
+    match named(options)?.into_iter().next().or(default) {
+        Some(name) if !written.keys.is_empty() => {
+            written.keys.get(&name).map(|key| key.hash).ok_or_else(|| Error::NoKey(name.to_string()))
+        }
+        _ => Ok(sha512()),
+    }
+}
+
 /// All that is set.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -177,6 +234,8 @@ pub(crate) struct Settings {
     pub(crate) log: Log,
     /// A gpg to sign with when no host can be reached.
     pub(crate) local_fallback: Vec<String>,
+    /// The ssh key that approves.
+    pub(crate) identity: Option<PathBuf>,
     /// All keys, the default one first.
     pub(crate) keys: Vec<Key>,
 }
@@ -225,6 +284,7 @@ impl Settings {
             digest: written.digest,
             log,
             local_fallback: written.local_fallback,
+            identity: written.identity.map(|path| path.to_path_buf()),
             keys: Vec::new(),
         };
         if let Some(hosts) = variable("SIGSH_HOST")? {
@@ -238,18 +298,23 @@ impl Settings {
     }
 }
 
+/// The names of keys that an option or a variable gives.
+fn named(options: &Options) -> Result<Vec<Name>, Error> {
+    let bad = |name: &str, why: &'static str| Error::Setting("SIGSH_KEY", format!("'{name}': {why}"));
+    match variable("SIGSH_KEY")? {
+        _ if !options.keys.is_empty() => Ok(options.keys.clone()),
+        Some(name) => Ok(vec![Name::try_from(name.clone()).map_err(|why| bad(&name, why))?]),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// The keys that are named, or else all.
 fn keys(options: &Options, written: &BTreeMap<Name, WrittenKey>, default: Option<Name>) -> Result<Vec<Key>, Error> {
-    let bad = |name: &str, why: &'static str| Error::Setting("SIGSH_KEY", format!("'{name}': {why}"));
-    let named = match variable("SIGSH_KEY")? {
-        _ if !options.keys.is_empty() => options.keys.clone(),
-        Some(name) => vec![Name::try_from(name.clone()).map_err(|why| bad(&name, why))?],
-        None => Vec::new(),
-    };
+    let named = named(options)?;
     if let Some(pinned) = given_certificate(options)? {
         let names = if named.is_empty() { vec![default] } else { named.into_iter().map(Some).collect() };
-        let hash = |name: &Option<Name>| name.as_ref().and_then(|name| written.get(name)).map_or_else(sha512, |key| key.hash);
-        return Ok(names.into_iter().map(|name| Key { hash: hash(&name), name, pinned: pinned.clone() }).collect());
+        let table = |name: &Option<Name>| name.as_ref().and_then(|name| written.get(name));
+        return Ok(names.into_iter().map(|name| Key::new(name.clone(), pinned.clone(), table(&name))).collect());
     }
     let names = if named.is_empty() {
         default.iter().chain(written.keys().filter(|name| Some(*name) != default.as_ref())).cloned().collect()
@@ -263,7 +328,7 @@ fn keys(options: &Options, written: &BTreeMap<Name, WrittenKey>, default: Option
         let key = written.get(&name).ok_or_else(|| Error::NoKey(name.to_string()))?;
         let bytes = sigsh::trusted::read(&key.certificate, MAX_CERTIFICATE).map_err(ConfigError::from)?;
         let pinned = Pinned::read(&bytes).map_err(|error| Error::Certificate(key.certificate.to_path_buf(), error))?;
-        Ok(Key { name: Some(name), pinned, hash: key.hash })
+        Ok(Key::new(Some(name), pinned, Some(key)))
     };
     names.into_iter().map(key).collect()
 }

@@ -130,8 +130,13 @@ pub(crate) fn sign(
 fn lots<'a>(settings: &Settings, keys: &'a [Key], inputs: &'a [Input], form: Form) -> Vec<Lot<'a>> {
     let by_state = |(_, input): &(usize, &Input)| form == Form::Binary && input.length > settings.state_above;
     let (large, small): (Vec<_>, Vec<_>) = inputs.iter().enumerate().partition(by_state);
-    let keys = keys.iter().enumerate().collect::<Vec<_>>();
+    let (guarded, keys): (Vec<_>, Vec<_>) = keys.iter().enumerate().partition(|(_, key)| key.guarded);
     let mut lots = Vec::new();
+    // What vouches for a file comes with that file.
+    lots.extend(inputs.iter().enumerate().flat_map(|input| guarded.iter().map(move |key| (Way::Alone, vec![input], vec![*key]))));
+    if keys.is_empty() {
+        return lots;
+    }
     if !large.is_empty() {
         lots.push((Way::State, large, keys.clone()));
     }
@@ -145,6 +150,10 @@ fn lots<'a>(settings: &Settings, keys: &'a [Key], inputs: &'a [Input], form: For
 }
 
 fn sign_lot(settings: &Settings, (way, inputs, keys): &Lot<'_>, form: Form, progress: &Progress) -> Result<Vec<Numbered>, Error> {
+    let mut settings = settings.clone();
+    // What people must approve there, no key of this machine signs in their place.
+    settings.local_fallback.retain(|_| !keys.iter().any(|(_, key)| key.guarded));
+    let settings = &settings;
     let outcome = match way {
         Way::State => batch::states(settings, keys, inputs, progress),
         Way::Tar => batch::files(settings, keys, inputs, form, progress),
@@ -186,10 +195,11 @@ fn request(settings: &Settings, key: &Key, input: &Input, form: Form) -> Result<
         Form::Cleartext => Some("--cleartext".to_owned()),
     });
     words.push(format!("--size={}", input.length));
-    if settings.digest {
+    if settings.digest || key.guarded {
         let (state, _) = input.hash(&Wanted::plain(key.hash))?;
         words.push(format!("--digest={}:{}", key.hash.name(), hex::encode(state.finish())));
     }
+    words.extend(input.evidence.iter().filter(|_| key.guarded).cloned());
     words.extend(input.log_name().map(|name| format!("--name={name}")));
     shlex::try_join(words.iter().map(String::as_str)).map_err(|error| Error::Usage(error.to_string()))
 }

@@ -8,12 +8,12 @@ fn bash_completes_commands_and_options() {
     let server = BuildServer::new("build1", &["ed25519"], "");
     let script = "set -eu; source <(sigsh-client completions bash); complete -p sigsh-client >&2\n\
         try() { COMP_WORDS=(sigsh-client \"$@\"); COMP_CWORD=$#; _sigsh__client sigsh-client \"${!#}\" \"${COMP_WORDS[$# - 1]}\"\n\
-        echo \"${COMPREPLY[@]}\"; }; try ver; try setup re; try sign --cl; try completions ''";
+        echo \"${COMPREPLY[@]}\"; }; try ver; try setup re; try sign --cl; try end; try approve --br; try completions ''";
     let output = succeed(&mut server.program("bash", &["-c", script]));
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().collect::<Vec<_>>();
-    assert_eq!(lines[..3], ["verify", "reprepro", "--cleartext"]);
-    assert!(lines[3].ends_with("bash zsh fish"), "{text}");
+    assert_eq!(lines[..5], ["verify", "reprepro", "--cleartext", "endorse", "--break-glass"]);
+    assert!(lines[5].ends_with("bash zsh fish"), "{text}");
 }
 
 #[test]

@@ -27,7 +27,9 @@ certificate = "/etc/sigsh/rsa2048.pgp"
 "#;
 
 const TOP: &str = "expected one of `hosts`, `default-key`, `ssh-options`, `parallel`, `reuse`, `retry`, `timeout`, `state-above`, `digest`, \
-    `log`, `gpg`, `local-fallback`, `key`";
+    `log`, `gpg`, `local-fallback`, `identity`, `key`";
+const KEY: &str = "expected one of `certificate`, `hash`, `guarded`, `approve-for`, `requester`";
+const PLACE: &str = "the name of a host or fleet is 1 to 255 letters, digits, '.' and '-'";
 const HOST: &str = "a host is what ssh calls one, such as \"signer@sign.example.org\"";
 const COUNT: &str = "a number between 1 and 1000000 belongs here";
 
@@ -51,7 +53,7 @@ fn a_mistake_is_told_with_its_place() {
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
     for (from, to, message) in [
         ("parallel", "paralel", format!("4:1: unknown field `paralel`, {TOP}")),
-        ("hash = \"sha512\"", "hsah = \"sha512\"", "16:1: unknown field `hsah`, expected `certificate` or `hash`".to_owned()),
+        ("hash = \"sha512\"", "hsah = \"sha512\"", format!("16:1: unknown field `hsah`, {KEY}")),
         ("[key.rsa2048]", "[kye.rsa2048]", format!("18:2: unknown field `kye`, {TOP}")),
         (
             "hosts = [\"signer@127.0.0.1\", \"other\"]",
@@ -98,6 +100,12 @@ fn a_mistake_is_told_with_its_place() {
             "hash = \"sha1\"",
             "16:8: unknown variant `sha1`, expected one of `sha256`, `sha384`, `sha512`".to_owned(),
         ),
+        ("hash = \"sha512\"", "guarded = 1", "16:11: invalid type: integer `1`, expected a boolean".to_owned()),
+        ("hash = \"sha512\"", "approve-for = \"here\"", "16:15: it is \"host NAME\" or \"fleet NAME\"".to_owned()),
+        ("hash = \"sha512\"", "approve-for = \"host a\\nb\"", format!("16:15: {PLACE}")),
+        ("hash = \"sha512\"", "approve-for = \"fleet \"", format!("16:15: {PLACE}")),
+        ("hash = \"sha512\"", "requester = \"a b\"", "16:13: a name is 1 to 64 of a-z, 0-9 and '-'".to_owned()),
+        ("digest = false", "identity = \"id\"", "9:12: a path begins with '/'".to_owned()),
         ("[key.rsa2048]", "[key.ed25519]", "18:6: duplicate key".to_owned()),
         ("[key.rsa2048]", "[key.\"a b\"]", "18:6: a name is 1 to 64 of a-z, 0-9 and '-'".to_owned()),
         ("[key.rsa2048]", "[key.rsa2048", "18:13: unclosed table, expected `]`".to_owned()),

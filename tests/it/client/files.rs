@@ -237,7 +237,7 @@ fn a_file_that_changes_gets_no_signature() {
             // The fake host has read a part of it, waits until it has changed, and signs what was there before.
             let fake = Fake::new(way, &format!("head -c 100000 >/dev/null; {change}; cat >/dev/null; cat $D/good"));
             let outcome = fake.run(&[]);
-            fails(&outcome, 65, "f1 changed while it was being signed");
+            fails(&outcome, 65, "f1 changed in the meantime");
             assert!(!fake.listing().contains(&"f1.sig".to_owned()), "{way:?} {change}");
             let _ = fs::remove_dir_all(&fake.server.directory);
         }

@@ -9,13 +9,13 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 /// The keyring of an operator or a build: a directory of gpg's, and what time it believes to be, in seconds from now.
-struct Gpg {
-    home: String,
+pub struct Gpg {
+    pub home: String,
     clock: i64,
 }
 
 impl Gpg {
-    fn new() -> Gpg {
+    pub fn new() -> Gpg {
         world();
         let home = scratch();
         fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
@@ -40,7 +40,7 @@ impl Gpg {
 
     /// Makes a key and returns its fingerprint.
     #[track_caller]
-    fn key(&self, name: &str, algorithm: &str, usage: &str) -> String {
+    pub fn key(&self, name: &str, algorithm: &str, usage: &str) -> String {
         self.run(&["--quick-gen-key", name, algorithm, usage, "2d"]);
         self.fingerprint(name)
     }
@@ -52,13 +52,13 @@ impl Gpg {
 
     /// As operators are told to in sigsh.toml(5).
     #[track_caller]
-    fn certify(&self, operator: &str, build: &str, notation: &str, seconds: &str) {
+    pub fn certify(&self, operator: &str, build: &str, notation: &str, seconds: &str) {
         let expires = format!("seconds={seconds}");
         let more = ["--cert-notation", notation, "--default-cert-expire", &expires];
         self.run(&[&["--local-user", operator][..], &more, &["--quick-sign-key", build]].concat());
     }
 
-    fn export(&self, key: &str) -> Vec<u8> {
+    pub fn export(&self, key: &str) -> Vec<u8> {
         self.run(&["--export", key])
     }
 

@@ -2,7 +2,7 @@
 
 use super::host::{ask, reason};
 use super::{Findings, title};
-use crate::error::Error;
+use crate::error::{Error, GUARDED};
 use crate::input::Input;
 use crate::settings::{Key, Settings};
 use crate::sign::{WAIT, sign};
@@ -75,6 +75,10 @@ pub(super) fn examine(
     if !same(findings, settings, host, key, &what) {
         return Ok((Vec::new(), None));
     }
+    if key.guarded {
+        findings.ok(&format!("{what} is guarded: no test is signed by it"));
+        return Ok((Vec::new(), None));
+    }
     let directory = tempfile::tempdir().map_err(|error| Error::Io("a temporary directory", error))?;
     let path = directory.path().join(NAME);
     std::fs::write(&path, TEXT).map_err(|error| Error::File(path.clone(), error))?;
@@ -106,7 +110,7 @@ pub(super) fn examine(
                 break;
             }
             Err(Error::Refused { code: NO_PERMISSION, line, .. }) => {
-                let finding = format!("{what}: {kind}: {line}; {}", remedy(kind));
+                let finding = format!("{what}: {kind}: {line}; {}", remedy(kind, &line));
                 match kind {
                     "state" if whole_files => {}
                     "binary" | "state" => findings.error(&finding),
@@ -207,8 +211,9 @@ pub(super) fn clocks(findings: &mut Findings, host: &str, skew: i64) {
     }
 }
 
-fn remedy(kind: &str) -> &'static str {
+fn remedy(kind: &str, line: &str) -> &'static str {
     match kind {
+        _ if line.starts_with(GUARDED) => "say guarded = true in the key's table of client.toml",
         "tar" => "several files in one call need inputs = [\"artifact\", \"tar\"] in this client's table of the host",
         "state" => "remove state-above here, or have \"state\" put into inputs of this client's table of the host",
         _ => "ask its operator to permit it, if it is needed",
