@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 pub const APPROVE: &str = "approve@sigsh";
 pub const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
-const DATA: &[u8] = b"what is to be signed\n";
+pub const DATA: &[u8] = b"what is to be signed\n";
 const OTHER: &str = "one is of another artifact, key, host, time or requester";
 
 /// A list of approvers: `PRINCIPAL OPTIONS` and an ssh key's path for each line.

@@ -1,8 +1,8 @@
 //! What is signed in an emergency: by another list, under another namespace, on this host, once, and loudly.
 
-use crate::vouched::approvals::{after, ask, ledger, list, refused, signed, text, word};
-use crate::vouched::{guarded, new_key, print, ssh_sign};
-use crate::world::{FLEET, HOST, changed, field};
+use crate::vouched::approvals::{DATA, after, ask, ledger, list, refused, signed, text, word};
+use crate::vouched::{admit_guarded, declare, guarded, new_key, print, ssh_sign};
+use crate::world::{FLEET, HOST, changed, field, verify, world};
 
 const EVENTS: [&str; 3] = ["approval", "intent", "signed"];
 const NAMESPACE: &str = "break-glass@sigsh";
@@ -122,4 +122,25 @@ fn it_does_not_pass_the_audit_by() {
     }
     let config = changed(&[(certificate, &table)]);
     signed(&ask(&config, "rsa2048", &words), "rsa2048", &EVENTS);
+}
+
+#[test]
+fn through_sshd() {
+    let [alice, erin] = ["ed25519"; 2].map(new_key);
+    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("erin", &erin)]));
+    admit_guarded(
+        "emergency",
+        "rsa2048",
+        &format!(
+            "approvals = {{ need = 1, approvers = \"{approvers}\" }}\nbreak-glass = {{ need = 1, approvers = \"{emergencies}\" }}"
+        ),
+    );
+    let not_after = after(1500);
+    let right = emergency(&not_after).replace("requester build1", "requester emergency");
+    let request = format!("{}{}", declare("emergency", "sha512", DATA), breaks(&erin, &right, &not_after));
+    let outcome = world().ssh("emergency", &request, DATA);
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
+    verify("rsa2048", &outcome.out, DATA);
+    let again = world().ssh("emergency", &request, DATA);
+    again.fails_quietly(77, "what permits this is used up: it was good for 1 signature, made or tried");
 }
