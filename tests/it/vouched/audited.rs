@@ -86,6 +86,13 @@ fn what_was_vouched_for_verifies_once_more() {
     assert_eq!((report.code, report.err.as_str()), (Some(0), ""), "{report:#?}");
     assert!(report.said("ok: ").contains(&found), "{report:#?}");
     assert_eq!(report.said("warning: "), ["line 8: break-glass, by erin: key ed25519, client build1, file haste"]);
+    // The table says whose each is, and none of its bytes.
+    for (event, what) in [("endorsement", vec!["b%201"]), ("approval", vec!["alice", "carol", "erin"])] {
+        let report = honest.own.admin(&["ledger", "show", "--event", event]);
+        let rows = report.out.lines().skip(1).map(|row| row.rsplit(' ').next().unwrap()).collect::<Vec<_>>();
+        assert_eq!(rows, what);
+        assert!(report.out.lines().all(|row| row.chars().count() <= 100), "{report:#?}");
+    }
     // As somebody else does elsewhere, with nothing but the ledger and a list: who has broken the glass is not on that.
     let path = honest.remade(honest.records.clone());
     let people = format!("{}/people", scratch());
