@@ -504,8 +504,8 @@ fn the_shipped_example_is_right() {
     fs::write(&path, &all).unwrap();
     let config = Config::for_admin(&path, true).unwrap();
     assert_eq!(config.account, "signer");
-    assert_eq!(config.keys().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["production", "release"]);
-    assert_eq!(clients(&config), ["build1", "ci", "cron", "images", "publish", "rebuild"]);
+    assert_eq!(config.keys().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["development", "production", "release"]);
+    assert_eq!(clients(&config), ["alice", "build1", "ci", "cron", "images", "publish", "rebuild"]);
     assert_eq!(fs::read_to_string("/usr/share/doc/sigsh/sigsh.toml").unwrap(), source);
     assert_eq!(DEFAULT, CONFIG);
     // What is left out has the value that stands there: the example tells the defaults.
