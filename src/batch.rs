@@ -135,10 +135,7 @@ impl<'a> Batch<'a> {
             Some(signer) => Ok::<_, Failure>(signer.token.vouch(question)?),
             None => Ok(false),
         };
-        let warrant = match candidates.as_slice() {
-            [key] => demands.judge(grant, key, now, &mut vouch)?,
-            _ => Warrant::default(),
-        };
+        let warrant = demands.judge(grant, &candidates, now, &mut vouch)?;
         for (field, value) in warrant.facts().iter() {
             audit.learn(field, value);
         }

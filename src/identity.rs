@@ -72,7 +72,8 @@ pub enum IdentityError {
     ListChanged,
 }
 
-/// What sshd says in the environment.
+/// What sshd says in the environment: nothing, outside ssh.
+#[derive(Default)]
 pub struct Environment {
     user_auth: Option<OsString>,
     peer: Option<SocketAddr>,

@@ -42,7 +42,7 @@ pub enum WarrantError {
         /// Why others do not count.
         why: String,
     },
-    /// The certificate leaves open which key it is about.
+    /// It is left open which key, or which bytes, it is about.
     #[error("the certificate has several signing keys, or one of version 6: nobody can endorse or approve what they sign")]
     Key,
     /// A list of people or revocations is no longer the one that was read.
@@ -151,10 +151,10 @@ impl Demands {
     /// Any [`ConfigError`] about them.
     pub fn open(config: &Config, grant: &Grant<'_>, identity: &Identity) -> Result<Demands, ConfigError> {
         let place = Place { host: config.host().to_owned(), fleet: config.fleet().map(str::to_owned) };
-        let [granted] = grant.keys.as_slice() else {
+        // Of several keys there should be none, by policy; if there is, judge() refuses.
+        let Some(key) = grant.keys.iter().map(|granted| granted.key).find(|key| key.is_guarded()) else {
             return Ok(Demands { endorsement: None, approvals: None, break_glass: None, place });
         };
-        let key = granted.key;
         let endorsers = |table: &crate::config::Endorsement| -> Result<Endorsers, ConfigError> {
             let revoked = Rc::new(table.revoked.as_ref().map_or_else(|| Ok(Revoked::default()), |path| Revoked::open(path))?);
             Ok(Endorsers {
@@ -191,14 +191,14 @@ impl Demands {
         evidence.endorsement.as_ref().is_some_and(|bytes| mac::is_one(bytes)).then_some(file)
     }
 
-    /// Looks at all that a request brings. `vouch` asks the token process whether a MAC is right.
+    /// Looks at all that a request brings, to have it signed by these keys. `vouch` asks the token process whether a MAC is right.
     ///
     /// # Errors
     /// Any [`WarrantError`], or what `vouch` says.
     pub fn judge<E: From<WarrantError>>(
         self,
         grant: &Grant<'_>,
-        key: &SigningKey,
+        keys: &[SigningKey],
         now: SystemTime,
         vouch: impl FnOnce(mac::Question) -> Result<bool, E>,
     ) -> Result<Warrant, E> {
@@ -208,7 +208,10 @@ impl Demands {
             return Ok(warrant);
         }
         // One key, and its hash over the bytes alone: what people and builds can speak of.
-        let subject = key.can_be_guarded().then(|| grant.subject(key.fingerprint(), place)).flatten();
+        let subject = match keys {
+            [key] if key.can_be_guarded() => grant.subject(key.fingerprint(), place),
+            _ => None,
+        };
         let subject = subject.ok_or(WarrantError::Key)?;
         let evidence = &grant.evidence;
         if let Some(panel) = break_glass.filter(|_| !evidence.break_glass.is_empty()) {
