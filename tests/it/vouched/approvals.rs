@@ -1,7 +1,9 @@
 //! What people approve with `ssh-keygen -Y sign`, by keys of every kind. In place of a FIDO token ssh-keygen has the library
 //! `tests/sk.rs`: the keys, the signatures and what they say of a touch are as a token makes them, but nothing is in hardware.
 
-use crate::vouched::{admit_guarded, base64, certify, declare, guarded, new_key, ssh_sign};
+use crate::vouched::{
+    LONG, admit_guarded, after, base64, certify, dearmor, declare, ends_in_time, fingerprint, guarded, new_key, ssh_sign,
+};
 use crate::world::{
     FLEET, HOME, HOST, Outcome, PORT, Session, account_file, calls, changed, faulty, field, finish_child, patient, scratch,
     ssh_key, succeed, verify, world,
@@ -12,8 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 pub const APPROVE: &str = "approve@sigsh";
 pub const NOT_SET_UP: &str = "sigsh is not set up properly on this host";
@@ -55,30 +56,9 @@ fn touched(key: &str, flags: u8, text: &str) -> Vec<u8> {
     fs::read(format!("{file}.sig")).unwrap()
 }
 
-/// The fingerprint of one of the world's keys, as gpg shows it.
-pub fn fingerprint(key: &str) -> String {
-    world();
-    let file = format!("/etc/sigsh/{key}.pgp");
-    let mut command = Command::new("gpg");
-    let output = succeed(command.args(["--batch", "--with-colons", "--show-keys", &file]).env("GNUPGHOME", HOME));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().find_map(|line| line.strip_prefix("fpr:::::::::")).unwrap().trim_end_matches(':').to_owned()
-}
-
-/// So many seconds from now, to the second.
-pub fn after(seconds: i64) -> String {
-    let now = SystemTime::now();
-    let length = Duration::from_secs(seconds.unsigned_abs());
-    humantime::format_rfc3339_seconds(if seconds < 0 { now - length } else { now + length }).to_string()
-}
-
-/// What an approver types: for this host, client `build1`, and [`DATA`].
-pub fn text(key: &str, not_after: &str) -> String {
-    let digest = declare(key, "sha512", DATA).split(' ').next_back().unwrap().to_owned();
-    let (fingerprint, size) = (fingerprint(key), DATA.len());
-    format!(
-        "approve-v1\nkey {fingerprint}\ntype 0x00\nsize {size}\ndigest {digest}\nnot-after {not_after}\nhost {HOST}\nrequester build1\n"
-    )
+/// What an approver types for [`DATA`].
+fn text(key: &str, not_after: &str) -> String {
+    crate::vouched::text("approve-v1", key, DATA, not_after)
 }
 
 /// The words of a request that bring a signature over such a text.
@@ -248,7 +228,7 @@ fn an_approval_is_of_this_alone() {
     refused(&Session::new(&config).client("build1").request(&request).run(b"other data"), "0 of 1 approvals", OTHER);
     signed(&ask(&config, "rsa2048", &word), "rsa2048", &["approval", "intent", "signed"]);
     // And all bits of the signature count.
-    let (mut blob, mut taken) = (binary(&armored), 0);
+    let (mut blob, mut taken) = (dearmor(armored.as_bytes()), 0);
     for at in (0..blob.len()).step_by(7) {
         blob[at] ^= 1;
         let outcome = ask(&config, "rsa2048", &self::word(&not_after, &blob));
@@ -257,12 +237,6 @@ fn an_approval_is_of_this_alone() {
     }
     assert_eq!(taken, 0);
     signed(&ask(&config, "rsa2048", &self::word(&not_after, &blob)), "rsa2048", &["approval", "intent", "signed"]);
-}
-
-/// The binary form of an armored signature.
-fn binary(armored: &str) -> Vec<u8> {
-    use base64ct::{Base64, Encoding};
-    Base64::decode_vec(&armored.lines().filter(|line| !line.starts_with('-')).collect::<String>()).unwrap()
 }
 
 #[test]
@@ -390,18 +364,15 @@ fn an_approval_holds_until_its_last_second_and_never_for_longer_than_may_be() {
             refused(&outcome, "0 of 1 approvals", hint);
         }
     }
-    // At the very second it has expired, and during an upload, too.
-    let not_after = after(6);
-    let word = approve(&alice, &text("rsa2048", &not_after), &not_after);
-    let request = format!("{}{word}", declare("rsa2048", "sha512", DATA));
-    let slow = Session::new(&config).client("build1").request(&request).start();
-    signed(&ask(&config, "rsa2048", &word), "rsa2048", &events);
-    let end = humantime::parse_rfc3339(&not_after).unwrap();
-    sleep(end.duration_since(SystemTime::now()).unwrap_or_default());
-    let outcome = ask(&config, "rsa2048", &word);
-    outcome.fails_quietly(77, "0 of 1 approvals");
-    assert!(outcome.err.contains("alice's expired "), "{outcome:?}");
-    finish_child(slow, DATA).fails_quietly(77, "the endorsement or an approval has expired meanwhile");
+    // From its second on it has expired, and during an upload, too.
+    let late = ends_in_time(&config, |seconds| {
+        let not_after = after(seconds as i64);
+        let text = crate::vouched::text("approve-v1", "rsa2048", LONG, &not_after);
+        let request = format!("{}{}", declare("rsa2048", "sha512", LONG), approve(&alice, &text, &not_after));
+        (request, humantime::parse_rfc3339(&not_after).unwrap())
+    });
+    late.fails_quietly(77, "0 of 1 approvals");
+    assert!(late.err.contains("alice's expired "), "{late:?}");
 }
 
 /// What OpenSSH refuses by its list's options, sigsh refuses; and of lists it takes no line that OpenSSH does not.
@@ -539,7 +510,7 @@ fn a_security_key_was_touched_and_has_asked_whom_it_is_told_to() {
             }
         }
         // What it says of the touch is signed, too.
-        let mut blob = binary(&String::from_utf8(touched(key, 0, &right)).unwrap());
+        let mut blob = dearmor(&touched(key, 0, &right));
         let flags = blob.len() - 5;
         assert_eq!(blob[flags], 0);
         blob[flags] = 1;

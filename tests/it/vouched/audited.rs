@@ -1,8 +1,8 @@
 //! What `sigsh-admin ledger verify --approvals` finds: a host that invents what builds and people have said is caught by what they signed.
 
 use crate::ledger::{Own, Report, joined, lines};
-use crate::vouched::approvals::{after, fingerprint, list};
-use crate::vouched::{base64, certify, declare, emergency, new_key, print, ssh_sign};
+use crate::vouched::approvals::list;
+use crate::vouched::{after, base64, certify, declare, emergency, guarded_own, new_key, print, ssh_sign, text};
 use crate::world::{HOST, Session, scratch};
 use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value};
@@ -22,26 +22,17 @@ struct Honest {
 
 impl Honest {
     fn new() -> Honest {
-        let own = Own::bare("/run/systemd/journal/socket");
         let [alice, bob, carol, erin, ca, build] = ["ed25519"; 6].map(new_key);
         let people = list(&[("alice", &alice), ("bob", &bob), ("carol", &carol)]);
         let emergencies = list(&[("erin", &erin)]);
-        let text = fs::read_to_string(&own.config).unwrap();
-        let certificate = "certificate = \"/etc/sigsh/ed25519.pgp\"\n";
         let table = format!(
-            "{certificate}endorsement = {{ ssh-ca = [\"{}\"] }}\napprovals = {{ need = 2, approvers = \"{people}\" }}\n\
-             break-glass = {{ need = 1, approvers = \"{emergencies}\" }}\n",
+            "endorsement = {{ ssh-ca = [\"{}\"] }}\napprovals = {{ need = 2, approvers = \"{people}\" }}\n\
+             break-glass = {{ need = 1, approvers = \"{emergencies}\" }}",
             print(&ca)
         );
-        fs::write(&own.config, text.replace(certificate, &table)).unwrap();
-        own.init();
-        let not_after = after(1800);
-        let request = declare("ed25519", "sha512", DATA);
-        let digest = request.split(' ').next_back().unwrap();
-        let text = format!(
-            "approve-v1\nkey {}\ntype 0x00\nsize 8\ndigest {digest}\nnot-after {not_after}\nhost {HOST}\nrequester build1\n",
-            fingerprint("ed25519")
-        );
+        let own = guarded_own(Own::bare("/run/systemd/journal/socket"), &table);
+        let (not_after, request) = (after(1800), declare("ed25519", "sha512", DATA));
+        let text = text("approve-v1", "ed25519", DATA, &not_after);
         let approval = |key| format!(" --approval {not_after}={}", base64(&ssh_sign(key, "approve@sigsh", text.as_bytes(), &[])));
         let grant = format!("critical:grant@sigsh=host={HOST};max=1");
         let words = ["-I", "b 1", "-n", "build@ed25519", "-V", "-5m:+2h", "-z", "7", "-O", "clear", "-O", &grant];

@@ -1,15 +1,15 @@
 //! What is signed in an emergency: by another list, under another namespace, on this host, once, and loudly.
 
-use crate::vouched::approvals::{DATA, after, ask, ledger, list, refused, signed, text, word};
-use crate::vouched::{admit_guarded, declare, guarded, new_key, print, ssh_sign};
+use crate::vouched::approvals::{DATA, ask, ledger, list, refused, signed, word};
+use crate::vouched::{admit_guarded, after, declare, guarded, new_key, print, ssh_sign, text};
 use crate::world::{FLEET, HOST, changed, field, verify, world};
 
 const EVENTS: [&str; 3] = ["approval", "intent", "signed"];
 const NAMESPACE: &str = "break-glass@sigsh";
 
-/// What somebody types in an emergency. What two tests say at once is the same unless they name different times.
+/// What somebody types in an emergency. It is good once, and all tests have one ledger: each has people of its own.
 fn emergency(not_after: &str) -> String {
-    text("rsa2048", not_after).replace("approve-v1", "break-glass-v1")
+    text("break-glass-v1", "rsa2048", DATA, not_after)
 }
 
 fn breaks(key: &str, text: &str, not_after: &str) -> String {
@@ -57,28 +57,28 @@ fn it_stands_in_for_endorsement_and_approvals_and_is_crit() {
 
 #[test]
 fn it_is_for_others_than_approvals_are_and_for_this_host() {
-    let [alice, erin, frank] = ["ed25519"; 3].map(new_key);
-    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("erin", &erin), ("frank", &frank)]));
+    let [alice, frank, grace] = ["ed25519"; 3].map(new_key);
+    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("frank", &frank), ("grace", &grace)]));
     let approvals = format!("approvals = {{ need = 1, approvers = \"{approvers}\" }}");
     let config = guarded("rsa2048", &format!("{approvals}\nbreak-glass = {{ need = 2, approvers = \"{emergencies}\" }}"));
     let not_after = after(1700);
     let right = emergency(&not_after);
     let (none, one) = ("0 of 2 approvals", "1 of 2 approvals");
     let other = "break-glass: one is of another artifact, key, host, time or requester";
-    let approval = text("rsa2048", &not_after);
+    let approval = text("approve-v1", "rsa2048", DATA, &not_after);
     for (words, line, hint) in [
         (breaks(&alice, &right, &not_after), none, "break-glass: one is by nobody on the list"),
-        (breaks(&erin, &right, &not_after), one, "another --break-glass TIME=BASE64 brings one more"),
-        (breaks(&erin, &right, &not_after).repeat(2), one, "break-glass: erin approved twice"),
-        (breaks(&erin, &right.replace(&format!("host {HOST}"), &format!("fleet {FLEET}")), &not_after), none, other),
-        (breaks(&erin, &approval, &not_after), none, other),
+        (breaks(&frank, &right, &not_after), one, "another --break-glass TIME=BASE64 brings one more"),
+        (breaks(&frank, &right, &not_after).repeat(2), one, "break-glass: frank approved twice"),
+        (breaks(&frank, &right.replace(&format!("host {HOST}"), &format!("fleet {FLEET}")), &not_after), none, other),
+        (breaks(&frank, &approval, &not_after), none, other),
         (
-            word(&not_after, &ssh_sign(&erin, "approve@sigsh", right.as_bytes(), &[])).replace("--approval", "--break-glass"),
+            word(&not_after, &ssh_sign(&frank, "approve@sigsh", right.as_bytes(), &[])).replace("--approval", "--break-glass"),
             none,
             "break-glass: one was not signed with -n break-glass@sigsh",
         ),
         (
-            breaks(&erin, &right, &not_after).replace("--break-glass", "--approval"),
+            breaks(&frank, &right, &not_after).replace("--break-glass", "--approval"),
             "0 of 1 approvals",
             "one is by nobody on the list",
         ),
@@ -86,13 +86,13 @@ fn it_is_for_others_than_approvals_are_and_for_this_host() {
         refused(&ask(&config, "rsa2048", &words), line, hint);
     }
     let late = after(3605);
-    let hint = "break-glass: erin's holds for longer than 1h";
-    refused(&ask(&config, "rsa2048", &breaks(&erin, &emergency(&late), &late)), none, hint);
+    let hint = "break-glass: frank's holds for longer than 1h";
+    refused(&ask(&config, "rsa2048", &breaks(&frank, &emergency(&late), &late)), none, hint);
     // Two of them do, and what else came does not matter.
-    let both = [breaks(&erin, &right, &not_after), breaks(&frank, &right, &not_after)].concat();
+    let both = [breaks(&frank, &right, &not_after), breaks(&grace, &right, &not_after)].concat();
     let outcome = ask(&config, "rsa2048", &both);
     let records = signed(&outcome, "rsa2048", &["approval", "approval", "intent", "signed"]);
-    assert_eq!(field(records[3], "SIGSH_APPROVERS"), "erin frank");
+    assert_eq!(field(records[3], "SIGSH_APPROVERS"), "frank grace");
     assert_eq!(field(records[3], "SIGSH_PERMITS").split(' ').count(), 2);
     let usual = ssh_sign(&alice, "approve@sigsh", approval.as_bytes(), &[]);
     let outcome = ask(&config, "rsa2048", &word(&not_after, &usual));
@@ -104,14 +104,14 @@ fn it_is_for_others_than_approvals_are_and_for_this_host() {
 
 #[test]
 fn it_does_not_pass_the_audit_by() {
-    let [alice, erin] = ["ed25519"; 2].map(new_key);
-    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("erin", &erin)]));
+    let [alice, heidi] = ["ed25519"; 2].map(new_key);
+    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("heidi", &heidi)]));
     let certificate = "certificate = \"/etc/sigsh/rsa2048.pgp\"\n";
     let table = format!(
         "{certificate}approvals = {{ need = 1, approvers = \"{approvers}\" }}\nbreak-glass = {{ need = 1, approvers = \"{emergencies}\" }}\n"
     );
     let not_after = after(1600);
-    let words = breaks(&erin, &emergency(&not_after), &not_after);
+    let words = breaks(&heidi, &emergency(&not_after), &not_after);
     for (journal, ledger, code) in
         [("/run/nobody", "/var/lib/sigsh/ledger.jsonl", 74), ("/run/systemd/journal/socket", "/var/lib/sigsh/none", 74)]
     {
@@ -126,8 +126,8 @@ fn it_does_not_pass_the_audit_by() {
 
 #[test]
 fn through_sshd() {
-    let [alice, erin] = ["ed25519"; 2].map(new_key);
-    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("erin", &erin)]));
+    let [alice, ivan] = ["ed25519"; 2].map(new_key);
+    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("ivan", &ivan)]));
     admit_guarded(
         "emergency",
         "rsa2048",
@@ -137,7 +137,7 @@ fn through_sshd() {
     );
     let not_after = after(1500);
     let right = emergency(&not_after).replace("requester build1", "requester emergency");
-    let request = format!("{}{}", declare("emergency", "sha512", DATA), breaks(&erin, &right, &not_after));
+    let request = format!("{}{}", declare("emergency", "sha512", DATA), breaks(&ivan, &right, &not_after));
     let outcome = world().ssh("emergency", &request, DATA);
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:#?}");
     verify("rsa2048", &outcome.out, DATA);

@@ -1,8 +1,9 @@
 //! How often what permits a signature may be used: exactly so often, whatever happens in between.
 
 use crate::ledger::{Own, joined, lines};
-use crate::vouched::approvals::{after, list};
-use crate::vouched::{declare, emergency, new_key};
+use crate::vouched::approvals::list;
+use crate::vouched::permits::Permitted;
+use crate::vouched::{after, declare, emergency, guarded_own, new_key, permits};
 use crate::world::{Outcome, Session, account, calls, patient, verify};
 use sigsh::audit::ledger::file::{Book, Lock};
 use sigsh::audit::ledger::line::{Line, hash};
@@ -279,7 +280,7 @@ fn a_clock_that_went_back() {
     assert!(matches!(bare.use_up(3, MINUTE), Err(LedgerError::Clock { .. })));
 }
 
-const DATA: &[u8] = b"artifact";
+pub const DATA: &[u8] = b"artifact";
 const USED_UP: &str = "what permits this is used up: it was good for 1 signature, made or tried";
 
 /// A key that signs in an emergency alone, once for each word that erin gives.
@@ -290,22 +291,13 @@ struct Once {
 
 impl Once {
     fn new(fault: &str) -> Once {
-        Once::with_journald(Own::faulty("/run/systemd/journal/socket", fault, &[]))
-    }
-
-    fn with_journald(own: Own) -> Once {
         let [alice, erin] = ["ed25519"; 2].map(new_key);
         let (approvers, people) = (list(&[("alice", &alice)]), list(&[("erin", &erin)]));
-        let text = fs::read_to_string(&own.config).unwrap();
-        let certificate = "certificate = \"/etc/sigsh/ed25519.pgp\"\n";
-        assert!(text.contains(certificate));
         let table = format!(
-            "{certificate}approvals = {{ need = 1, approvers = \"{approvers}\" }}\n\
-             break-glass = {{ need = 1, approvers = \"{people}\", max-age = \"24h\" }}\n"
+            "approvals = {{ need = 1, approvers = \"{approvers}\" }}\n\
+             break-glass = {{ need = 1, approvers = \"{people}\", max-age = \"24h\" }}"
         );
-        fs::write(&own.config, text.replace(certificate, &table)).unwrap();
-        own.init();
-        Once { own, erin }
+        Once { own: guarded_own(Own::faulty("/run/systemd/journal/socket", fault, &[]), &table), erin }
     }
 
     /// What asks for one signature: another one for each number.
@@ -361,21 +353,21 @@ fn quiet(mut child: Child) -> (Option<i32>, Vec<u8>, String) {
     (output.status.code(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// So many sessions at once that all bring the same: one signature.
+/// So many sessions of a build whose permit is good for one: one signature.
 fn at_once(number: usize) {
-    let once = Once::new("");
-    let request = once.request(0);
+    let Permitted { own, request, .. } = permits::by_ssh(1);
+    let session = || Session::new(&own.config).client("build1").request(&request).start();
     let outcomes = thread::scope(|scope| {
-        let threads = (0..number).map(|_| scope.spawn(|| quiet(once.session(&request).start()))).collect::<Vec<_>>();
+        let threads = (0..number).map(|_| scope.spawn(|| quiet(session()))).collect::<Vec<_>>();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     let (signed, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(code, ..)| *code == Some(0));
-    assert_eq!((signed.len(), once.intents()), (1, 1));
+    assert_eq!((signed.len(), calls(&own.count, "C_SignInit")), (1, 1));
     verify("ed25519", &signed[0].1, DATA);
     for (code, out, err) in refused {
         assert_eq!((code, out.len(), err), (Some(77), 0, format!("sigsh: error: {USED_UP}\n")));
     }
-    assert_eq!(once.own.verify(&["--approvals"]).code, Some(0));
+    assert_eq!(own.verify(&["--approvals"]).code, Some(0));
 }
 
 #[test]
@@ -510,54 +502,55 @@ fn killed_at_every_point_it_is_used_once() {
     killed(&["flock", "lseek", "pread64", "write", "fdatasync", "pwrite64", "ppoll", "wait4"], 1);
 }
 
-/// How long a session takes that counts in a ledger of 100 MB.
-#[test]
-#[ignore = "takes minutes: just soak"]
-fn a_session_beside_a_hundred_megabytes() {
-    let once = Once::new("");
-    let time = |what: &str, number| {
-        let began = std::time::Instant::now();
-        once.signs(&once.request(number));
-        let _ = writeln!(std::io::stderr(), "{what}: {:?}", began.elapsed());
-    };
-    time("no lines", 0);
-    let filler = "x".repeat(700);
-    let bytes = once.own.bytes();
-    let (mut all, mut prev) = (bytes.clone(), hash(lines(&bytes).pop().unwrap()));
-    let seq = lines(&bytes).len() as u64;
-    for number in 1..=100_000 {
-        let fields = [("event", "intent"), ("name", filler.as_str()), ("permits", "ssh:SHA256:abc:8")];
-        let line = line(seq + number, prev, Duration::ZERO, &fields);
+/// So many lines of about 1 kB that name another permit, after this one, the last of them `ages[1]` old and the first `ages[0]`.
+fn filler(after: &[u8], number: u32, ages: [Duration; 2]) -> Vec<u8> {
+    let (mut all, mut prev, seq) = (Vec::new(), hash(after), Line::parse(after).unwrap().seq);
+    let name = "x".repeat(700);
+    for at in 1..=number {
+        let age = ages[1] + (ages[0] - ages[1]) * (number - at) / number;
+        let fields = [("event", "intent"), ("name", name.as_str()), ("permits", "ssh:SHA256:abc:8")];
+        let line = line(seq + u64::from(at), prev, age, &fields);
         prev = hash(&line);
         all.extend(line);
         all.push(b'\n');
     }
-    once.own.rewrite(&all);
-    fs::remove_file(&once.own.lock).unwrap();
-    time("without a head", 1);
-    time("all of it within the last 24 hours", 2);
+    all
 }
 
-/// How long it takes to count in a ledger of 100 MB, of the last two hours and of a day.
+/// What was used up before 100 MB of others is used up, and another is not. Says how long that takes.
+#[test]
+#[ignore = "takes minutes: just soak"]
+fn a_session_beside_a_hundred_megabytes() {
+    let once = Once::new("");
+    let time = |what: &str, session: &dyn Fn()| {
+        let began = std::time::Instant::now();
+        session();
+        let _ = writeln!(std::io::stderr(), "{what}: {:?}", began.elapsed());
+    };
+    let requests = [0, 1, 2].map(|number| once.request(number));
+    time("no lines", &|| once.signs(&requests[0]));
+    let bytes = once.own.bytes();
+    let more = filler(lines(&bytes).pop().unwrap(), 100_000, [Duration::ZERO; 2]);
+    once.own.rewrite(&[bytes, more].concat());
+    fs::remove_file(&once.own.lock).unwrap();
+    time("without a head", &|| once.signs(&requests[1]));
+    time("all of it within the last 24 hours", &|| once.signs(&requests[2]));
+    requests.iter().for_each(|request| once.is_used_up(request));
+}
+
+/// The same of the counting alone: what was used before is counted as far back as it must be, and no further.
 #[test]
 #[ignore = "minutes: just soak"]
 fn a_hundred_megabytes() {
     let bare = Bare::new(DAY, &[]);
-    let filler = "x".repeat(700);
-    let (mut bytes, mut prev, number) = (Vec::new(), [0; 32], 100_000);
-    for seq in 1..=number {
-        let age = DAY * (number - seq) as u32 / number as u32;
-        let fields =
-            [("event", if seq == 1 { "init" } else { "intent" }), ("name", filler.as_str()), ("permits", "ssh:SHA256:abc:8")];
-        let line = line(seq, prev, age, &fields);
-        prev = hash(&line);
-        bytes.extend(line);
-        bytes.push(b'\n');
-    }
-    fs::write(&bare.path, &bytes).unwrap();
-    for hours in [0, 2, 24] {
+    bare.append(DAY - MINUTE, INTENT);
+    let bytes = fs::read(&bare.path).unwrap();
+    let more = filler(lines(&bytes).pop().unwrap(), 100_000, [DAY - MINUTE, Duration::ZERO]);
+    fs::write(&bare.path, [bytes, more].concat()).unwrap();
+    for (hours, max, good) in [(24, 1, false), (2, 1, true), (24, 2, false), (24, 3, true), (0, 1, true)] {
         let began = std::time::Instant::now();
-        bare.use_up(u64::MAX, hours * 60 * MINUTE).unwrap();
-        let _ = writeln!(std::io::stderr(), "{} bytes, {hours} h: {:?}", bytes.len(), began.elapsed());
+        let outcome = bare.use_up(max, hours * 60 * MINUTE);
+        let _ = writeln!(std::io::stderr(), "{hours} h: {:?}", began.elapsed());
+        assert!(outcome.is_ok() == good && (good || matches!(outcome, Err(LedgerError::UsedUp(_)))), "{hours} h: {outcome:?}");
     }
 }

@@ -138,7 +138,7 @@ fn what_ssh_keygen_cannot_read_is_no_list() {
     }
     let accepted = altered.iter().filter(|bad| Revoked::parse(bad).is_ok()).collect::<Vec<_>>();
     // Only a key's or an id's own bytes, serials, and what nobody looks at can be others.
-    for bad in accepted.iter().step_by(accepted.len().div_ceil(300)) {
+    for bad in accepted.iter().step_by(accepted.len().div_ceil(60)) {
         assert!(reads(bad), "{bad:02x?}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::sandbox::all_misfits;
 use crate::separation::{DIED, Ending, HUNG, NONSENSE, session_of};
 use crate::token::group;
-use crate::vouched::{admit_guarded, base64, declare, guarded, new_key, print, ssh_sign};
+use crate::vouched::{LONG, admit_guarded, after, base64, declare, emergency, ends_in_time, fingerprint, guarded, new_key, print};
 use crate::world::{
     HOME, HOST, Outcome, PORT, Session, all_of, calls, changed, faulty, field, finish_child, patient, scratch, secret, ssh_key,
     succeed, verify, world,
@@ -17,17 +17,17 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// What the file for MACs holds: 32 bytes.
-const MASTER: &str = "correct-horse-4711-staple-magnet";
+pub const MASTER: &str = "correct-horse-4711-staple-magnet";
 const KEY: &str = "ed25519";
 const DATA: &[u8] = b"what the build has made";
 const WRONG: &str = "the endorsement is a MAC by another nonce, or of something else";
 const NO_LINE: &str = "the endorsement is not one line of mac-v1, ID, NOT-AFTER, MAX and HEX, with one blank between them";
 
 /// The table of a key that takes MACs, with a file of this name and this in it.
-fn table(name: &str, master: &str) -> String {
+pub fn table(name: &str, master: &str) -> String {
     world();
     let path = format!("/etc/sigsh/{name}.mac");
     secret(&path, master);
@@ -45,34 +45,23 @@ fn hmac(key: &[u8], text: &[u8]) -> String {
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
-fn moment(after: i64) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(now.checked_add_signed(after).unwrap()))
-        .to_string()
-}
-
-fn fingerprint(key: &str) -> String {
-    let pinned = sigsh::openpgp::Pinned::read(&fs::read(format!("/etc/sigsh/{key}.pgp")).unwrap()).unwrap();
-    pinned.certs()[0].fingerprint().to_hex()
-}
-
 /// What a nonce is for, and what a build says.
 #[derive(Clone)]
-struct Build {
-    key: String,
+pub struct Build {
+    pub key: String,
     host: String,
     id: String,
     end: String,
-    max: String,
+    pub max: String,
     size: String,
     digest: String,
 }
 
 impl Build {
-    fn new(end: i64) -> Build {
+    pub fn new(end: i64) -> Build {
         let digest = format!("sha512:{}", hex::encode(Sha512::digest(DATA)));
         let [host, id, max, size] = [HOST, "build-1234", "64", &DATA.len().to_string()].map(str::to_owned);
-        Build { key: fingerprint(KEY), host, id, end: moment(end), max, size, digest }
+        Build { key: fingerprint(KEY), host, id, end: after(end), max, size, digest }
     }
 
     fn scope(&self) -> String {
@@ -92,7 +81,13 @@ impl Build {
         format!("mac-v1 {} {} {} {mac}\n", self.id, self.end, self.max)
     }
 
-    fn endorsement(&self) -> String {
+    /// What it says of this artifact in place of [`DATA`].
+    pub fn of(self, data: &[u8]) -> Build {
+        let digest = format!("sha512:{}", hex::encode(Sha512::digest(data)));
+        Build { size: data.len().to_string(), digest, ..self }
+    }
+
+    pub fn endorsement(&self) -> String {
         self.line(&self.mac(&self.nonce()))
     }
 }
@@ -147,7 +142,7 @@ fn each_field_counts() {
         other(&|build| build.key = build.key.to_lowercase()),
         other(&|build| build.host = "sign2.example.org".to_owned()),
         other(&|build| build.id = "build-1235".to_owned()),
-        other(&|build| build.end = moment(3601)),
+        other(&|build| build.end = after(3601)),
         other(&|build| build.max = "65".to_owned()),
     ];
     let mut table = vec![("good", endorsement.clone(), "")];
@@ -216,6 +211,17 @@ fn it_ends_in_time() {
     signs(&run(&config, &longest.endorsement()));
     let line = "the endorsement ends later than in 1day, as none may";
     run(&config, &longer.endorsement()).fails(77, line, "refused", line);
+    let late = ends_in_time(&config, |seconds| {
+        let build = Build::new(seconds as i64).of(LONG);
+        let request = format!("{} --endorsement {}", declare(KEY, "sha512", LONG), base64(build.endorsement().as_bytes()));
+        (request, humantime::parse_rfc3339(&build.end).unwrap())
+    });
+    late.fails(
+        77,
+        late.err.trim_start_matches("sigsh: error: ").trim_end(),
+        "refused",
+        "the endorsement has expired: it held until ",
+    );
 }
 
 #[test]
@@ -243,16 +249,11 @@ fn a_mac_beside_broken_glass_is_not_looked_at() {
     fs::write(people, format!("carol@example.org {}", fs::read_to_string(format!("{key}.pub")).unwrap())).unwrap();
     let glass = format!("{}\nbreak-glass = {{ need = 1, approvers = \"{people}\" }}", table("glass", MASTER));
     let (config, build) = (guarded(KEY, &glass), Build::new(600));
-    let Build { key: fingerprint, size, digest, end, host, .. } = &build;
-    let text = format!(
-        "break-glass-v1\nkey {fingerprint}\ntype 0x00\nsize {size}\ndigest {digest}\nnot-after {end}\nhost {host}\nrequester build1\n"
-    );
-    let armored = String::from_utf8(ssh_sign(&key, "break-glass@sigsh", text.as_bytes(), &[])).unwrap();
-    let approval = armored.lines().filter(|line| !line.starts_with('-')).collect::<String>();
-    let request = |line: &str, time: &str| format!("{} --break-glass {time}={approval}", request(line));
+    let words = emergency(&key, KEY, DATA, &build.end);
+    let request = |line: &str| format!("{}{words}", request(line));
     let session = |request: &str| Session::new(&config).client("build1").request(request).run(DATA);
-    signs(&session(&request(&build.line(&"0".repeat(128)), end)));
-    let outcome = session(&request(&build.endorsement(), &moment(601)));
+    signs(&session(&request(&build.line(&"0".repeat(128)))));
+    let outcome = session(&request(&build.endorsement()).replace(&build.end, &after(601)));
     assert_eq!((outcome.code, outcome.out.len(), outcome.records.len()), (Some(77), 0, 1), "{outcome:#?}");
 }
 

@@ -1,16 +1,16 @@
 //! What a build endorses by an ssh key that an operator has certified for it.
 
 use crate::identity;
-use crate::vouched::{admit_guarded, base64, certify, dearmor, declare, guarded, new_key, print, ssh_sign};
-use crate::world::{HOST, Outcome, Session, field, finish, scratch, succeed, verify, world};
+use crate::vouched::{
+    LONG, MOST, admit_guarded, after, base64, certify, dearmor, declare, ends_in_time, guarded, new_key, print, reading, ssh_sign,
+};
+use crate::world::{HOST, Outcome, Session, field, finish, finish_child, scratch, succeed, verify, world};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, SystemTime};
 
 const KEY: &str = "ed25519";
-const NAMESPACE: &str = "artifact@sigsh";
+pub const NAMESPACE: &str = "artifact@sigsh";
 
 /// What an operator types, but for the authority and the build's key; `changes` are made in it.
 fn words(key: &str, changes: &[(&str, &str)]) -> Vec<String> {
@@ -23,12 +23,12 @@ fn words(key: &str, changes: &[(&str, &str)]) -> Vec<String> {
     words.split('|').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-fn permit(ca: &str, build: &str, key: &str, changes: &[(&str, &str)]) -> String {
+pub fn permit(ca: &str, build: &str, key: &str, changes: &[(&str, &str)]) -> String {
     let words = words(key, changes);
     certify(ca, build, &words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn endorsers(ca: &str) -> String {
+pub fn endorsers(ca: &str) -> String {
     format!("endorsement = {{ ssh-ca = [\"{}\"] }}", print(ca))
 }
 
@@ -78,7 +78,7 @@ fn through_sshd() {
     let without = declare("vouched-ssh", "sha512", b"data");
     let line = "the endorsement is missing: this key signs what a build has endorsed";
     world().ssh("vouched-ssh", &without, b"data").fails_quietly(77, line);
-    let other = request.replace(&base64(b"")[..], "").replace(&without, &declare("vouched-ssh", "sha512", b"Data"));
+    let other = request.replace(&without, &declare("vouched-ssh", "sha512", b"Data"));
     let line = "the endorsement is of another artifact, or not by the key of its certificate";
     world().ssh("vouched-ssh", other.trim_end(), b"Data").fails_quietly(77, line);
 }
@@ -276,24 +276,15 @@ fn the_hash_is_the_keys_own() {
 fn a_permit_ends_with_its_second() {
     let (ca, build) = (new_key("ed25519"), new_key("ed25519"));
     let config = guarded(KEY, &endorsers(&ca));
-    // ssh-keygen of Debian 12 knows no zone: its own is UTC here.
-    let time = |seconds: u64| {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        humantime::format_rfc3339_seconds(time).to_string().replace(['-', ':', 'T', 'Z'], "")
-    };
-    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let end = now() + 8;
-    let certificate = permit(&ca, &build, KEY, &[("-5m:+2h", &format!("{}:{}", time(end - 600), time(end)))]);
-    let endorsement = ssh_sign(&certificate, NAMESPACE, b"data", &[]);
-    signs(&run(&config, &endorsement));
-    let late = session(&config, &endorsement).start();
-    while now() < end {
-        sleep(Duration::from_millis(20));
-    }
-    refuses(&run(&config, &endorsement), "is by a certificate that expired 0 seconds ago");
-    // Judged when it was good, and asked for when it was not.
-    let outcome = crate::world::finish_child(late, b"data");
-    refuses(&outcome, "or an approval has expired meanwhile");
+    let late = ends_in_time(&config, |seconds| {
+        // ssh-keygen of Debian 12 knows no zone: its own is UTC here.
+        let (begin, end) = (after(-600), after(seconds as i64));
+        let validity = [&begin, &end].map(|time| time.replace(['-', ':', 'T', 'Z'], "")).join(":");
+        let endorsement = ssh_sign(&permit(&ca, &build, KEY, &[("-5m:+2h", &validity)]), NAMESPACE, LONG, &[]);
+        let request = format!("{} --endorsement {}", declare(KEY, "sha512", LONG), base64(&endorsement));
+        (request, humantime::parse_rfc3339(&end).unwrap())
+    });
+    late.fails(77, late.err.trim_start_matches("sigsh: error: ").trim_end(), "refused", "is by a certificate that expired ");
 }
 
 #[test]
@@ -342,9 +333,10 @@ fn what_is_revoked_endorses_nothing() {
     run(&config, &endorsement).fails(78, not_set_up, "refused", &format!("cannot open {path}: no such file or directory"));
     // One that changes during the session.
     fs::write(&path, "serial: 1\n").unwrap();
-    let child = session(&config, &endorsement).start();
-    sleep(Duration::from_secs(3));
+    let endorsement = ssh_sign(&permit(&ca, &build, KEY, &[]), NAMESPACE, LONG, &[]);
+    let (child, is_read) = reading(&config, &format!("{} --endorsement {}", declare(KEY, "sha512", LONG), base64(&endorsement)));
+    assert!(is_read);
     fs::write(&path, "serial: 2\n").unwrap();
     let changed = "a list of approvers or of revoked permits has changed";
-    crate::world::finish_child(child, b"data").fails(75, changed, "refused", changed);
+    finish_child(child, &LONG[MOST..]).fails(75, changed, "refused", changed);
 }
