@@ -14,6 +14,7 @@ use sigsh::hash_state::{HashAlgorithm, HashState};
 use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::Libc;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -261,6 +262,43 @@ fn it_is_counted_from_when_it_was_granted() {
     run(&own.config, &once(-60).endorsement()).fails(78, not_set_up, "refused", reason);
 }
 
+/// Whoever puts other bytes into the file ends what is under way by it, too.
+#[test]
+fn a_file_that_changes_during_an_upload_signs_nothing() {
+    world();
+    let certificate = format!("certificate = \"/etc/sigsh/{KEY}.pgp\"\n");
+    let changes: [fn(&str); 3] = [
+        |file| fs::write(file, MASTER.replace("4711", "4712")).unwrap(),
+        |file| fs::remove_file(file).unwrap(),
+        |file| {
+            fs::copy(file, format!("{file}.new")).unwrap();
+            fs::rename(format!("{file}.new"), file).unwrap();
+        },
+    ];
+    for change in changes {
+        let guarded = format!("{certificate}{}\n", table("rotated", MASTER));
+        let (config, count) = faulty("", &[(&certificate, &guarded)]);
+        let mut child = Session::new(&config).client("build1").request(&request(&Build::new(600).endorsement())).start();
+        child.stdin.as_mut().unwrap().write_all(&DATA[..5]).unwrap();
+        // The module is loaded once the MAC was found right.
+        patient(|| calls(&count, "C_Initialize") > 0);
+        change("/etc/sigsh/rotated.mac");
+        finish_child(child, &DATA[5..]).fails_quietly(75, "what says who may endorse or approve has changed");
+        assert_eq!(calls(&count, "C_SignInit"), 0);
+    }
+}
+
+/// The monitor sees whether the file for MACs stays, by a descriptor that shows no byte of it.
+fn watched(pid: i32, file: &str) -> Vec<bool> {
+    let found = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    let is_path = |fd: PathBuf| {
+        let info = fs::read_to_string(fd.to_str().unwrap().replace("/fd/", "/fdinfo/")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim().to_owned();
+        i32::from_str_radix(&flags, 8).unwrap() & nix::libc::O_PATH != 0
+    };
+    found.filter(|fd| fs::read_link(fd).is_ok_and(|to| to == Path::new(file))).map(is_path).collect()
+}
+
 #[test]
 fn an_id_can_be_revoked() {
     let list = "/etc/sigsh/revoked-macs";
@@ -404,6 +442,7 @@ fn the_secret_is_gone_when_the_module_is_loaded() {
     let mut session = Session::new(&config).client("build1").request(&request(&build.endorsement()));
     session.command.process_group(0);
     let child = session.start();
+    let monitor = child.id().cast_signed();
     patient(|| calls(&count, "C_Initialize") == 1);
     let processes = group(child.id());
     assert_eq!(processes.len(), 3, "{processes:?}");
@@ -415,6 +454,8 @@ fn the_secret_is_gone_when_the_module_is_loaded() {
             (vec![], remembered(pid, std::slice::from_ref(&id)) == [0]),
             "{name}"
         );
+        let expected: &[bool] = if pid == monitor { &[true] } else { &[] };
+        assert_eq!(watched(pid, "/etc/sigsh/gone.mac"), expected, "{name}");
     }
     signs(&finish_child(child, DATA));
 }
