@@ -51,6 +51,9 @@ pub const BREAK_GLASS: Purpose = Purpose {
     max_age: Duration::from_secs(60 * 60),
 };
 
+/// So many approvals that do not count are told why.
+const MAX_FAULTS: usize = 4;
+
 /// Who asks for a signature, as far as an approver could be the same.
 #[derive(Clone, Debug)]
 pub struct Requester {
@@ -246,6 +249,12 @@ impl Panel {
             if !words.contains(&fault.as_str()) {
                 words.push(fault);
             }
+        }
+        let more = words.len().saturating_sub(MAX_FAULTS);
+        words.truncate(MAX_FAULTS);
+        let more_words = format!("and {more} more");
+        if more > 0 {
+            words.push(&more_words);
         }
         match words.as_slice() {
             [] if given.is_empty() => format!("{option} TIME=BASE64 brings one person's"),
