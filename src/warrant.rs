@@ -164,7 +164,8 @@ impl Demands {
         let endorsers = |table: &crate::config::Endorsement| -> Result<Endorsers, ConfigError> {
             let mac_file = table.mac_file.as_deref();
             let is_mac = grant.evidence.endorsement.as_ref().is_some_and(|bytes| mac::is_one(bytes));
-            let revoked = Rc::new(table.revoked.as_ref().map_or_else(|| Ok(Revoked::default()), |path| Revoked::open(path))?);
+            let revoked = table.revoked.as_ref().map_or_else(|| Ok(Revoked::default()), |path| Revoked::open(path))?;
+            let revoked = Rc::new(revoked.or(config.revoked()?));
             Ok(Endorsers {
                 ssh: ssh::Authorities::of(table, &revoked),
                 openpgp: openpgp::Operators::open(config, table, &revoked)?,
@@ -180,12 +181,12 @@ impl Demands {
             approvals: key
                 .approvals
                 .as_ref()
-                .map(|table| Panel::open(table, approval::APPROVE, Requester::of(&grant.client, identity)))
+                .map(|table| Panel::open(table, approval::APPROVE, Requester::of(&grant.client, identity), config.revoked()?))
                 .transpose()?,
             break_glass: key
                 .break_glass
                 .as_ref()
-                .map(|table| Panel::open(table, approval::BREAK_GLASS, Requester::of(&grant.client, identity)))
+                .map(|table| Panel::open(table, approval::BREAK_GLASS, Requester::of(&grant.client, identity), config.revoked()?))
                 .transpose()?,
             place,
         })

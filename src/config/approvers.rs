@@ -71,7 +71,7 @@ impl Approvers {
     /// # Errors
     /// The number of a line that is not understood, and why.
     pub fn parse(bytes: &[u8]) -> Result<Approvers, (usize, String)> {
-        let (mut lines, mut seen) = (Vec::new(), BTreeMap::new());
+        let (mut lines, mut seen, mut people) = (Vec::new(), BTreeMap::new(), BTreeMap::<String, Person>::new());
         for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
             let wrong = |message: &str| (number, message.to_owned());
             let line = std::str::from_utf8(line).map_err(|_| wrong("the line is not UTF-8"))?;
@@ -85,6 +85,10 @@ impl Approvers {
             let approver = Approver::parse(line).map_err(wrong)?;
             if let Some(other) = seen.insert(approver.key.clone(), number) {
                 return Err((number, format!("this key is on line {other}, too: one key is one person's")));
+            }
+            let person = people.entry(approver.person.to_ascii_lowercase()).or_insert_with(|| approver.person.clone());
+            if *person != approver.person {
+                return Err((number, format!("this principal stands above as {person}: one person has one name")));
             }
             lines.push(approver);
         }

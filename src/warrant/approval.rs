@@ -8,7 +8,7 @@ use super::{Kind, Piece, Quota, Subject, Warrant, WarrantError};
 use crate::audit::{Facts, Field};
 use crate::config::values::SshFingerprint;
 use crate::config::who::Person;
-use crate::config::{Approvals, Approver, Approvers, ConfigError};
+use crate::config::{Approvals, Approver, Approvers, ConfigError, Revoked};
 use crate::identity::certificate::Certificate;
 use crate::identity::{Identity, Login};
 use crate::policy::Known;
@@ -92,6 +92,7 @@ pub struct Panel {
     hardware_only: bool,
     /// Who does not count.
     excluded: Option<Requester>,
+    revoked: Revoked,
 }
 
 /// An approval that counts.
@@ -109,12 +110,13 @@ pub struct Good {
 }
 
 impl Panel {
-    /// Reads what a key's table names.
+    /// Reads what a key's table names. Whose key is revoked does not count.
     ///
     /// # Errors
     /// Any [`ConfigError`].
-    pub fn open(table: &Approvals, purpose: Purpose, requester: Requester) -> Result<Panel, ConfigError> {
-        Ok(Panel::of(table, purpose, requester, Approvers::of(table, purpose.namespace)?))
+    pub fn open(table: &Approvals, purpose: Purpose, requester: Requester, revoked: Revoked) -> Result<Panel, ConfigError> {
+        let approvers = Approvers::of(table, purpose.namespace)?;
+        Ok(Panel { revoked, ..Panel::of(table, purpose, requester, approvers) })
     }
 
     /// The same with these approvers.
@@ -127,6 +129,7 @@ impl Panel {
             user_verification: table.user_verification,
             hardware_only: table.hardware_only,
             excluded: table.exclude_requester.then_some(requester),
+            revoked: Revoked::default(),
         }
     }
 
@@ -196,7 +199,7 @@ impl Panel {
                 warrant.counts(Quota { name, max: 1, since });
             }
         }
-        warrant.lists.push(Box::new(move || self.approvers.is_unchanged()));
+        warrant.lists.push(Box::new(move || self.approvers.is_unchanged() && self.revoked.is_unchanged()));
     }
 
     /// Whether an approval counts, or why not: in words of the operator's list, and of nobody else's.
@@ -230,6 +233,7 @@ impl Panel {
         let person = &approver.person;
         let wrong = |what: &str| Err(format!("{person}{what}"));
         match touch {
+            _ if self.revoked.has(&SshFingerprint::of(&approver.key)) => wrong("'s key is revoked"),
             _ if !approver.is_for(self.purpose.namespace) => wrong("'s key is not for this"),
             _ if !approver.has_begun(now) => wrong("'s key is not valid yet"),
             _ if approver.end().is_some_and(|end| end <= now) => wrong("'s key is no longer valid"),

@@ -10,6 +10,7 @@ mod counts;
 mod krl;
 mod mac;
 mod openpgp;
+mod revoked;
 mod ssh;
 mod sshsig;
 

@@ -110,6 +110,7 @@ fn what_could_be_misread_is_told_with_its_line() {
         (format!("alice {KEY}\r"), "the line has a control character; a line ends with a line feed alone"),
         (format!("alice\u{b} {KEY}"), "the line has a control character; a line ends with a line feed alone"),
         (format!("carol {OTHER}"), "this key is on line 2, too: one key is one person's"),
+        (format!("Bob {KEY}"), "this principal stands above as bob: one person has one name"),
         (format!("bob {OTHER} again"), "this key is on line 2, too: one key is one person's"),
     ] {
         let error = parse(&format!("# one\nbob {OTHER}\n{line}\n")).unwrap_err();
