@@ -189,7 +189,9 @@ impl From<Refusal> for Failure {
 impl From<WarrantError> for Failure {
     fn from(error: WarrantError) -> Failure {
         let (line, hint) = match &error {
-            WarrantError::ListChanged => return Failure::new(Exit::TempFail, error.to_string(), "try again", &error),
+            WarrantError::ListChanged | WarrantError::Clock => {
+                return Failure::new(Exit::TempFail, error.to_string(), "try again", &error);
+            }
             WarrantError::Key => return Failure::new(Exit::Configuration, NOT_SET_UP, ASK_THE_OPERATOR, &error),
             WarrantError::Approvals { given, need, why } => (format!("{given} of {need} approvals"), why.as_str()),
             WarrantError::Endorsement(_) => (error.to_string(), ""),

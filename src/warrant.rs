@@ -48,6 +48,9 @@ pub enum WarrantError {
     /// A list of people or revocations is no longer the one that was read.
     #[error("a list of approvers or of revoked permits has changed")]
     ListChanged,
+    /// By the clock, what permits it has not begun: the ledger's count does not look so far back.
+    #[error("the clock has gone back to before what permits this could be used")]
+    Clock,
 }
 
 /// What a build or a person speaks of. Texts are rebuilt from this; those that come with a request are never parsed.
@@ -137,7 +140,7 @@ pub struct Quota {
 
 /// From how long ago what permits a signature may be, where anything does that is counted.
 pub fn reach(grant: &Grant<'_>) -> Option<Duration> {
-    let break_glass = |table: &crate::config::Approvals| table.max_age().unwrap_or(approval::BREAK_GLASS.max_age);
+    let break_glass = |table: &crate::config::Approvals| approval::BREAK_GLASS.max_age_of(table);
     let of = |key: &crate::config::Key| {
         key.endorsement.as_ref().map(|table| table.max_age()).max(key.break_glass.as_ref().map(break_glass))
     };
@@ -314,10 +317,13 @@ impl Warrant {
     /// Whether it still holds.
     ///
     /// # Errors
-    /// [`WarrantError::ListChanged`], or that it has expired.
+    /// [`WarrantError::ListChanged`], [`WarrantError::Clock`], or that it has expired.
     pub fn check(&self, now: SystemTime) -> Result<(), WarrantError> {
         if !self.lists.iter().all(|is_unchanged| is_unchanged()) {
             return Err(WarrantError::ListChanged);
+        }
+        if self.quotas.iter().any(|quota| now < quota.since) {
+            return Err(WarrantError::Clock);
         }
         match self.expires {
             Some(end) if end <= now => Err(WarrantError::Endorsement("or an approval has expired meanwhile".to_owned())),

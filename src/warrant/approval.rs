@@ -5,7 +5,7 @@
 use super::sshsig::{SshSig, Touch, plain_key};
 use super::terms::rough;
 use super::{Kind, Piece, Quota, Subject, Warrant, WarrantError};
-use crate::audit::{Facts, Field, MAX_VALUE};
+use crate::audit::{Facts, Field};
 use crate::config::values::{Name, SshFingerprint};
 use crate::config::who::Person;
 use crate::config::{Approvals, Approver, Approvers, ConfigError};
@@ -30,6 +30,13 @@ pub struct Purpose {
     pub option: &'static str,
     /// How long it may hold, where the operator does not say.
     pub max_age: Duration,
+}
+
+impl Purpose {
+    /// How long it may hold by a key's table.
+    pub fn max_age_of(&self, table: &Approvals) -> Duration {
+        table.max_age().unwrap_or(self.max_age)
+    }
 }
 
 /// As many people as are needed.
@@ -113,7 +120,7 @@ impl Panel {
             purpose,
             approvers,
             need: table.need(),
-            max_age: table.max_age().unwrap_or(purpose.max_age),
+            max_age: purpose.max_age_of(table),
             user_verification: table.user_verification,
             hardware_only: table.hardware_only,
             excluded: table.exclude_requester.then_some(requester),
@@ -146,9 +153,8 @@ impl Panel {
             return Err(WarrantError::Approvals { given: good.len(), need: self.need, why });
         };
         warrant.ends(last.until);
-        if self.purpose == BREAK_GLASS {
-            good.truncate(self.need);
-        }
+        // Who is not needed may have no say any more when the last byte has come: a record of him would look invented.
+        good.truncate(self.need);
         self.enter(good, now, warrant);
         Ok(())
     }
@@ -173,15 +179,7 @@ impl Panel {
     /// Enters what counts into a warrant.
     fn enter(self, mut good: Vec<Good>, now: SystemTime, warrant: &mut Warrant) {
         good.sort_by(|one, other| one.person.cmp(&other.person));
-        let mut people = String::new();
-        for Good { person, .. } in &good {
-            // No name is cut; each has a record of its own besides.
-            if people.len() + person.len() < MAX_VALUE {
-                people += if people.is_empty() { "" } else { " " };
-                people += person;
-            }
-        }
-        warrant.facts.learn(Field::APPROVERS, people);
+        warrant.facts.learn(Field::APPROVERS, good.iter().map(|good| &*good.person).collect::<Vec<_>>().join(" "));
         for Good { person, not_after, place, name, signature, .. } in good {
             let mut facts = Facts::default();
             facts.learn(Field::APPROVERS, person);
@@ -203,12 +201,13 @@ impl Panel {
         let Statement { not_after, signature } = statement;
         let parsed = SshSig::parse(signature).ok_or("one is no signature of ssh-keygen")?;
         let key = plain_key(&parsed.key).ok_or("one is by no plain ssh key")?;
-        let approver = self.approvers.by_key(&key).ok_or("one is by nobody on the list")?;
         if parsed.namespace != self.purpose.namespace.as_bytes() {
             return Err(format!("one was not signed with -n {}", self.purpose.namespace));
         }
-        let signed = Signed::find(self.purpose, subject, *not_after, &parsed, &approver.key);
+        let signed = Signed::find(self.purpose, subject, *not_after, &parsed, &key);
         let signed = signed.ok_or("one is of another artifact, key, host, time or requester")?;
+        // Only now: nobody shall learn who is on the list but by signing.
+        let approver = self.approvers.by_key(&key).ok_or("one is by nobody on the list")?;
         self.may(approver, signed.touch, now)?;
         let person = approver.person.clone();
         let end = not_after.time();

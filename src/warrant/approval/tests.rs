@@ -75,29 +75,21 @@ fn a_text_says_everything_once() {
 }
 
 #[test]
-fn as_many_people_as_are_needed_and_all_of_them_are_recorded() {
+fn as_many_people_as_are_needed_hold_longest_and_they_alone_are_recorded() {
     let given = [says(3, APPROVE, 60, FLEET), says(1, APPROVE, 30, HOST), says(2, APPROVE, 90, FLEET)];
     let warrant = judge(panel("need = 2", APPROVE, &PEOPLE), &given).unwrap();
     // While two of them hold.
     assert_eq!(warrant.expires, Some(Moment(NOW + 60).time()));
-    assert_eq!(warrant.facts.iter().collect::<Vec<_>>(), [(Field::APPROVERS, "alice bob carol")]);
+    assert_eq!(warrant.facts.iter().collect::<Vec<_>>(), [(Field::APPROVERS, "bob carol")]);
     assert!(warrant.quotas.is_empty() && warrant.lists.len() == 1);
     let own = |name, not_after, place| vec![(Field::APPROVERS, name), (Field::NOT_AFTER, not_after), (Field::PLACE, place)];
     let pieces = warrant.evidence.iter().map(|piece| piece.facts.iter().collect::<Vec<_>>()).collect::<Vec<_>>();
     assert_eq!(
         pieces,
-        [
-            own("alice", "2027-01-15T08:00:30Z", "host sign1.example.org"),
-            own("bob", "2027-01-15T08:01:30Z", "fleet release"),
-            own("carol", "2027-01-15T08:01:00Z", "fleet release"),
-        ]
+        [own("bob", "2027-01-15T08:01:30Z", "fleet release"), own("carol", "2027-01-15T08:01:00Z", "fleet release"),]
     );
     assert!(
-        warrant
-            .evidence
-            .iter()
-            .zip([1, 2, 0])
-            .all(|(piece, at)| piece.bytes == given[at].signature && piece.kind == Kind::Approval)
+        warrant.evidence.iter().zip([2, 0]).all(|(piece, at)| piece.bytes == given[at].signature && piece.kind == Kind::Approval)
     );
 }
 
@@ -111,6 +103,11 @@ fn an_emergency_is_for_this_host_and_counted_for_each_person() {
     let facts = warrant.facts.iter().collect::<Vec<_>>();
     assert_eq!(facts, [(Field::APPROVERS, "bob"), (Field::BREAK_GLASS, "yes"), (Field::PERMITS, name.as_str())]);
     assert_eq!((warrant.expires, warrant.evidence.len()), (Some(given[1].not_after.time()), 1));
+    // What the clock says must not go back behind that from when on uses are counted.
+    let [now, before] =
+        [NOW - 3600, NOW - 3601].map(|second| warrant.check(Moment(second).time()).map_err(|error| error.to_string()));
+    let back = "the clock has gone back to before what permits this could be used";
+    assert_eq!((now, before), (Ok(()), Err(back.to_owned())));
 
     let two = judge(panel("need = 2", BREAK_GLASS, &PEOPLE), &given).unwrap();
     assert_eq!((two.quotas.len(), two.expires), (2, Some(Moment(NOW + 60).time())));
@@ -130,17 +127,6 @@ fn the_names_of_all_that_is_counted_fit_a_record() {
     };
     assert_eq!(fact(Field::PERMITS), warrant.quotas.iter().map(|quota| quota.name.clone()).collect::<Vec<_>>());
     assert_eq!(fact(Field::APPROVERS), names.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
-
-    let names = (1..=16).map(|seed| (format!("{}{seed:02}", "p".repeat(62)), seed)).collect::<Vec<_>>();
-    let lines = names.iter().map(|(name, seed)| (name.as_str(), *seed)).collect::<Vec<_>>();
-    let given = (1..=16).map(|seed| says(seed, APPROVE, 60, HOST)).collect::<Vec<_>>();
-    let warrant = judge(panel("need = 2", APPROVE, &lines), &given).unwrap();
-    let (field, named) = warrant.facts.iter().next().unwrap();
-    assert!(
-        field == Field::APPROVERS
-            && named.split(' ').eq(names.iter().map(|(name, _)| name).take(11))
-            && warrant.evidence.len() == 16
-    );
 }
 
 const OTHER: &str = "one is of another artifact, key, host, time or requester";
@@ -153,6 +139,14 @@ fn what_does_not_count_says_why() {
         let right = text(APPROVE, &subject(), Moment(NOW + 60), FLEET);
         assert!(right.contains(from), "{from}");
         signs(1, "approve@sigsh", Moment(NOW + 60), &right.replacen(from, to, 1))
+    };
+    // By the key of `seed`, as far as anybody says so who has not got it.
+    let forged = |seed| {
+        let mut statement = says(seed, APPROVE, 60, FLEET);
+        let mut bytes = statement.signature.to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        statement.signature = bytes.into();
+        statement
     };
     let own = |seconds| says(1, APPROVE, seconds, FLEET);
     let mut cases = vec![
@@ -176,6 +170,10 @@ fn what_does_not_count_says_why() {
             "0 of 2 approvals; one is by nobody on the list; alice's expired 1 minute ago",
         ),
         ("", vec![says(1, BREAK_GLASS, 60, HOST)], "0 of 2 approvals; one was not signed with -n approve@sigsh"),
+        // Who is on the list is told to nobody who cannot sign for him.
+        ("", vec![says(7, BREAK_GLASS, 60, HOST)], "0 of 2 approvals; one was not signed with -n approve@sigsh"),
+        ("", vec![forged(1)], "0 of 2 approvals; one is of another artifact, key, host, time or requester"),
+        ("", vec![forged(7)], "0 of 2 approvals; one is of another artifact, key, host, time or requester"),
         ("", vec![garbage], "0 of 2 approvals; one is no signature of ssh-keygen"),
         ("hardware-only = true", vec![own(60)], "0 of 2 approvals; alice's key is no security key"),
         ("exclude-requester = true", vec![own(60), says(9, APPROVE, 60, HOST)], "1 of 2 approvals; dave asked for it himself"),

@@ -80,7 +80,7 @@ fn it_is_for_others_than_approvals_are_and_for_this_host() {
         (
             breaks(&erin, &right, &not_after).replace("--break-glass", "--approval"),
             "0 of 1 approvals",
-            "one is by nobody on the list",
+            "one was not signed with -n approve@sigsh",
         ),
     ] {
         refused(&ask(&config, "rsa2048", &words), line, hint);
