@@ -235,6 +235,10 @@ impl Config {
                 }
                 continue;
             }
+            if let Some((other, table)) = self.keys.iter().find(|(other, table)| *other != name && table.get_ref().is_same(key)) {
+                let message = format!("key '{other}' has the certificate, or token and uri, of key '{name}', and not its demands");
+                return wrong(table.span().start, &message);
+            }
             if self.host.is_none() {
                 return wrong(
                     at,

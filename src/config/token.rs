@@ -192,6 +192,11 @@ impl Key {
         HashAlgorithm::Sha512
     }
 
+    /// Whether it is the same object as another, or has its certificate, as far as their tables tell.
+    pub(super) fn is_same(&self, other: &Key) -> bool {
+        self.certificate == other.certificate || self.token.get_ref() == other.token.get_ref() && self.uri == other.uri
+    }
+
     /// Whether it demands more than a client.
     pub fn is_guarded(&self) -> bool {
         self.endorsement.is_some() || self.approvals.is_some()

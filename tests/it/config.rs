@@ -274,8 +274,26 @@ fn a_demand_that_cannot_be_met_or_counted_is_told_with_its_place() {
     let host = "host = \"sign1.example.org\"\n";
     let client = format!("[client.ci]\nssh-ca = \"{ca}\"\nprincipals = [\"p\"]\nkeys = [\"release\"]\n[limits]");
     type Case<'a> = (&'a str, &'a str, (&'a str, &'a str), Result<(), String>);
-    let cases: [Case<'_>; 16] = [
+    let second = |token: &str, uri: &str, certificate: &str| {
+        let table = format!("token = \"{token}\"\nuri = \"pkcs11:{uri}\"\ncertificate = \"/etc/sigsh/{certificate}.pgp\"");
+        format!("[key.dev]\n{table}\n[token.two]\nserver = \"/s\"\nuri = \"pkcs11:\"\npin-file = \"/p\"\n[limits]")
+    };
+    let same = "26:1: key 'dev' has the certificate, or token and uri, of key 'release', and not its demands";
+    let [one, other, order, by_file] = [
+        ("hsm", "id=%01;object=release", "dev"),
+        ("two", "object=release;id=%01", "dev"),
+        ("hsm", "object=dev", "dev"),
+        ("two", "object=dev", "release"),
+    ]
+    .map(|(token, uri, certificate)| second(token, uri, certificate));
+    let cases: [Case<'_>; 21] = [
         (host, &endorsement, ("", ""), Ok(())),
+        // The same object under a second table.
+        (host, &endorsement, ("[limits]", &one), Err(same.to_owned())),
+        (host, &endorsement, ("[limits]", &by_file), Err(same.to_owned())),
+        (host, &endorsement, ("[limits]", &other), Ok(())),
+        (host, &endorsement, ("[limits]", &order), Ok(())),
+        (host, "", ("[limits]", &one), Ok(())),
         (host, &all, ("", ""), Ok(())),
         (
             "",

@@ -13,7 +13,7 @@ mod openpgp;
 mod ssh;
 mod sshsig;
 
-use crate::world::{HOST, admit, changed, scratch, succeed, world};
+use crate::world::{HOST, admit, changed, configuration, scratch, succeed, world};
 use base64ct::{Base64, Encoding};
 use sha2::{Digest, Sha256, Sha512};
 use std::fs;
@@ -30,12 +30,15 @@ pub fn guarded(key: &str, table: &str) -> PathBuf {
 /// Lets a client in over ssh, which may use one key alone: of its own name, with this in its table, and the world's `key` in the token.
 pub fn admit_guarded(client: &str, key: &str, table: &str) {
     world();
-    let number = crate::world::KEYS.iter().position(|known| *known == key).unwrap() + 1;
+    // A token and a certificate that are called otherwise: two tables of one object are refused.
+    let text = configuration();
+    let token = text.split("[token.hsm]").nth(1).unwrap().split("[key").next().unwrap();
+    fs::copy(format!("/etc/sigsh/{key}.pgp"), format!("/etc/sigsh/{client}.pgp")).unwrap();
     admit(
         client,
         &format!(
-            "keys = [\"{client}\"]\n[key.{client}]\ntoken = \"hsm\"\nuri = \"pkcs11:object={key};id=%{number:02x}\"\n\
-             certificate = \"/etc/sigsh/{key}.pgp\"\n{table}"
+            "keys = [\"{client}\"]\n[key.{client}]\ntoken = \"{client}\"\nuri = \"pkcs11:object={key}\"\n\
+             certificate = \"/etc/sigsh/{client}.pgp\"\n{table}\n[token.{client}]{token}"
         ),
     );
 }

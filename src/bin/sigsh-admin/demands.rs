@@ -21,6 +21,11 @@ pub(crate) fn check(findings: &mut Findings, config: &Config, name: &Name, key: 
     if key.is_guarded() && client::read_key(key).is_some_and(|certificate| !certificate.can_be_guarded()) {
         findings.error(&AdminError::Unguardable(name.to_string()).to_string());
     }
+    let signs_as = |other: &Key| client::read_key(other).map(|certificate| certificate.fingerprint());
+    let same = |(other, table): &(&Name, &Key)| *other != name && signs_as(table).is_some_and(|own| Some(own) == signs_as(key));
+    if let Some((other, _)) = config.keys().find(same).filter(|_| key.is_guarded()) {
+        findings.error(&format!("key '{name}': key '{other}' has the same certificate, and not its demands"));
+    }
     let panels = [(&key.approvals, "approvals", APPROVE), (&key.break_glass, "break-glass", BREAK_GLASS)];
     if let Some(table) = &key.endorsement {
         endorsement(findings, &format!("key '{name}': endorsement"), config, table);

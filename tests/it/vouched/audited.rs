@@ -152,7 +152,32 @@ fn what_a_host_invents_does_not_verify() {
         "00000000000000000000000000000000",
         "00000000000000000000000000000000"
     );
-    let inventions: [Invention; 21] = [
+    /// The first signature as if nobody had vouched for it.
+    fn bare(records: &mut Vec<Record>, key: &str) {
+        in_session(records, 4, "key", key);
+        for name in ["permits", "approvers", "endorsed"] {
+            records[4].remove(name);
+        }
+        records.drain(1..4);
+    }
+    let inventions: [Invention; 24] = [
+        // What is signed by a key that demands something is another's by its name alone.
+        (
+            |all| bare(all, "rsa2048"),
+            &[
+                "line 2: its key is rsa2048, and its fingerprint that of key ed25519",
+                "line 2: 0 of 2",
+                "line 2: it was not endorsed",
+            ],
+        ),
+        (|all| bare(all, "nobody"), &["line 2: its key is nobody, and its fingerprint that of key ed25519", "line 2: 0 of 2"]),
+        (
+            |all| {
+                bare(all, "rsa2048");
+                set(&mut all[1], "fingerprint", &fingerprint("rsa2048"));
+            },
+            &["line 3: its intent is another key's"],
+        ),
         (|all| all[2]["evidence"] = all[3]["evidence"].clone(), &["it is by carol for host", "1 of 2"]),
         (|all| set(&mut all[2], "approvers", "bob"), &["line 3: an approval does not count: it is by alice for host"]),
         (|all| set(&mut all[4], "approvers", "alice bob"), &["it says that bob approved it, and shows nothing of it"]),
@@ -207,6 +232,24 @@ fn what_a_host_invents_does_not_verify() {
         }
         assert!(report.said("proved: ").is_empty());
     }
+    // A key that is not known here demands nothing that could be known. It is told; and an end that failed is one.
+    let mut records = good.clone();
+    bare(&mut records, "nobody");
+    in_session(&mut records, 1, "fingerprint", &ZEROS[..40]);
+    for (event, entry) in [("intent", ""), ("failed", ""), ("intent", "1"), ("signed", "1")] {
+        let from = if entry.is_empty() { &good[4] } else { &records[1] };
+        let mut record = from.clone();
+        record.insert("event".to_owned(), Value::from(event));
+        record.insert("entry".to_owned(), Value::from(entry));
+        record.insert("session".to_owned(), Value::from("00"));
+        record.insert("time".to_owned(), same_time.clone());
+        records.push(record);
+    }
+    let report = honest.verify(&["--approvals", &honest.remade(records)]);
+    const STRANGE: &str =
+        "requests are for keys whose fingerprints no configured certificate has: what they demand, only their names tell";
+    assert!(report.said("warning: ").contains(&format!("2 {STRANGE}").as_str()), "{report:#?}");
+    assert!(!report.out.contains("is not that of its intent"), "{report:#?}");
     // At another time: approvals and the permit had expired, or were not yet.
     for (time, word) in [("2099-01-01T00:00:00.000000000Z", "expired"), ("2000-01-01T00:00:00.000000000Z", "holds for longer than")]
     {

@@ -127,7 +127,15 @@ fn what_is_wrong_with_it_is_an_error() {
         assert_eq!(errors, [&format!("error: key '{KEY}': {error}")], "{found:?}");
         assert!(found.iter().filter(|line| line.starts_with("ok: ")).count() >= 3, "{found:?}");
     }
+    // The same key under another name, which asks for nothing.
+    fs::copy(format!("/etc/sigsh/{KEY}.pgp"), "/etc/sigsh/again.pgp").unwrap();
     whole();
+    let again = "[key.again]\ntoken = \"hsm\"\nuri = \"pkcs11:id=%07\"\ncertificate = \"/etc/sigsh/again.pgp\"\n";
+    let text = fs::read_to_string(&config).unwrap().replace("keys = [\"ed25519\"]\nrequire", "keys = [\"again\"]\nrequire");
+    let both = Path::new("/etc/sigsh/again.toml");
+    fs::write(both, text + again).unwrap();
+    let error = format!("error: key '{KEY}': key 'again' has the same certificate, and not its demands");
+    assert!(findings(both).contains(&error));
     account_file(&people, approver("alice@example.org", "").as_bytes());
     let config = guarded(KEY, &format!("approvals = {{ need = 1, approvers = \"{people}\" }}"));
     assert_eq!(findings(&config).len(), 1);

@@ -46,6 +46,8 @@ pub(super) struct Vouched {
     macs: u64,
     over_bytes: u64,
     unknown: u64,
+    /// Intents by keys of which no configured certificate is.
+    strange: u64,
 }
 
 impl Vouched {
@@ -84,6 +86,7 @@ impl Vouched {
             macs: 0,
             over_bytes: 0,
             unknown: 0,
+            strange: 0,
         })
     }
 
@@ -98,16 +101,32 @@ impl Vouched {
                 self.intent(line, &pieces, &mut faults, findings);
             }
             "signed" => self.signed(line, &mut faults),
-            _ => self.pieces.clear(),
+            "endorsement" | "approval" => self.pieces.clear(),
+            _ => {
+                self.pieces.clear();
+                self.intents.remove(line.field("session"));
+            }
         }
         for (seq, fault) in faults {
             findings.error(&plain(&format!("line {seq}: {fault}")));
         }
     }
 
+    /// The configured key that signs by a line's fingerprint; of several, the one that demands something. Names a host could make up.
+    fn by_fingerprint(&self, line: &Line) -> Option<&str> {
+        let signs = |known: &Known| words(line, "fingerprint").any(|word| known.fingerprints.contains(word));
+        let found = self.keys.iter().filter(|(_, known)| signs(known));
+        Some(found.max_by_key(|(name, known)| (known.demands(), *name == line.field("key")))?.0)
+    }
+
     fn intent(&mut self, line: &Line, pieces: &[Line], faults: &mut Faults, findings: &Findings) {
         let key = line.field("key");
-        let Some(known) = self.keys.get_mut(key).or(self.any.as_mut()) else {
+        let signer = self.by_fingerprint(line).unwrap_or(key).to_owned();
+        if signer != key {
+            faults.push((line.seq, format!("its key is {key}, and its fingerprint that of key {signer}")));
+        }
+        self.strange += u64::from(self.any.is_none() && self.by_fingerprint(line).is_none());
+        let Some(known) = self.keys.get_mut(&signer).or(self.any.as_mut()) else {
             if !pieces.is_empty() {
                 faults.push((line.seq, format!("the configuration has no key {key}, so that nothing of this can be verified")));
             }
@@ -191,7 +210,13 @@ impl Vouched {
 
     /// What was signed must be what was vouched for.
     fn signed(&mut self, line: &Line, faults: &mut Faults) {
-        let Some(intent) = self.intents.remove(line.field("session")) else { return };
+        let Some(intent) = self.intents.remove(line.field("session")) else {
+            let signer = self.by_fingerprint(line).and_then(|signer| self.keys.get(signer));
+            if signer.is_some_and(Known::demands) {
+                faults.push((line.seq, "its intent is another key's, or another signature's".to_owned()));
+            }
+            return;
+        };
         const SAME: [&str; 8] = ["key", "fingerprint", "client", "size", "sha256", "sha384", "sha512", "mode"];
         if let Some(name) = SAME.iter().find(|name| line.field(name) != intent.field(name)) {
             faults.push((line.seq, format!("its {name} is not that of its intent, line {}", intent.seq)));
@@ -212,6 +237,10 @@ impl Vouched {
             ),
             (self.macs, "endorsements are MACs, which nobody can verify without this host's secret"),
             (self.unknown, "endorsements were not looked at: that takes the configuration"),
+            (
+                self.strange,
+                "requests are for keys whose fingerprints no configured certificate has: what they demand, only their names tell",
+            ),
         ];
         for (count, what) in warnings.into_iter().filter(|(count, _)| *count > 0) {
             findings.warning(&format!("{count} {what}"));

@@ -2,15 +2,21 @@
 
 use super::{moments, statement};
 use crate::AdminError;
+use nix::errno::Errno;
+use sequoia_openpgp::cert::Cert;
 use sigsh::audit::Field;
 use sigsh::audit::ledger::line::Line;
 use sigsh::config::{Approvals, Approvers, Config, ConfigError, Key, Revoked};
+use sigsh::openpgp::Pinned;
+use sigsh::openpgp::certificate::MAX_CERTIFICATE;
 use sigsh::request::Bytes;
+use sigsh::trusted::{self, TrustError};
 use sigsh::warrant::approval::{APPROVE, BREAK_GLASS, Panel, Purpose, Requester};
 use sigsh::warrant::openpgp::Operators;
 use sigsh::warrant::ssh::Authorities;
 use sigsh::warrant::sshsig::SshSig;
 use sigsh::warrant::{Quota, Subject, Warrant, WarrantError, mac};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -21,6 +27,8 @@ type List<'a> = (&'a Path, &'a [u8]);
 /// What a key demands, or any one where that is not known.
 #[derive(Default)]
 pub(super) struct Known {
+    /// Those of its certificate's keys.
+    pub(super) fingerprints: BTreeSet<String>,
     approvals: Option<(Panel, usize)>,
     break_glass: Option<(Panel, usize)>,
     builds: Option<Builds>,
@@ -60,6 +68,7 @@ impl Known {
             Ok(Builds { ssh: Authorities::of(table, &revoked), openpgp: Operators::open(config, table, &revoked)? })
         };
         Ok(Known {
+            fingerprints: fingerprints(key)?,
             approvals: key.approvals.as_ref().map(|table| panel(table, APPROVE)).transpose()?,
             break_glass: key.break_glass.as_ref().map(|table| panel(table, BREAK_GLASS)).transpose()?,
             builds: key.endorsement.as_ref().map(builds).transpose()?,
@@ -72,7 +81,7 @@ impl Known {
         let table = "need = 1\napprovers = \"/\"\nmax-age = \"30d\"\n";
         let table: Approvals = toml::from_str(table).map_err(|error| AdminError::Ledger(error.to_string()))?;
         let panel = |purpose| parse(list).map(|approvers| Some((Panel::of(&table, purpose, nobody(), approvers), 0)));
-        Ok(Known { approvals: panel(APPROVE)?, break_glass: panel(BREAK_GLASS)?, builds: None })
+        Ok(Known { approvals: panel(APPROVE)?, break_glass: panel(BREAK_GLASS)?, ..Known::default() })
     }
 
     /// Whether it signs nothing that nobody vouches for.
@@ -161,6 +170,17 @@ impl Builds {
         }
         Ok(warrant)
     }
+}
+
+/// By whatever of them it has signed, and not only by what is alive today.
+fn fingerprints(key: &Key) -> Result<BTreeSet<String>, AdminError> {
+    let bytes = match trusted::read(&key.certificate, MAX_CERTIFICATE) {
+        // It has not signed anything yet.
+        Err(TrustError::Open(_, Errno::ENOENT)) => return Ok(BTreeSet::new()),
+        bytes => bytes?,
+    };
+    let pinned = Pinned::read(&bytes)?;
+    Ok(pinned.certs().iter().flat_map(Cert::keys).map(|key| key.key().fingerprint().to_hex()).collect())
 }
 
 /// Until it is known who has asked.
