@@ -503,7 +503,7 @@ fn a_list_that_changes_during_an_upload_signs_nothing() {
         // The list is read before the token process is there.
         patient(|| calls(&count, "C_Initialize") > 0);
         change(&list);
-        finish_child(child, &DATA[5..]).fails_quietly(75, "a list of approvers or of revoked permits has changed");
+        finish_child(child, &DATA[5..]).fails_quietly(75, "what says who may endorse or approve has changed");
         assert_eq!(calls(&count, "C_SignInit"), 0);
     }
 }

@@ -67,7 +67,6 @@ fn guarded_by(name: &str, people: &[&Person], table: &str) -> BuildServer {
     for list in [&list, &format!("{list}.glass")] {
         fs::write(list, people.iter().map(|person| person.line()).collect::<String>() + &zoe).unwrap();
     }
-    fs::copy("/etc/sigsh/ed25519.pgp", format!("/etc/sigsh/{name}.pgp")).unwrap();
     admit_guarded(name, "ed25519", &table.replace("{LIST}", &list));
     let server = BuildServer::new(name, &[name], "");
     let path = ".config/sigsh/client.toml";

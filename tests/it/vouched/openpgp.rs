@@ -267,7 +267,7 @@ fn it_must_still_hold_when_the_last_byte_has_come() {
     std::thread::sleep(Duration::from_secs(1));
     fs::copy(&path, format!("{path}.new")).unwrap();
     fs::rename(format!("{path}.new"), &path).unwrap();
-    let changed = "a list of approvers or of revoked permits has changed";
+    let changed = "what says who may endorse or approve has changed";
     finish_child(changes, b"data").fails(75, changed, "refused", changed);
     std::thread::sleep(Duration::from_secs(3));
     let what = "the endorsement or an approval has expired meanwhile";

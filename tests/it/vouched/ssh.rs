@@ -345,6 +345,6 @@ fn what_is_revoked_endorses_nothing() {
     let child = session(&config, &endorsement).start();
     sleep(Duration::from_secs(3));
     fs::write(&path, "serial: 2\n").unwrap();
-    let changed = "a list of approvers or of revoked permits has changed";
+    let changed = "what says who may endorse or approve has changed";
     crate::world::finish_child(child, b"data").fails(75, changed, "refused", changed);
 }

@@ -51,7 +51,7 @@ pub(super) fn endorsement(bytes: Vec<u8>) -> Result<Bytes, String> {
         ssh if SshSig::is_one(ssh) => Ok(()),
         // What an operator gives to a build begins alike, and is a secret.
         line if mac::is_one(line) && mac::parse("", "", line).is_none() => {
-            none("it is not one line of mac-v1, ID, NOT-AFTER, MAX and HEX")
+            none("it is not one line of mac-v1, ID, NOT-BEFORE, NOT-AFTER, MAX and HEX")
         }
         line if mac::is_one(line) => Ok(()),
         packets if is_openpgp => openpgp::check(packets).or_else(|why| none(&format!("it {why}"))),
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn no_secret_is_an_endorsement() {
         let nonce = "ab".repeat(64);
-        let grant = format!("mac-v1 {} sign1 build-7 2026-01-02T03:04:05Z 64 {nonce}\n", "0A".repeat(20));
+        let grant = format!("mac-v1 {} sign1 build-7 2026-01-02T01:04:05Z 2026-01-02T03:04:05Z 64 {nonce}\n", "0A".repeat(20));
         for secret in [
             b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtz\n".as_slice(),
             b"-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n",
@@ -96,7 +96,7 @@ mod tests {
             b"\xc5\x58\x04\x67\x00\x00\x00\x16",
             b"\xc7\x58\x04\x67\x00\x00\x00\x16",
             grant.as_bytes(),
-            b"mac-v1 build-7 2026-01-02T03:04:05Z 64 secret\n",
+            b"mac-v1 build-7 2026-01-02T01:04:05Z 2026-01-02T03:04:05Z 64 secret\n",
             b"SSHSIG and a password",
             b"-----BEGIN SSH SIGNATURE-----\npassword\n-----END SSH SIGNATURE-----\n",
             b"password",
@@ -105,7 +105,7 @@ mod tests {
             let why = endorsement(secret.to_vec()).expect_err("it would be sent");
             assert!(why.starts_with("this is no endorsement: it "), "{why}");
         }
-        let mac = format!("mac-v1 build-7 2026-01-02T03:04:05Z 64 {nonce}\n");
+        let mac = format!("mac-v1 build-7 2026-01-02T01:04:05Z 2026-01-02T03:04:05Z 64 {nonce}\n");
         assert_eq!(endorsement(mac.clone().into_bytes()).as_deref(), Ok(mac.as_bytes()));
     }
 }

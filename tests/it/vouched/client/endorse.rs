@@ -48,12 +48,14 @@ fn a_build_endorses_by_a_nonce() {
     verify_file("ed25519", &server.path("f.sig"), &server.path("f"));
     let script = "import hmac, sys; k, t = sys.argv[1:]; print(hmac.digest(bytes.fromhex(k), t.encode(), 'sha512').hex())";
     let line = String::from_utf8(line).unwrap();
-    let [_, key, host, id, end, max, nonce] = line.trim_end().split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let [_, key, host, id, begin, end, max, nonce] = line.trim_end().split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
     let (size, digest) = (FILE.len(), hex::encode(Sha512::digest(FILE)));
-    let text =
-        format!("endorse-v1\nkey {key}\nhost {host}\nid {id}\nnot-after {end}\nmax {max}\nsize {size}\ndigest sha512:{digest}\n");
+    let text = format!(
+        "endorse-v1\nkey {key}\nhost {host}\nid {id}\nnot-before {begin}\nnot-after {end}\nmax {max}\nsize {size}\n\
+         digest sha512:{digest}\n"
+    );
     let mac = String::from_utf8(succeed(Command::new("python3").args(["-c", script, nonce, &text])).stdout).unwrap();
-    assert_eq!(String::from_utf8(server.read("f.endorsement")).unwrap(), format!("mac-v1 {id} {end} {max} {mac}"));
+    assert_eq!(String::from_utf8(server.read("f.endorsement")).unwrap(), format!("mac-v1 {id} {begin} {end} {max} {mac}"));
     let over = line.replace(end, "2026-01-02T03:04:05Z");
     for (text, code, why) in [
         (over.as_str(), 65, "-: it has expired"),

@@ -161,7 +161,7 @@ fn what_lies_beside_a_file_neither_leaks_nor_blocks() {
         finish(command, b"")
     };
     let secret = server.write(".id", fs::read(&carol.key).unwrap());
-    let grant = format!("mac-v1 {} h b 2099-01-02T03:04:05Z 64 {}\n", "0A".repeat(20), "ab".repeat(64));
+    let grant = format!("mac-v1 {} h b 2099-01-02T01:04:05Z 2099-01-02T03:04:05Z 64 {}\n", "0A".repeat(20), "ab".repeat(64));
     let junk = "this is no approval: it is a time, '=' and base64";
     let blob = format!("2099-01-02T03:04:05Z={}\n", base64(&fs::read(&carol.key).unwrap()));
     let neither = "this is no endorsement: it is neither an ssh signature, nor mac-v1, nor OpenPGP";
@@ -181,7 +181,7 @@ fn what_lies_beside_a_file_neither_leaks_nor_blocks() {
         ("f.endorsement", directory, "it is no regular file"),
         ("f.endorsement", long, "it is too long"),
         ("f.endorsement", key, neither),
-        ("f.endorsement", nonce, "this is no endorsement: it is not one line of mac-v1, ID, NOT-AFTER, MAX and HEX"),
+        ("f.endorsement", nonce, "this is no endorsement: it is not one line of mac-v1, ID, NOT-BEFORE, NOT-AFTER, MAX and HEX"),
         ("f.x.approval", link, "it is a symbolic link"),
         ("f.x.approval", pipe, "it is no regular file"),
         ("f.x.approval", directory, "it is no regular file"),
