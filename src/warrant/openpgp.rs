@@ -25,6 +25,14 @@ use std::time::{Duration, SystemTime};
 /// By how much another clock may be ahead of ours.
 const AHEAD: Duration = Duration::from_secs(5);
 
+/// Whether an endorsement is whole: a certificate, a signature behind it, and nothing else, above all no secret key.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+pub fn check(bytes: &[u8]) -> Result<(), String> {
+    Parts::read(bytes).map(drop)
+}
+
 /// Whose certifications permit builds.
 pub struct Operators {
     certs: Vec<Cert>,

@@ -50,12 +50,14 @@ impl SshSig {
         bytes.starts_with(MAGIC) || bytes.starts_with(BEGIN)
     }
 
+    /// Its bytes without an armor; `None` where that is broken.
+    pub fn dearmored(bytes: &[u8]) -> Option<Vec<u8>> {
+        bytes.strip_prefix(BEGIN).map_or_else(|| Some(bytes.to_vec()), dearmor)
+    }
+
     /// Reads one, binary or armored; `None` when it is none.
     pub fn parse(bytes: &[u8]) -> Option<SshSig> {
-        let inner = match bytes.strip_prefix(BEGIN) {
-            Some(armored) => dearmor(armored)?,
-            None => bytes.to_vec(),
-        };
+        let inner = SshSig::dearmored(bytes)?;
         let reader = &mut inner.strip_prefix(MAGIC)?;
         if u32::decode(reader).ok()? != VERSION {
             return None;
