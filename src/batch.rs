@@ -139,8 +139,8 @@ impl<'a> Batch<'a> {
             [key] => demands.judge(grant, key, now, &mut vouch)?,
             _ => Warrant::default(),
         };
-        for (field, value) in warrant.facts().iter() {
-            audit.learn(field, value);
+        if !warrant.is_open() {
+            audit.learn_all(warrant.facts());
         }
         audit.bears(warrant.evidence(), warrant.quotas())?;
         let limits = &config.limits;

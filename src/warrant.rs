@@ -341,6 +341,11 @@ impl Warrant {
         }
     }
 
+    /// Whether nobody has yet seen that [`Warrant::fits`]: that the endorsement is by whoever has the build's key.
+    pub fn is_open(&self) -> bool {
+        self.over_bytes.is_some()
+    }
+
     /// What the records say of it.
     pub fn facts(&self) -> &Facts {
         &self.facts

@@ -6,7 +6,7 @@ use super::sshsig::{SshSig, Touch, plain_key};
 use super::terms::rough;
 use super::{Kind, Piece, Quota, Subject, Warrant, WarrantError};
 use crate::audit::{Facts, Field};
-use crate::config::values::SshFingerprint;
+use crate::config::values::{Name, SshFingerprint};
 use crate::config::who::Person;
 use crate::config::{Approvals, Approver, Approvers, ConfigError, Revoked};
 use crate::identity::certificate::Certificate;
@@ -50,6 +50,9 @@ pub const BREAK_GLASS: Purpose = Purpose {
     option: "--break-glass",
     max_age: Duration::from_secs(60 * 60),
 };
+
+/// So many approvals that do not count are told why.
+const MAX_FAULTS: usize = 4;
 
 /// Who asks for a signature, as far as an approver could be the same.
 #[derive(Clone, Debug)]
@@ -251,6 +254,12 @@ impl Panel {
                 words.push(fault);
             }
         }
+        let more = words.len().saturating_sub(MAX_FAULTS);
+        words.truncate(MAX_FAULTS);
+        let more_words = format!("and {more} more");
+        if more > 0 {
+            words.push(&more_words);
+        }
         match words.as_slice() {
             [] if given.is_empty() => format!("{option} TIME=BASE64 brings one person's"),
             [] => format!("another {option} TIME=BASE64 brings one more"),
@@ -301,9 +310,28 @@ impl fmt::Display for Where<'_> {
     }
 }
 
+/// What a text speaks of, but for time and place.
+#[derive(Clone, Copy)]
+pub struct Matter<'a> {
+    /// The signing key's fingerprint, in upper-case hexadecimal digits.
+    pub fingerprint: &'a str,
+    /// The artifact's size in bytes.
+    pub size: u64,
+    /// Its digest, by the key's hash.
+    pub digest: &'a crate::request::Digest,
+    /// The client that asks for the signature.
+    pub requester: &'a Name,
+}
+
+impl<'a> From<&'a Subject> for Matter<'a> {
+    fn from(Subject { fingerprint, size, digest, requester, .. }: &'a Subject) -> Matter<'a> {
+        Matter { fingerprint, size: *size, digest, requester }
+    }
+}
+
 /// The text that an approver signs: each line ends with a newline.
-pub fn text(purpose: Purpose, subject: &Subject, not_after: Moment, place: Where<'_>) -> String {
-    let Subject { fingerprint, size, digest, requester, .. } = subject;
+pub fn text<'a>(purpose: Purpose, matter: impl Into<Matter<'a>>, not_after: Moment, place: Where<'_>) -> String {
+    let Matter { fingerprint, size, digest, requester } = matter.into();
     let (title, digest) = (purpose.title, format!("{}:{}", digest.algorithm.name(), hex::encode(&digest.bytes)));
     format!(
         "{title}\nkey {fingerprint}\ntype 0x00\nsize {size}\ndigest {digest}\nnot-after {not_after}\n{place}\nrequester {requester}\n"

@@ -106,7 +106,7 @@ pub fn ask(
     revoked: &Revoked,
 ) -> Result<(Question, Permit), WarrantError> {
     let wrong = |why: String| Err(WarrantError::Endorsement(why));
-    let Some((scope, mac)) = parse(subject, bytes) else {
+    let Some((scope, mac)) = parse(&subject.fingerprint, &subject.place.host, bytes) else {
         return wrong("is not one line of mac-v1, ID, NOT-BEFORE, NOT-AFTER, MAX and HEX, with one blank between them".to_owned());
     };
     let (begins, expires) = (scope.not_before.time(), scope.not_after.time());
@@ -134,7 +134,7 @@ pub fn ask(
 }
 
 /// Reads `mac-v1 ID NOT-BEFORE NOT-AFTER MAX HEX` and a newline: each value can be written in one way alone.
-fn parse<'a>(subject: &'a Subject, bytes: &[u8]) -> Option<(Scope<'a>, Vec<u8>)> {
+pub fn parse<'a>(fingerprint: &'a str, host: &'a str, bytes: &[u8]) -> Option<(Scope<'a>, Vec<u8>)> {
     let line = std::str::from_utf8(bytes).ok()?.strip_prefix(PREFIX)?.strip_suffix('\n')?;
     let words = line.split(' ').collect::<Vec<_>>();
     let [id, not_before, not_after, max, mac] = words.as_slice() else { return None };
@@ -142,7 +142,7 @@ fn parse<'a>(subject: &'a Subject, bytes: &[u8]) -> Option<(Scope<'a>, Vec<u8>)>
     let (not_before, not_after) = (Moment::parse(not_before).ok()?, Moment::parse(not_after).ok()?);
     let max = max.parse().ok().filter(|number: &u64| MAX.contains(number) && number.to_string() == *max)?;
     let mac = hex::decode(mac).ok().filter(|bytes| bytes.len() == LENGTH && hex::encode(bytes) == *mac)?;
-    Some((Scope { fingerprint: &subject.fingerprint, host: &subject.place.host, id, not_before, not_after, max }, mac))
+    Some((Scope { fingerprint, host, id, not_before, not_after, max }, mac))
 }
 
 #[cfg(test)]

@@ -34,13 +34,13 @@ fn write(text: &str) -> String {
 }
 
 /// A security key of a kind that ssh-keygen knows: `ed25519-sk`, `ecdsa-sk`.
-fn security_key(kind: &str) -> String {
+pub fn security_key(kind: &str) -> String {
     let path = format!("{}/key", scratch());
     succeed(Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-C", "", "-w", &provider(), "-f", &path]));
     path
 }
 
-fn provider() -> String {
+pub fn provider() -> String {
     let path = Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().join("examples/libsk.so");
     path.into_os_string().into_string().unwrap()
 }
