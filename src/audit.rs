@@ -257,7 +257,12 @@ impl Audit {
 
     /// Takes the facts of one signature for those of the session, which ends with it.
     pub fn ends_with(&mut self, own: Facts) {
-        for (field, value) in own.0 {
+        self.learn_all(&own);
+    }
+
+    /// Learns all of these.
+    pub fn learn_all(&mut self, facts: &Facts) {
+        for (field, value) in facts.iter() {
             self.learn(field, value);
         }
     }
@@ -308,8 +313,14 @@ impl Audit {
         records.extend(intents.map(|own| record(Event::Intent, sentence(own), own)));
         let has_intent = records.len() > asked;
         self.has_intent |= has_intent;
-        let mut count = if has_intent { std::mem::take(&mut self.count) } else { Count::default() };
-        self.write(&records, &mut count)
+        if !has_intent {
+            return self.write(&records, &mut Count::default());
+        }
+        let mut count = std::mem::take(&mut self.count);
+        let written = self.write(&records, &mut count);
+        // Another intent would be counted, too.
+        self.count = count;
+        written
     }
 
     /// Whether an intent was recorded, or tried to.
@@ -318,10 +329,11 @@ impl Audit {
     }
 
     /// Records how a session ended without a signature, as far as the journal can be reached: what the client was told, the whole
-    /// reason, and the exit code. Unless it is `odd`, or has an intent, it may be one of those that are left out because there are too
+    /// reason, and the exit code. Unless it is `odd`, or has an intent, or is of an emergency, it may be one of those that are left out because there are too
     /// many. The ledger gets it only where it has an intent: nobody can fill it with refusals.
     pub fn ended(&mut self, event: Event, line: &str, reason: &str, code: u8, odd: bool) {
-        let admitted = if odd || self.has_intent { Some(0) } else { self.refusals.admit() };
+        let emergency = self.facts.get(Field::BREAK_GLASS).is_some();
+        let admitted = if odd || self.has_intent || emergency { Some(0) } else { self.refusals.admit() };
         let Some(left_out) = admitted else { return };
         let (reason, code, left_out) = (cut(reason), code.to_string(), left_out.to_string());
         let none = Facts::default();
@@ -410,8 +422,8 @@ impl Piece {
 /// What the journal gets.
 fn fields(record: &Record<'_>, facts: &[(&'static str, &str)], place: Option<&Place>) -> Vec<u8> {
     let (seq, hash) = place.map(|place| (place.seq.to_string(), hex::encode(place.hash))).unwrap_or_default();
-    let is_use = matches!(record.event, Event::Intent | Event::Signed);
-    let (loud, priority) = if is_use && facts.iter().any(|(field, _)| *field == Field::BREAK_GLASS.0) {
+    let is_piece = matches!(record.event, Event::Endorsement | Event::Approval);
+    let (loud, priority) = if !is_piece && facts.iter().any(|(field, _)| *field == Field::BREAK_GLASS.0) {
         ("break-glass: ", "2")
     } else {
         ("", record.event.priority())

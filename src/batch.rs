@@ -136,8 +136,8 @@ impl<'a> Batch<'a> {
             None => Ok(false),
         };
         let warrant = demands.judge(grant, &candidates, now, &mut vouch)?;
-        for (field, value) in warrant.facts().iter() {
-            audit.learn(field, value);
+        if !warrant.is_open() {
+            audit.learn_all(warrant.facts());
         }
         audit.bears(warrant.evidence(), warrant.quotas())?;
         let limits = &config.limits;

@@ -142,6 +142,10 @@ fn sign(
     // Of the first artifact: nothing is read for nothing.
     let first = grant.keys.len() as u64;
     signatures.take(first)?;
+    // From now on its end is recorded, however often: what is refused costs a signature.
+    if !grant.evidence.break_glass.is_empty() {
+        audit.learn(Field::BREAK_GLASS, "yes");
+    }
     drop(state);
     let ended = batch::run(order, Means { signatures: &signatures, demands, plans, token_run, hasher }, audit, frame);
     if ended.as_ref().is_err_and(Failure::is_ours) && !audit.has_intent() {

@@ -57,7 +57,7 @@ pub enum TrustError {
 /// A file that only root or the account can have written.
 #[derive(Debug)]
 pub struct Trusted {
-    /// It, open for reading.
+    /// It, open for reading, or by `O_PATH`.
     pub file: File,
     /// Its attributes when it was opened.
     pub stat: FileStat,
@@ -95,8 +95,20 @@ impl Trusted {
 /// # Errors
 /// Any [`TrustError`].
 pub fn open(path: &Path) -> Result<Trusted, TrustError> {
+    open_by(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, path)
+}
+
+/// The same, to see whether it stays as it is: by this descriptor nobody can read it. It need not be readable for us.
+///
+/// # Errors
+/// Any [`TrustError`].
+pub fn watch(path: &Path) -> Result<Trusted, TrustError> {
+    open_by(OFlag::O_PATH, path)
+}
+
+fn open_by(flags: OFlag, path: &Path) -> Result<Trusted, TrustError> {
     let (parent, _, name) = walk(path, false)?;
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(&parent, name.as_os_str(), flags, Mode::empty()).map_err(|error| match error {
         Errno::ELOOP => TrustError::Link(path.to_owned()),
         error => TrustError::Open(path.to_owned(), error),

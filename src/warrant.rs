@@ -19,6 +19,7 @@ use crate::identity::Identity;
 use crate::openpgp::SigningKey;
 use crate::policy::Grant;
 use crate::request::{Bytes, Digest, Evidence};
+use crate::trusted::{self, Trusted};
 use approval::{Panel, Requester};
 use sshsig::SshSig;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,8 @@ pub enum WarrantError {
     /// It is left open which key, or which bytes, it is about.
     #[error("the certificate has several signing keys, or one of version 6: nobody can endorse or approve what they sign")]
     Key,
-    /// A list of people or revocations is no longer the one that was read.
-    #[error("a list of approvers or of revoked permits has changed")]
+    /// A list of people or revocations is no longer the one that was read, or the file for MACs another one.
+    #[error("what says who may endorse or approve has changed")]
     ListChanged,
     /// By the clock, what permits it has not begun: the ledger's count does not look so far back.
     #[error("the clock has gone back to before what permits this could be used")]
@@ -83,6 +84,8 @@ struct Endorsers {
     ssh: ssh::Authorities,
     openpgp: Option<openpgp::Operators>,
     mac_file: Option<PathBuf>,
+    /// The same where a MAC is to be judged: whether it stays as it is. Its bytes are for the token process alone.
+    mac_watch: Option<Trusted>,
     revoked: Rc<Revoked>,
     max_age: Duration,
 }
@@ -159,11 +162,16 @@ impl Demands {
             return Ok(Demands { endorsement: None, approvals: None, break_glass: None, place });
         };
         let endorsers = |table: &crate::config::Endorsement| -> Result<Endorsers, ConfigError> {
-            let revoked = Rc::new(table.revoked.as_ref().map_or_else(|| Ok(Revoked::default()), |path| Revoked::open(path))?);
+            let mac_file = table.mac_file.as_deref();
+            let is_mac = grant.evidence.endorsement.as_ref().is_some_and(|bytes| mac::is_one(bytes));
+            let revoked = table.revoked.as_ref().map_or_else(|| Ok(Revoked::default()), |path| Revoked::open(path))?;
+            let revoked = Rc::new(revoked.or(config.revoked()?));
             Ok(Endorsers {
                 ssh: ssh::Authorities::of(table, &revoked),
                 openpgp: openpgp::Operators::open(config, table, &revoked)?,
-                mac_file: table.mac_file.as_deref().map(Path::to_owned),
+                mac_file: mac_file.map(Path::to_owned),
+                // What is wrong with it, the token process says.
+                mac_watch: mac_file.filter(|_| is_mac).and_then(|path| trusted::watch(path).ok()),
                 revoked,
                 max_age: table.max_age(),
             })
@@ -173,12 +181,12 @@ impl Demands {
             approvals: key
                 .approvals
                 .as_ref()
-                .map(|table| Panel::open(table, approval::APPROVE, Requester::of(&grant.client, identity)))
+                .map(|table| Panel::open(table, approval::APPROVE, Requester::of(&grant.client, identity), config.revoked()?))
                 .transpose()?,
             break_glass: key
                 .break_glass
                 .as_ref()
-                .map(|table| Panel::open(table, approval::BREAK_GLASS, Requester::of(&grant.client, identity)))
+                .map(|table| Panel::open(table, approval::BREAK_GLASS, Requester::of(&grant.client, identity), config.revoked()?))
                 .transpose()?,
             place,
         })
@@ -254,6 +262,8 @@ impl Endorsers {
                 return wrong("is a MAC by another nonce, or of something else");
             }
             permit.enter(warrant);
+            let watch = self.mac_watch;
+            warrant.lists.push(Box::new(move || watch.as_ref().is_some_and(Trusted::is_unchanged)));
         } else {
             let Some(operators) = self.openpgp else { return wrong("is of no kind that this key takes") };
             operators.judge(subject, bytes, now, warrant)?;
@@ -332,6 +342,11 @@ impl Warrant {
             Some(end) if end <= now => Err(WarrantError::Endorsement("or an approval has expired meanwhile".to_owned())),
             _ => Ok(()),
         }
+    }
+
+    /// Whether nobody has yet seen that [`Warrant::fits`]: that the endorsement is by whoever has the build's key.
+    pub fn is_open(&self) -> bool {
+        self.over_bytes.is_some()
     }
 
     /// What the records say of it.

@@ -59,6 +59,9 @@ pub enum LedgerError {
         /// RFC 3339.
         last: String,
     },
+    /// The clock has gone back during the session: nobody would count this.
+    #[error("the clock has gone back to before what permits this could be used")]
+    Early,
     /// What may be used so often has been.
     #[error("what permits this is used up: it was good for {0} signature{s}, made or tried", s = if *.0 == 1 { "" } else { "s" })]
     UsedUp(u64),
@@ -141,6 +144,7 @@ impl Ledger {
         count.go_on(self.book.file(), tail.length())?;
         let (places, head) = self.book.append_all(&tail, records)?;
         drop(turn);
+        count.finds(&places)?;
         // Outside of the turn, so that the kernel does it once for all who wait.
         self.book.sync()?;
         self.lock.advance(&head);

@@ -120,6 +120,7 @@ impl Batch<'_> {
                 self.spoil(error.into(), &name, facts);
                 return Ok(());
             }
+            self.audit.learn_all(self.warrant.facts());
             facts.learn(Field::CLAIMED, if accepted.claimed { "yes" } else { "" });
             facts.learn(Field::SIZE, accepted.size);
             facts.learn(digest_field(wanted.algorithm), hex::encode(&accepted.digest));

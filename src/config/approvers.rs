@@ -7,6 +7,8 @@ use super::{ConfigError, Location};
 use crate::identity::certificate::Certificate;
 use crate::request::Moment;
 use crate::trusted::{self, Trusted};
+use crate::warrant::sshsig::plain_key;
+use base64ct::{Base64, Encoding};
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +17,6 @@ use std::time::{Duration, SystemTime};
 
 /// The longest list in bytes.
 const MAX_FILE: u64 = 1 << 20;
-
-/// How many bits an RSA key has: fewer are weak, and more cannot be verified here.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 /// Who may approve.
 #[derive(Debug)]
@@ -72,7 +71,7 @@ impl Approvers {
     /// # Errors
     /// The number of a line that is not understood, and why.
     pub fn parse(bytes: &[u8]) -> Result<Approvers, (usize, String)> {
-        let (mut lines, mut seen) = (Vec::new(), BTreeMap::new());
+        let (mut lines, mut seen, mut people) = (Vec::new(), BTreeMap::new(), BTreeMap::<String, Person>::new());
         for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
             let wrong = |message: &str| (number, message.to_owned());
             let line = std::str::from_utf8(line).map_err(|_| wrong("the line is not UTF-8"))?;
@@ -86,6 +85,10 @@ impl Approvers {
             let approver = Approver::parse(line).map_err(wrong)?;
             if let Some(other) = seen.insert(approver.key.clone(), number) {
                 return Err((number, format!("this key is on line {other}, too: one key is one person's")));
+            }
+            let person = people.entry(approver.person.to_ascii_lowercase()).or_insert_with(|| approver.person.clone());
+            if *person != approver.person {
+                return Err((number, format!("this principal stands above as {person}: one person has one name")));
             }
             lines.push(approver);
         }
@@ -221,20 +224,10 @@ fn key(text: &str) -> Result<KeyData, &'static str> {
         return Err("this is a certificate; an approver's key is a plain one");
     }
     let ((kind, rest), none) = (word(text), "behind the principal belongs a public ssh key");
-    let key = PublicKey::from_openssh(&format!("{kind} {}", word(rest).0)).map_err(|_| none)?;
-    match key.key_data() {
-        KeyData::Rsa(rsa) => {
-            let modulus = rsa.n.as_positive_bytes().ok_or(none)?;
-            let unused = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
-            let bits = (modulus.len() * 8).saturating_sub(unused);
-            if !RSA_BITS.contains(&bits) {
-                return Err("an RSA key has 2048 to 4096 bits");
-            }
-        }
-        KeyData::Dsa(_) | KeyData::Other(_) => return Err("a key is of ed25519, ecdsa, rsa, or a security key"),
-        _ => {}
-    }
-    Ok(key.key_data().clone())
+    let base64 = word(rest).0;
+    PublicKey::from_openssh(&format!("{kind} {base64}")).map_err(|_| none)?;
+    let blob = Base64::decode_vec(base64).map_err(|_| none)?;
+    plain_key(&blob).ok_or("a key is of ed25519, uncompressed ecdsa, rsa of 2048 to 4096 bits, or a security key")
 }
 
 #[cfg(test)]

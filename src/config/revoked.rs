@@ -26,7 +26,7 @@ pub struct Revoked {
     of_one: Vec<(SshFingerprint, Certificates)>,
     openpgp: Vec<String>,
     macs: Vec<String>,
-    source: Option<Trusted>,
+    sources: Vec<Trusted>,
 }
 
 /// Certificates by what their authorities call them.
@@ -68,8 +68,23 @@ impl Revoked {
         let bytes = opened.read(path, MAX_FILE)?;
         let wrong = |line, message| ConfigError::Wrong { at: Location { file: path.to_owned(), line, column: 1 }, message };
         let mut revoked = Revoked::parse(&bytes).map_err(|(line, message)| wrong(line, message.to_owned()))?;
-        revoked.source = Some(opened);
+        revoked.sources.push(opened);
         Ok(revoked)
+    }
+
+    /// What this list revokes or another one.
+    #[must_use]
+    pub fn or(mut self, other: Revoked) -> Revoked {
+        let Revoked { keys, sha1s, certificates, of_one, openpgp, macs, sources } = other;
+        self.keys.extend(keys);
+        self.sha1s.extend(sha1s);
+        self.certificates.serials.extend(certificates.serials);
+        self.certificates.ids.extend(certificates.ids);
+        self.of_one.extend(of_one);
+        self.openpgp.extend(openpgp);
+        self.macs.extend(macs);
+        self.sources.extend(sources);
+        self
     }
 
     /// Reads a list.
@@ -174,9 +189,9 @@ impl Revoked {
         self.keys.len() + self.sha1s.len() + certificates + self.openpgp.len() + self.macs.len()
     }
 
-    /// Whether the file is still what was read: nobody has written to it, nor put another one in its place.
+    /// Whether the files are still what was read: nobody has written to them, nor put others in their place.
     pub fn is_unchanged(&self) -> bool {
-        self.source.as_ref().is_none_or(Trusted::is_unchanged)
+        self.sources.iter().all(Trusted::is_unchanged)
     }
 }
 
@@ -260,6 +275,17 @@ mod tests {
         assert!(list.has_openpgp(&fingerprint.to_lowercase()) && list.has_openpgp(&long) && !list.has_openpgp(&"0".repeat(40)));
         assert!(list.has_mac("build-7") && !list.has_mac("build") && !list.has_mac("Build-7"));
         assert_eq!(list.entries(), 3);
+    }
+
+    #[test]
+    fn either_of_two_lists_revokes() {
+        let list = |text: &str| Revoked::parse(text.as_bytes()).unwrap();
+        let one = format!("serial: 7\n{KEY}\nopenpgp: {}\n", "0".repeat(40));
+        for both in [list(&one).or(list("id: a\nmac: m\n")), list("mac: m\nid: a\n").or(list(&one))] {
+            assert!(both.has(&super::key(KEY).unwrap()) && both.has_mac("m") && both.has_openpgp(&"0".repeat(40)));
+            let what = [(7, "b"), (8, "a"), (8, "b")].map(|(serial, id)| both.of(&certificate(serial, id)).is_some());
+            assert_eq!((what, both.entries()), ([true, true, false], 5));
+        }
     }
 
     #[test]

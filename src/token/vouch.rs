@@ -109,15 +109,16 @@ mod tests {
     use super::*;
     use std::os::unix::fs::FileExt;
 
-    const PERMIT: &str = "permit-v1\nkey 0123456789ABCDEF0123456789ABCDEF01234567\nhost sign1.example.org\nid build-1234\nnot-after 2026-01-02T03:04:05Z\nmax 64\n";
+    const PERMIT: &str = "permit-v1\nkey 0123456789ABCDEF0123456789ABCDEF01234567\nhost sign1.example.org\nid build-1234\n\
+                          not-before 2026-01-02T01:04:05Z\nnot-after 2026-01-02T03:04:05Z\nmax 64\n";
 
     /// By Python's hmac.digest(bytes(range(32)), b"sigsh permit\0" + PERMIT, "sha512").
-    const NONCE: &str = "5b25b0fc248f888d1b66a169c5a8680623da173ac9ca6f5c0b7b88161dbfad1e\
-                         90b7810c689e65b0e7d8f2d8c3acb4697593a1bf2a1df9eaa6e600e92bd197ac";
+    const NONCE: &str = "ad109b69f605e632bacdd70b5a1578b73dd8347a24c89e33718e58e4be27dea0\
+                         96c2ba8b1d18b3852732a9e5c2c66a24c572bd3cabceb11a8c41dbc3fde0a226";
 
     /// By hmac.digest(NONCE, TEXT, "sha512").
-    const MAC: &str = "e0ea59263b48a567f3f751180def45f50f70000d675daa4e6d201ecf75aeeaa6\
-                       3f2675637c6530bd8889d176c1ec07c6fa2032a658526e57a490c54f18998ce1";
+    const MAC: &str = "88f0874bd78e1d98ead09f3fbd3c6c7151e52e7620d971b1d92f15d94844d820\
+                       96ac67dfa1dbe34370c2951ee97a70cd8815d33b7f75e4cac84a2a19b925793f";
 
     fn question(mac: &[u8]) -> Question {
         let digest = hex::encode(<Sha512 as sha2::Digest>::digest(b"abc"));
@@ -177,7 +178,14 @@ mod tests {
     fn each_permit_has_a_nonce_of_its_own() {
         let master = (0..32).collect::<Vec<u8>>();
         let other = |permit: &str| hex::encode(derive(&master, permit).unwrap());
-        for (from, to) in [("0123", "1123"), ("sign1", "sign2"), ("1234\n", "1235\n"), (":05Z", ":06Z"), ("max 64", "max 65")] {
+        for (from, to) in [
+            ("0123", "1123"),
+            ("sign1", "sign2"),
+            ("1234\n", "1235\n"),
+            ("01:04:05Z", "01:04:06Z"),
+            ("03:04:05Z", "03:04:06Z"),
+            ("max 64", "max 65"),
+        ] {
             assert_ne!(other(&PERMIT.replace(from, to)), NONCE, "{from}");
         }
         let plain = keyed(&master).unwrap().chain_update(PERMIT).finalize().into_bytes();

@@ -6,9 +6,9 @@ use super::sshsig::{SshSig, Touch, plain_key};
 use super::terms::rough;
 use super::{Kind, Piece, Quota, Subject, Warrant, WarrantError};
 use crate::audit::{Facts, Field};
-use crate::config::values::SshFingerprint;
+use crate::config::values::{Name, SshFingerprint};
 use crate::config::who::Person;
-use crate::config::{Approvals, Approver, Approvers, ConfigError};
+use crate::config::{Approvals, Approver, Approvers, ConfigError, Revoked};
 use crate::identity::certificate::Certificate;
 use crate::identity::{Identity, Login};
 use crate::policy::Known;
@@ -51,6 +51,9 @@ pub const BREAK_GLASS: Purpose = Purpose {
     max_age: Duration::from_secs(60 * 60),
 };
 
+/// So many approvals that do not count are told why.
+const MAX_FAULTS: usize = 4;
+
 /// Who asks for a signature, as far as an approver could be the same.
 #[derive(Clone, Debug)]
 pub struct Requester {
@@ -89,6 +92,7 @@ pub struct Panel {
     hardware_only: bool,
     /// Who does not count.
     excluded: Option<Requester>,
+    revoked: Revoked,
 }
 
 /// An approval that counts.
@@ -106,12 +110,13 @@ pub struct Good {
 }
 
 impl Panel {
-    /// Reads what a key's table names.
+    /// Reads what a key's table names. Whose key is revoked does not count.
     ///
     /// # Errors
     /// Any [`ConfigError`].
-    pub fn open(table: &Approvals, purpose: Purpose, requester: Requester) -> Result<Panel, ConfigError> {
-        Ok(Panel::of(table, purpose, requester, Approvers::of(table, purpose.namespace)?))
+    pub fn open(table: &Approvals, purpose: Purpose, requester: Requester, revoked: Revoked) -> Result<Panel, ConfigError> {
+        let approvers = Approvers::of(table, purpose.namespace)?;
+        Ok(Panel { revoked, ..Panel::of(table, purpose, requester, approvers) })
     }
 
     /// The same with these approvers.
@@ -124,6 +129,7 @@ impl Panel {
             user_verification: table.user_verification,
             hardware_only: table.hardware_only,
             excluded: table.exclude_requester.then_some(requester),
+            revoked: Revoked::default(),
         }
     }
 
@@ -193,7 +199,7 @@ impl Panel {
                 warrant.counts(Quota { name, max: 1, since });
             }
         }
-        warrant.lists.push(Box::new(move || self.approvers.is_unchanged()));
+        warrant.lists.push(Box::new(move || self.approvers.is_unchanged() && self.revoked.is_unchanged()));
     }
 
     /// Whether an approval counts, or why not: in words of the operator's list, and of nobody else's.
@@ -227,6 +233,7 @@ impl Panel {
         let person = &approver.person;
         let wrong = |what: &str| Err(format!("{person}{what}"));
         match touch {
+            _ if self.revoked.has(&SshFingerprint::of(&approver.key)) => wrong("'s key is revoked"),
             _ if !approver.is_for(self.purpose.namespace) => wrong("'s key is not for this"),
             _ if !approver.has_begun(now) => wrong("'s key is not valid yet"),
             _ if approver.end().is_some_and(|end| end <= now) => wrong("'s key is no longer valid"),
@@ -246,6 +253,12 @@ impl Panel {
             if !words.contains(&fault.as_str()) {
                 words.push(fault);
             }
+        }
+        let more = words.len().saturating_sub(MAX_FAULTS);
+        words.truncate(MAX_FAULTS);
+        let more_words = format!("and {more} more");
+        if more > 0 {
+            words.push(&more_words);
         }
         match words.as_slice() {
             [] if given.is_empty() => format!("{option} TIME=BASE64 brings one person's"),
@@ -297,9 +310,28 @@ impl fmt::Display for Where<'_> {
     }
 }
 
+/// What a text speaks of, but for time and place.
+#[derive(Clone, Copy)]
+pub struct Matter<'a> {
+    /// The signing key's fingerprint, in upper-case hexadecimal digits.
+    pub fingerprint: &'a str,
+    /// The artifact's size in bytes.
+    pub size: u64,
+    /// Its digest, by the key's hash.
+    pub digest: &'a crate::request::Digest,
+    /// The client that asks for the signature.
+    pub requester: &'a Name,
+}
+
+impl<'a> From<&'a Subject> for Matter<'a> {
+    fn from(Subject { fingerprint, size, digest, requester, .. }: &'a Subject) -> Matter<'a> {
+        Matter { fingerprint, size: *size, digest, requester }
+    }
+}
+
 /// The text that an approver signs: each line ends with a newline.
-pub fn text(purpose: Purpose, subject: &Subject, not_after: Moment, place: Where<'_>) -> String {
-    let Subject { fingerprint, size, digest, requester, .. } = subject;
+pub fn text<'a>(purpose: Purpose, matter: impl Into<Matter<'a>>, not_after: Moment, place: Where<'_>) -> String {
+    let Matter { fingerprint, size, digest, requester } = matter.into();
     let (title, digest) = (purpose.title, format!("{}:{}", digest.algorithm.name(), hex::encode(&digest.bytes)));
     format!(
         "{title}\nkey {fingerprint}\ntype 0x00\nsize {size}\ndigest {digest}\nnot-after {not_after}\n{place}\nrequester {requester}\n"

@@ -5,7 +5,7 @@ use crate::config::Revoked;
 use crate::request::{Digest, Moment};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// What an endorsement begins with, and the line that a build gets its nonce by.
 pub const PREFIX: &str = "mac-v1 ";
@@ -61,6 +61,8 @@ pub struct Scope<'a> {
     pub host: &'a str,
     /// What the build is called.
     pub id: Id,
+    /// From when on: with this second it begins. None of its uses was before, whatever `max-age` has been since.
+    pub not_before: Moment,
     /// Until when: at this second it is over.
     pub not_after: Moment,
     /// For how many signatures.
@@ -82,8 +84,8 @@ impl Scope<'_> {
 /// The lines that both texts have. No value has a newline in it.
 impl fmt::Display for Scope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scope { fingerprint, host, id, not_after, max } = self;
-        write!(f, "key {fingerprint}\nhost {host}\nid {id}\nnot-after {not_after}\nmax {max}\n")
+        let Scope { fingerprint, host, id, not_before, not_after, max } = self;
+        write!(f, "key {fingerprint}\nhost {host}\nid {id}\nnot-before {not_before}\nnot-after {not_after}\nmax {max}\n")
     }
 }
 
@@ -95,7 +97,7 @@ pub fn is_one(bytes: &[u8]) -> bool {
 /// What the token process is to be asked of an endorsement, and the permit that it shows where the answer is yes.
 ///
 /// # Errors
-/// [`WarrantError::Endorsement`]: it is not written as it should be, has expired, is revoked.
+/// [`WarrantError::Endorsement`]: it is not written as it should be, does not hold now, holds for too long, is revoked.
 pub fn ask(
     subject: &Subject,
     bytes: &[u8],
@@ -104,40 +106,43 @@ pub fn ask(
     revoked: &Revoked,
 ) -> Result<(Question, Permit), WarrantError> {
     let wrong = |why: String| Err(WarrantError::Endorsement(why));
-    let Some((scope, mac)) = parse(subject, bytes) else {
-        return wrong("is not one line of mac-v1, ID, NOT-AFTER, MAX and HEX, with one blank between them".to_owned());
+    let Some((scope, mac)) = parse(&subject.fingerprint, &subject.place.host, bytes) else {
+        return wrong("is not one line of mac-v1, ID, NOT-BEFORE, NOT-AFTER, MAX and HEX, with one blank between them".to_owned());
     };
-    let expires = scope.not_after.time();
-    match expires.duration_since(now) {
-        Ok(left) if left > max_age => {
-            return wrong(format!("ends later than in {}, as none may", humantime::format_duration(max_age)));
-        }
-        Ok(left) if !left.is_zero() => {}
-        _ => return wrong(format!("has expired: it held until {}", scope.not_after)),
+    let (begins, expires) = (scope.not_before.time(), scope.not_after.time());
+    if expires <= now {
+        return wrong(format!("has expired: it held until {}", scope.not_after));
+    }
+    if now < begins {
+        return wrong(format!("does not hold yet: it does from {} on", scope.not_before));
+    }
+    match expires.duration_since(begins) {
+        Ok(length) if length <= max_age => {}
+        _ => return wrong(format!("holds for longer than {}, as none may", humantime::format_duration(max_age))),
     }
     if revoked.has_mac(&scope.id.0) {
         return wrong("is by a permit that is revoked".to_owned());
     }
     let quota = Quota {
-        name: format!("mac:{}:{}:{}", scope.fingerprint, scope.id, scope.not_after.0),
+        name: format!("mac:{}:{}:{}:{}", scope.fingerprint, scope.id, scope.not_before.0, scope.not_after.0),
         max: scope.max,
-        since: expires.checked_sub(max_age).unwrap_or(UNIX_EPOCH),
+        since: begins,
     };
     let question = Question { permit: scope.permit(), text: scope.endorse(subject.size, &subject.digest), mac };
     let permit = Permit { kind: "mac", by: String::new(), serial: String::new(), id: scope.id.to_string(), quota, expires };
     Ok((question, permit))
 }
 
-/// Reads `mac-v1 ID NOT-AFTER MAX HEX` and a newline: each value can be written in one way alone.
-fn parse<'a>(subject: &'a Subject, bytes: &[u8]) -> Option<(Scope<'a>, Vec<u8>)> {
+/// Reads `mac-v1 ID NOT-BEFORE NOT-AFTER MAX HEX` and a newline: each value can be written in one way alone.
+pub fn parse<'a>(fingerprint: &'a str, host: &'a str, bytes: &[u8]) -> Option<(Scope<'a>, Vec<u8>)> {
     let line = std::str::from_utf8(bytes).ok()?.strip_prefix(PREFIX)?.strip_suffix('\n')?;
     let words = line.split(' ').collect::<Vec<_>>();
-    let [id, not_after, max, mac] = words.as_slice() else { return None };
+    let [id, not_before, not_after, max, mac] = words.as_slice() else { return None };
     let id = Id::parse(id).ok()?;
-    let not_after = Moment::parse(not_after).ok()?;
+    let (not_before, not_after) = (Moment::parse(not_before).ok()?, Moment::parse(not_after).ok()?);
     let max = max.parse().ok().filter(|number: &u64| MAX.contains(number) && number.to_string() == *max)?;
     let mac = hex::decode(mac).ok().filter(|bytes| bytes.len() == LENGTH && hex::encode(bytes) == *mac)?;
-    Some((Scope { fingerprint: &subject.fingerprint, host: &subject.place.host, id, not_after, max }, mac))
+    Some((Scope { fingerprint, host, id, not_before, not_after, max }, mac))
 }
 
 #[cfg(test)]

@@ -25,6 +25,14 @@ use std::time::{Duration, SystemTime};
 /// By how much another clock may be ahead of ours.
 const AHEAD: Duration = Duration::from_secs(5);
 
+/// Whether an endorsement is whole: a certificate, a signature behind it, and nothing else, above all no secret key.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+pub fn check(bytes: &[u8]) -> Result<(), String> {
+    Parts::read(bytes).map(drop)
+}
+
 /// Whose certifications permit builds.
 pub struct Operators {
     certs: Vec<Cert>,
@@ -116,8 +124,8 @@ impl Operators {
             return wrong("has expired");
         }
         permit.enter(warrant);
-        let (revoked, file) = (Rc::clone(&self.revoked), self.file.clone());
-        warrant.lists.push(Box::new(move || revoked.is_unchanged() && file.as_ref().is_none_or(|file| file.is_unchanged())));
+        let file = self.file.clone();
+        warrant.lists.push(Box::new(move || file.as_ref().is_none_or(|file| file.is_unchanged())));
         warrant.over_bytes = Some(OverBytes { signature, by: Pinned::only(cert), at });
         Ok(())
     }
@@ -129,13 +137,14 @@ fn usable(signature: Signature, hash: HashAlgorithm) -> Result<Detached, String>
         let (by, name) = (signature.hash_algo(), hash.name().to_uppercase());
         return Err(format!("is hashed by {by}, and this key's signatures by {name}: gpg --digest-algo {name}"));
     }
-    let signature = Detached::of(signature).map_err(|error| format!("cannot be used: {error}"))?;
+    let signature = Detached::of(signature).map_err(|_| "is no signature of a file")?;
     if signature.is_binary() { Ok(signature) } else { Err("is a signature of a text: gpg --no-textmode".to_owned()) }
 }
 
 /// The key that a signature names as its own, which may sign.
 fn maker(cert: &Cert, signature: &Detached, at: SystemTime) -> Result<Live, String> {
-    let unusable = |error: crate::openpgp::OpenpgpError| format!("is by a key of which {error}");
+    // What the library says of it holds words of its maker's.
+    let unusable = |_| "is by a key that may not sign now: it has expired, is not safe, or is not for signing";
     let (live, _) = examine(cert, at).and_then(|(_, candidates)| alive(candidates)).map_err(unusable)?;
     let issuers = signature.packet().get_issuers();
     let is_by = |live: &Live| !issuers.is_empty() && issuers.iter().all(|issuer| issuer.aliases(live.key.key_handle()));
@@ -170,7 +179,8 @@ impl OverBytes {
     /// [`WarrantError::Endorsement`].
     pub fn check(&self, state: &HashState) -> Result<(), WarrantError> {
         let good = self.signature.verify(&self.by, state.clone(), self.at);
-        good.map(drop).map_err(|error| WarrantError::Endorsement(format!("is not over this artifact: {error}")))
+        let wrong = "is not over this artifact, or says more than who has made it";
+        good.map(drop).map_err(|_| WarrantError::Endorsement(wrong.to_owned()))
     }
 }
 

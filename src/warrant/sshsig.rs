@@ -4,7 +4,7 @@
 use crate::config::values::SshFingerprint;
 use crate::hash_state::HashAlgorithm;
 use base64ct::{Base64, Encoding};
-use sha2::{Digest, Sha256, Sha512};
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use signature::Verifier;
 use ssh_encoding::{Decode, Encode};
 use ssh_key::public::KeyData;
@@ -20,8 +20,8 @@ const VERSION: u32 = 1;
 const BEGIN: &[u8] = b"-----BEGIN SSH SIGNATURE-----";
 const END: &str = "\n-----END SSH SIGNATURE-----";
 
-/// The shortest modulus of an RSA key in bits.
-const MIN_RSA: usize = 2048;
+/// How long the modulus of an RSA key is in bits: shorter ones are weak, and longer ones cannot be verified here.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 /// A signature.
 #[derive(Debug)]
@@ -50,12 +50,14 @@ impl SshSig {
         bytes.starts_with(MAGIC) || bytes.starts_with(BEGIN)
     }
 
+    /// Its bytes without an armor; `None` where that is broken.
+    pub fn dearmored(bytes: &[u8]) -> Option<Vec<u8>> {
+        bytes.strip_prefix(BEGIN).map_or_else(|| Some(bytes.to_vec()), dearmor)
+    }
+
     /// Reads one, binary or armored; `None` when it is none.
     pub fn parse(bytes: &[u8]) -> Option<SshSig> {
-        let inner = match bytes.strip_prefix(BEGIN) {
-            Some(armored) => dearmor(armored)?,
-            None => bytes.to_vec(),
-        };
+        let inner = SshSig::dearmored(bytes)?;
         let reader = &mut inner.strip_prefix(MAGIC)?;
         if u32::decode(reader).ok()? != VERSION {
             return None;
@@ -88,7 +90,8 @@ impl SshSig {
     pub fn digest(&self, message: &[u8]) -> Vec<u8> {
         match self.hash {
             HashAlgorithm::Sha256 => Sha256::digest(message).to_vec(),
-            _ => Sha512::digest(message).to_vec(),
+            HashAlgorithm::Sha384 => Sha384::digest(message).to_vec(),
+            HashAlgorithm::Sha512 => Sha512::digest(message).to_vec(),
         }
     }
 }
@@ -107,7 +110,7 @@ pub fn plain_key(blob: &[u8]) -> Option<KeyData> {
         KeyData::Ed25519(_) | KeyData::SkEd25519(_) => true,
         KeyData::Ecdsa(key) => is_uncompressed(key.as_sec1_bytes()),
         KeyData::SkEcdsaSha2NistP256(key) => is_uncompressed(key.ec_point().as_bytes()),
-        KeyData::Rsa(key) => key.n.as_positive_bytes().is_some_and(|modulus| bits(modulus) >= MIN_RSA),
+        KeyData::Rsa(key) => key.n.as_positive_bytes().is_some_and(|modulus| RSA_BITS.contains(&bits(modulus))),
         _ => false,
     };
     is_strong.then_some(key)

@@ -23,3 +23,4 @@ mod tokens;
 mod verifies;
 
 pub use build_server::BuildServer;
+pub use hosts::odd_host;

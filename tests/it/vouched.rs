@@ -12,6 +12,7 @@ mod krl;
 mod mac;
 mod openpgp;
 mod permits;
+mod revoked;
 mod ssh;
 mod sshsig;
 

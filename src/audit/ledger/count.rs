@@ -4,6 +4,7 @@
 //! which `rotate` has ended, are read as well.
 
 use super::LedgerError;
+use super::chain::Place;
 use super::file::Fields;
 use super::line::{Hash, Line, MAX_LINE, hash};
 use crate::trusted;
@@ -72,6 +73,15 @@ impl Count {
         self.quotas.iter().all(|(quota, _)| bears(quota))
     }
 
+    /// Whether those who count later find these lines: none is from before the time to which they look back.
+    ///
+    /// # Errors
+    /// [`LedgerError::Early`].
+    pub(super) fn finds(&self, places: &[Place]) -> Result<(), LedgerError> {
+        let is_early = |place: &Place| self.quotas.iter().any(|(quota, _)| comes_before(&place.time, quota.since));
+        if places.iter().any(is_early) { Err(LedgerError::Early) } else { Ok(()) }
+    }
+
     /// Counts in a part of a file, from its end on. Tells whether it has come to a record from before this time, behind which none can
     /// be that counts.
     fn look(&mut self, file: &File, from: u64, to: u64, since: SystemTime) -> Result<bool, LedgerError> {
@@ -92,7 +102,7 @@ impl Count {
                 continue;
             };
             for (quota, used) in &mut self.quotas {
-                *used += intents(lines, &quota.name);
+                *used += intents(lines, quota);
             }
             end -= lines.len() as u64;
             let first = lines.split(|byte| *byte == b'\n').find_map(Line::parse);
@@ -104,24 +114,27 @@ impl Count {
     }
 }
 
-/// How many intents in some lines bear a name.
-fn intents(mut lines: &[u8], name: &str) -> u64 {
-    let finder = memmem::Finder::new(name);
+/// How many intents in some lines count for this.
+fn intents(mut lines: &[u8], quota: &Quota) -> u64 {
+    let finder = memmem::Finder::new(&quota.name);
+    let bears = |line: &Line| line.event() == "intent" && line.field("permits").split(' ').any(|word| word == quota.name);
     let mut found = 0;
     while let Some((before, rest)) = finder.find(lines).and_then(|at| lines.split_at_checked(at)) {
         let start = memrchr(b'\n', before).map_or(0, |at| at + 1);
         let length = memchr(b'\n', rest).unwrap_or(rest.len());
         let line = lines.get(start..before.len() + length).and_then(Line::parse);
-        found += u64::from(
-            line.is_some_and(|line| line.event() == "intent" && line.field("permits").split(' ').any(|word| word == name)),
-        );
+        found += u64::from(line.is_some_and(|line| bears(&line) && !is_before(&line, quota.since)));
         lines = rest.get(length..).unwrap_or_default();
     }
     found
 }
 
 fn is_before(line: &Line, time: SystemTime) -> bool {
-    humantime::parse_rfc3339(line.time()).is_ok_and(|of| of < time)
+    comes_before(line.time(), time)
+}
+
+fn comes_before(one: &str, other: SystemTime) -> bool {
+    humantime::parse_rfc3339(one).is_ok_and(|one| one < other)
 }
 
 /// Up to where lines are whole: another one may just be on its way into the file.

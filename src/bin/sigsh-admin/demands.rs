@@ -2,11 +2,15 @@
 
 use crate::check::{Findings, SOON, owned_by_root};
 use crate::{AdminError, client};
+use sequoia_openpgp::policy::StandardPolicy;
 use sigsh::config::approvers::{Approver, Approvers};
-use sigsh::config::values::Name;
-use sigsh::config::{self, Config, Endorsement, Key, Revoked};
-use sigsh::openpgp::certificate::date;
+use sigsh::config::values::{Name, SshFingerprint};
+use sigsh::config::who::Pattern;
+use sigsh::config::{self, Client, Config, Endorsement, Key, Revoked};
+use sigsh::openpgp::Pinned;
+use sigsh::openpgp::certificate::{MAX_CERTIFICATE, date};
 use sigsh::token::vouch;
+use sigsh::trusted;
 use sigsh::warrant::approval::{APPROVE, BREAK_GLASS, Purpose};
 use sigsh::warrant::openpgp::Operators;
 use ssh_key::HashAlg;
@@ -32,7 +36,7 @@ pub(crate) fn check(findings: &mut Findings, config: &Config, name: &Name, key: 
     }
     for (table, what, purpose) in panels {
         if let Some(table) = table {
-            panel(findings, &format!("key '{name}': {what}"), table, purpose);
+            panel(findings, &format!("key '{name}': {what}"), table, purpose, config, name);
         }
     }
 }
@@ -56,7 +60,7 @@ fn endorsement(findings: &mut Findings, what: &str, config: &Config, table: &End
     if let Some(path) = &table.openpgp {
         let what = format!("{what}: operators {}", path.display());
         if read(findings, &what, path, Operators::open(config, table, &Rc::new(revoked))).is_some() {
-            findings.ok(&format!("{what}: their certificates can be read"));
+            operators(findings, &what, path);
         }
     }
     if let Some(path) = &table.mac_file {
@@ -68,16 +72,18 @@ fn endorsement(findings: &mut Findings, what: &str, config: &Config, table: &End
 }
 
 /// How many people there are, and until when.
-fn panel(findings: &mut Findings, what: &str, table: &config::Approvals, purpose: Purpose) {
+fn panel(findings: &mut Findings, what: &str, table: &config::Approvals, purpose: Purpose, config: &Config, key: &Name) {
     let path = table.approvers.get_ref();
     let what = format!("{what}: {}", path.display());
     let Some(approvers) = read(findings, &what, path, Approvers::of(table, purpose.namespace)) else { return };
-    let now = SystemTime::now();
-    let lives = |line: &&Approver| line.has_begun(now) && line.end().is_none_or(|end| end > now);
+    let (now, list) = (SystemTime::now(), config.revoked().unwrap_or_default());
+    let revoked = |line: &Approver| list.has(&SshFingerprint::of(&line.key));
+    let lives = |line: &&Approver| line.has_begun(now) && line.end().is_none_or(|end| end > now) && !revoked(line);
     let may = || approvers.able(table, purpose.namespace);
     for line in may() {
         let whose = format!("{what}: the key {} of {}", line.key.fingerprint(HashAlg::Sha256), line.person);
         match line.end() {
+            _ if revoked(line) => findings.warning(&format!("{whose} is revoked")),
             Some(end) if end <= now => findings.warning(&format!("{whose} has ended on {}", date(end))),
             Some(end) if end <= now + SOON => findings.warning(&format!("{whose} ends on {}", date(end))),
             _ if !line.has_begun(now) => findings.warning(&format!("{whose} may not be used yet")),
@@ -86,7 +92,41 @@ fn panel(findings: &mut Findings, what: &str, table: &config::Approvals, purpose
     }
     let people = may().filter(lives).map(|line| &*line.person).collect::<BTreeSet<_>>().len();
     let line = format!("{what}: {} of {people} people with {} keys must approve", table.need(), may().filter(lives).count());
-    if people < table.need() { findings.error(&line) } else { findings.ok(&line) }
+    if people < table.need() {
+        findings.error(&line)
+    } else {
+        findings.ok(&line)
+    }
+    let asks = |client: &Client| table.exclude_requester && client.keys.iter().any(|own| own.get_ref() == key);
+    for (name, _) in config.clients().filter(|(name, client)| asks(client) && !is_told(name, client, &may().collect::<Vec<_>>())) {
+        findings.warning(&format!("{what}: who client '{name}' is among these people is not told; give it a 'person'"));
+    }
+}
+
+/// Whether it can be seen which of these people a client is.
+fn is_told(name: &Name, client: &Client, lines: &[&Approver]) -> bool {
+    let is = |called: &str| lines.iter().any(|line| line.person.eq_ignore_ascii_case(called));
+    let fits = |id: &Pattern| lines.iter().any(|line| id.fits(line.person.as_bytes()));
+    let has = |key: &SshFingerprint| lines.iter().any(|line| SshFingerprint::of(&line.key) == *key);
+    client.person.is_some()
+        || is(name)
+        || client.principals.iter().flatten().any(|principal| is(&principal.to_string()))
+        || client.key_ids.iter().flatten().any(fits)
+        || client.ssh_keys.as_ref().is_some_and(|keys| keys.iter().all(|key| has(key.get_ref())))
+}
+
+/// How many operators there are, and until when they can permit anything.
+fn operators(findings: &Findings, what: &str, path: &Path) {
+    let (now, policy) = (SystemTime::now(), StandardPolicy::new());
+    let pinned = trusted::read(path, MAX_CERTIFICATE).ok().and_then(|bytes| Pinned::read(&bytes).ok());
+    let certs = pinned.as_ref().map_or(&[][..], Pinned::certs);
+    for cert in certs {
+        let end = cert.with_policy(&policy, now).ok().and_then(|valid| valid.primary_key().key_expiration_time());
+        if let Some(end) = end.filter(|end| *end <= now + SOON) {
+            findings.warning(&format!("{what}: the certificate {} ends on {}", cert.fingerprint().to_hex(), date(end)));
+        }
+    }
+    findings.ok(&format!("{what}: {} certificate{}", certs.len(), if certs.len() == 1 { "" } else { "s" }));
 }
 
 /// What was read, if it could be. It should be root's.

@@ -54,15 +54,17 @@ fn line(command: &Command, config: &Config) -> Result<String, AdminError> {
         return Err(AdminError::TooLong(endorsement.max_age()));
     }
     let now = SystemTime::now();
-    let end = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(*expires);
+    // The host itself is to believe it: the clock is the same, and it may begin at once.
+    let begin = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (not_before, not_after) = (Moment(begin), Moment(begin.saturating_add(expires.as_secs())));
     let certificate = SigningKey::read(&trusted::read(&key.certificate, MAX_CERTIFICATE)?, key.hash, now)?;
     if !certificate.can_be_guarded() {
         return Err(AdminError::Unguardable(name.clone()));
     }
     let (fingerprint, host) = (certificate.fingerprint(), config.host());
-    let scope = Scope { fingerprint: &fingerprint, host, id: id.clone(), not_after: Moment(end.as_secs()), max: *max };
+    let scope = Scope { fingerprint: &fingerprint, host, id: id.clone(), not_before, not_after, max: *max };
     let nonce = vouch::nonce(file, &scope.permit()).map_err(TokenError::Fault)?;
-    Ok(format!("{PREFIX}{fingerprint} {host} {id} {} {max} {}\n", scope.not_after, hex::encode(&nonce)))
+    Ok(format!("{PREFIX}{fingerprint} {host} {id} {not_before} {not_after} {max} {}\n", hex::encode(&nonce)))
 }
 
 /// The line is a secret, and what a program reads: nothing else is beside it.

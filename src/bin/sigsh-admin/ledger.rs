@@ -9,17 +9,20 @@ use crate::check::Findings;
 use crate::{AdminError, account};
 use clap::Subcommand;
 use nix::unistd::User;
-use sigsh::audit::ledger::LedgerError;
 use sigsh::audit::ledger::chain::Place;
 use sigsh::audit::ledger::file::{Book, Lock};
+use sigsh::audit::ledger::{Ledger, LedgerError};
 use sigsh::channel::Channel;
-use sigsh::config::Config;
+use sigsh::config::{Config, Key};
 use sigsh::process::Child;
+use sigsh::warrant::Quota;
+use sigsh::warrant::approval::BREAK_GLASS;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -72,6 +75,13 @@ pub(crate) fn check(findings: &mut Findings, config: &Config) {
         Ok((_, place)) => findings.ok(&format!("{what}: goes on behind line {}, of {}", place.seq, place.time)),
         Err(error) => return findings.error(&format!("{what}: {error}")),
     }
+    match reaches_back(config, path) {
+        Ok(()) => {}
+        Err(LedgerError::Past) => findings.warning(&format!(
+            "{what}: it does not reach back as far as permits may: a file that it goes on from is missing, or it replaced another one"
+        )),
+        Err(error) => findings.error(&format!("{what}: {error}")),
+    }
     if file::left(path) {
         findings
             .warning(&format!("{what}: {}.new was left by a rotation; 'sigsh-admin ledger rotate' finishes it", path.display()));
@@ -82,6 +92,19 @@ pub(crate) fn check(findings: &mut Findings, config: &Config) {
     if path.parent().and_then(|parent| parent.metadata().ok()).is_none_or(|parent| parent.uid() != 0) {
         findings.warning(&format!("{what}: its directory does not belong to root, so that the ledger could be replaced"));
     }
+}
+
+/// Whether a session finds all in which something may have been used that still could be.
+fn reaches_back(config: &Config, path: &Path) -> Result<(), LedgerError> {
+    let of = |key: &Key| {
+        let glass = key.break_glass.as_ref().map(|table| BREAK_GLASS.max_age_of(table));
+        key.endorsement.as_ref().map(|table| table.max_age()).max(glass)
+    };
+    let Some(reach) = config.keys().filter_map(|(_, key)| of(key)).max() else { return Ok(()) };
+    let since = SystemTime::now().checked_sub(reach).unwrap_or(SystemTime::UNIX_EPOCH);
+    // Nothing is called so.
+    let quota = Quota { name: "-".to_owned(), max: u64::MAX, since };
+    Ledger::open(path, config.audit.state(), Some(reach))?.count(&[quota]).map(drop)
 }
 
 /// The configured ledger.

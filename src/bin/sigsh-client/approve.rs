@@ -11,13 +11,12 @@ use crate::{evidence, program};
 use base64ct::{Base64, Encoding};
 use identity::Identity;
 use sequoia_openpgp::serialize::SerializeInto;
+pub(crate) use show::escaped;
 use sigsh::config::demands::PlaceName;
 use sigsh::config::values::{Name, Time};
-use sigsh::hash_state::Wanted;
 use sigsh::openpgp::SigningKey;
-use sigsh::request::{Digest, Moment};
-use sigsh::warrant::Subject;
-use sigsh::warrant::approval::{APPROVE, BREAK_GLASS, Purpose, Where, text};
+use sigsh::request::Moment;
+use sigsh::warrant::approval::{APPROVE, BREAK_GLASS, Matter, Purpose, text};
 use sigsh::warrant::sshsig::SshSig;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,16 +38,16 @@ pub(crate) struct Approve {
     #[arg(long, value_name = "CLIENT", value_parser = |text: &str| Name::try_from(text.to_owned()))]
     requester: Option<Name>,
     /// The host that may sign it, as it calls itself
-    #[arg(long = "host", id = "hosts", value_name = "NAME", conflicts_with = "fleet")]
-    hosts: Vec<String>,
+    #[arg(long, value_name = "NAME", conflicts_with = "for_fleet", value_parser = |text: &str| PlaceName::try_from(text.to_owned()))]
+    for_host: Option<PlaceName>,
     /// The hosts that may sign it, as they call themselves together
     #[arg(long, value_name = "NAME", value_parser = |text: &str| PlaceName::try_from(text.to_owned()))]
-    fleet: Option<PlaceName>,
+    for_fleet: Option<PlaceName>,
     /// Your ssh key
     #[arg(long, value_name = "KEYFILE")]
     identity: Option<PathBuf>,
     /// In an emergency: it stands in for endorsement and approvals, on one host
-    #[arg(long, conflicts_with = "fleet")]
+    #[arg(long, conflicts_with = "for_fleet")]
     break_glass: bool,
     /// Do not ask
     #[arg(long)]
@@ -86,6 +85,9 @@ pub(crate) fn run(command: &Approve, options: &Options) -> Result<(), Error> {
     }
     if command.files.iter().any(|file| file == Path::new("-")) {
         return Err(Error::Usage("an approval is of a file, and standard input is none".to_owned()));
+    }
+    if !options.hosts.is_empty() {
+        return Err(Error::Usage("no host is asked for an approval: --for-host says where the file may be signed".to_owned()));
     }
     if !command.yes && !show::is_seen() {
         return Err(Error::Usage("nobody can be asked: this is no terminal; --yes approves".to_owned()));
@@ -135,15 +137,10 @@ impl Approve {
 
     /// Where, by option or by the key's table. An emergency is one host's.
     fn place(&self, key: &Key) -> Result<Place, Error> {
-        let host = match self.hosts.as_slice() {
-            [] => None,
-            [name] => Some(PlaceName::try_from(name.clone()).map_err(|why| Error::Usage(format!("--host: {why}")))?),
-            _ => return Err(Error::Usage("an approval is for one host, or for a fleet".to_owned())),
-        };
-        let named = host.map(Place::Host).or_else(|| self.fleet.clone().map(Place::Fleet));
+        let named = self.for_host.clone().map(Place::Host).or_else(|| self.for_fleet.clone().map(Place::Fleet));
         match named.or_else(|| key.place.clone()) {
             Some(Place::Fleet(_)) if self.break_glass => {
-                Err(Error::Usage("--break-glass is for one host: name it by --host".to_owned()))
+                Err(Error::Usage("--break-glass is for one host: name it by --for-host".to_owned()))
             }
             place => place.ok_or(Error::NoPlace),
         }
@@ -151,7 +148,10 @@ impl Approve {
 }
 
 /// The key that signs, as the host has it: of several, nobody could say which one is meant.
-fn signing(key: &Key) -> Result<SigningKey, Error> {
+///
+/// # Errors
+/// [`Error::Setting`], [`Error::NoCertificate`].
+pub(crate) fn signing(key: &Key) -> Result<SigningKey, Error> {
     let unclear = |why: String| Error::Setting("the pinned certificate", why);
     let export = key.certificate().and_then(|cert| cert.export_to_vec().ok()).ok_or(Error::NoCertificate)?;
     let signing = SigningKey::read(&export, key.hash, SystemTime::now()).map_err(|error| unclear(error.to_string()))?;
@@ -164,18 +164,15 @@ fn signing(key: &Key) -> Result<SigningKey, Error> {
 impl Terms<'_> {
     fn approve(&self, input: &Input, target: &Target, yes: bool) -> Result<(), Error> {
         // Read once: what is shown is what is signed, whatever becomes of the file.
-        let (state, _) = input.hash(&Wanted::plain(self.key.hash))?;
-        let subject = self.subject(input, state.finish());
-        show::show(&self.rows(input, &subject));
+        let (digest, _) = input.digest(self.key.hash)?;
+        let fingerprint = self.signing.fingerprint();
+        let matter = Matter { fingerprint: &fingerprint, size: input.length, digest: &digest, requester: &self.requester };
+        show::show(&self.rows(input, matter));
         if !yes && !show::ask() {
             return Err(Error::NotApproved(show::escaped(&input.display())));
         }
         input.is_unchanged()?;
-        let place = match &self.place {
-            Place::Host(name) => Where::Host(name),
-            Place::Fleet(name) => Where::Fleet(name),
-        };
-        let signature = self.sign(&text(self.purpose, &subject, self.not_after, place))?;
+        let signature = self.sign(&text(self.purpose, matter, self.not_after, self.place.as_where()))?;
         target.write(format!("{}={}\n", self.not_after, Base64::encode_string(&signature)).as_bytes())?;
         if let Target::File { path, .. } = target {
             say(&format!("sigsh-client: wrote {}", show::escaped(path)));
@@ -183,25 +180,8 @@ impl Terms<'_> {
         Ok(())
     }
 
-    fn subject(&self, input: &Input, bytes: Vec<u8>) -> Subject {
-        let name = |place: &PlaceName| place.to_string();
-        let (host, fleet) = match &self.place {
-            Place::Host(host) => (name(host), None),
-            Place::Fleet(fleet) => (String::new(), Some(name(fleet))),
-        };
-        Subject {
-            // The text tells keys by their fingerprints alone.
-            key: self.key.name.clone().unwrap_or_else(|| self.requester.clone()),
-            fingerprint: self.signing.fingerprint(),
-            size: input.length,
-            digest: Digest { algorithm: self.key.hash, bytes },
-            place: sigsh::warrant::Place { host, fleet },
-            requester: self.requester.clone(),
-        }
-    }
-
     /// What the approver sees.
-    fn rows(&self, input: &Input, subject: &Subject) -> Vec<(&'static str, String)> {
+    fn rows(&self, input: &Input, matter: Matter<'_>) -> Vec<(&'static str, String)> {
         let place = match &self.place {
             Place::Host(name) => ("host", name.to_string()),
             Place::Fleet(name) => ("fleet", name.to_string()),
@@ -211,14 +191,14 @@ impl Terms<'_> {
         let key = self.key.name.as_ref().map(|name| ("key", name.to_string()));
         let rows = [
             Some(("file", show::escaped(&input.display()))),
-            Some(("size", show::size(subject.size))),
-            Some((subject.digest.algorithm.name(), hex::encode(&subject.digest.bytes))),
+            Some(("size", show::size(matter.size))),
+            Some((matter.digest.algorithm.name(), hex::encode(&matter.digest.bytes))),
             key,
-            Some(("fingerprint", subject.fingerprint.clone())),
+            Some(("fingerprint", matter.fingerprint.to_owned())),
             Some(("user id", self.signing.user_id().to_owned())),
             Some(("type", "0x00, its bytes as they are".to_owned())),
             Some(place),
-            Some(("requester", subject.requester.to_string())),
+            Some(("requester", matter.requester.to_string())),
             Some(("not after", format!("{} (in {})", self.not_after, humantime::format_duration(self.holds)))),
             Some(("approved by", self.identity.fingerprint())),
         ];

@@ -14,8 +14,7 @@ use grant::Grant;
 use sequoia_openpgp::KeyHandle;
 use sigsh::hash_state::{Form, HashAlgorithm, HashState, Wanted};
 use sigsh::openpgp::{BadSignature, Detached, Pinned};
-use sigsh::request::Digest;
-use sigsh::warrant::sshsig::SshSig;
+use sigsh::warrant::sshsig::{SshSig, plain_key};
 use ssh_key::Certificate;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -108,8 +107,7 @@ fn granted(path: &Path) -> Result<(&Path, Zeroizing<Vec<u8>>), Error> {
 }
 
 fn mac(grant: &Grant<'_>, hash: HashAlgorithm, input: &Input) -> Result<Vec<u8>, Error> {
-    let (state, _) = input.hash(&Wanted::plain(hash))?;
-    let digest = Digest { algorithm: hash, bytes: state.finish() };
+    let (digest, _) = input.digest(hash)?;
     grant.endorse(input.length, &digest).ok_or_else(|| Error::Io("HMAC", io::ErrorKind::Other.into()))
 }
 
@@ -141,8 +139,12 @@ fn ssh(certificate: &Path, hash: HashAlgorithm, input: &Input) -> Result<Vec<u8>
     let Some(signature) = SshSig::parse(&answer).filter(|it| it.namespace == NAMESPACE.as_bytes() && it.hash == hash) else {
         return wrong("what it has written is no such signature");
     };
+    if plain_key(&signature.key).is_some() {
+        let why = "this key has no certificate: name the …-cert.pub that an operator has made of it";
+        return Err(Error::Evidence(certificate.to_owned(), why.to_owned()));
+    }
     let Ok(permit) = Certificate::from_bytes(&signature.key) else {
-        return wrong("it signs by no certificate that expires: name the …-cert.pub");
+        return wrong("its certificate is of no known kind, or never expires");
     };
     match signature.verify(permit.public_key(), &state.finish()) {
         Some(_) => Ok(answer),

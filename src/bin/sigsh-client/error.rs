@@ -55,6 +55,9 @@ pub(crate) enum Error {
     #[error("{0} after the host had begun: it may have signed")]
     Cut(String),
     /// ssh has failed, and nobody says why: it may be down, and it may be something else.
+    /// The same, or another end in the middle, where what was shown is good for so many signatures.
+    #[error("{0}")]
+    Spent(Box<Error>),
     #[error("{0}: it gives no reason")]
     Unexplained(String),
     #[error("{0}: it does not answer")]
@@ -116,9 +119,18 @@ impl Error {
         }
     }
 
+    /// The same of a key that is guarded.
+    pub(crate) fn guarded(self) -> Error {
+        match self {
+            Error::Cut(_) | Error::Silent(_) | Error::Short(_) | Error::Answer(..) => Error::Spent(Box::new(self)),
+            error => error,
+        }
+    }
+
     /// The code to exit with.
     pub(crate) fn code(&self) -> u8 {
         match self {
+            Error::Spent(error) => error.code(),
             Error::Usage(_) => 64,
             Error::Changed(_) | Error::Evidence(..) => 65,
             Error::Input(..) => 66,
@@ -153,6 +165,14 @@ impl Error {
             Error::Refused { line, .. } if line.starts_with(GUARDED) => {
                 "say guarded = true in the key's table of client.toml, or name what vouches for the file: --endorsement, --approval"
             }
+            // It is for those who write the request themselves.
+            Error::Refused { hint: Some(hint), .. } if hint.contains("--approval TIME=BASE64") => {
+                "'sigsh-client approve' makes one person's: FILE.NAME.approval beside the file, or what --approval names"
+            }
+            Error::Spent(_) => {
+                "it may have used up a permit, or what was approved for an emergency: before you sign again, look in the host's journal, \
+                 or ask its operator"
+            }
             Error::Refused { host, hint, .. } => return hint.as_ref().map(|hint| format!("{host}: {hint}")),
             Error::Config(ConfigError::Trust(TrustError::Writable(path, mode))) => {
                 let whose = if mode & 0o002 == 0 { "g" } else { "go" };
@@ -165,7 +185,7 @@ impl Error {
                  SIGSH_CERTIFICATE or in the configuration"
             }
             Error::NoIdentity => "name it by --identity, or as identity = \"/home/…/.ssh/id_ed25519\" in client.toml",
-            Error::NoPlace => "say --host or --fleet, or approve-for = \"fleet …\" in the key's table of client.toml",
+            Error::NoPlace => "say --for-host or --for-fleet, or approve-for = \"fleet …\" in the key's table of client.toml",
             Error::NoRequester => "say --requester, or requester = \"…\" in the key's table of client.toml",
             Error::Exists(_) => "--force replaces it",
             Error::Down(_, Reached::None | Reached::Refused(_)) => "'sigsh-client doctor' looks at each host",

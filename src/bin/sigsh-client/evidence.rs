@@ -1,14 +1,23 @@
-//! Files of endorsements and approvals: what they are called, and how they go into a request.
+//! Files of endorsements and approvals: what they are called, which of them go with a file, and how they go into a request.
 
+mod known;
+mod piece;
+
+use crate::approve::escaped;
 use crate::error::{Error, say};
-use crate::input::{Input, read_at_most};
+use crate::input::Input;
 use crate::output::parent;
+use crate::settings::Key;
 use base64ct::{Base64, Encoding};
-use sigsh::request::{MAX_EVIDENCE, Statement};
+use known::Known;
+use sigsh::request::{Evidence, MAX_APPROVALS, MAX_REQUEST, Statement};
+use sigsh::warrant::approval as text;
+use sigsh::warrant::sshsig::SshSig;
 use std::ffi::OsString;
-use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// How the name of an endorsement ends.
 const ENDORSEMENT: &str = ".endorsement";
@@ -18,6 +27,9 @@ const APPROVAL: &str = ".approval";
 
 /// How the name of an approval for an emergency ends. It is never taken without being named.
 const BREAK_GLASS: &str = ".break-glass";
+
+/// How much of a request is for all else: key, size, digest, name.
+const ELSE: usize = 1536;
 
 /// What vouches for a file.
 #[derive(Debug, Default, PartialEq, Eq, clap::Args)]
@@ -39,54 +51,104 @@ impl Files {
         *self == Files::default()
     }
 
-    /// Lets an input bring them with it; without any, those that are found beside it, and says so.
+    /// Lets an input bring what this key demands: its digest, and what is named; or, where nothing is, what is found beside it.
     ///
     /// # Errors
-    /// [`Error::Input`], [`Error::Evidence`].
-    pub(crate) fn bring(&self, input: &mut Input) -> Result<(), Error> {
-        let found = if self.is_empty() { input.path.as_deref().map(beside).transpose()? } else { None };
-        let files = found.as_ref().unwrap_or(self);
-        if found.as_ref().is_some_and(|found| !found.is_empty()) {
-            let names = files.endorsement.iter().chain(&files.approvals).map(|path| path.display().to_string());
-            say(&format!("sigsh-client: with {}", names.collect::<Vec<_>>().join(", ")));
+    /// [`Error::Input`], [`Error::Evidence`], [`Error::Usage`] for too many.
+    pub(crate) fn bring(&self, input: &mut Input, key: &Key) -> Result<(), Error> {
+        let (digest, word) = input.digest(key.hash)?;
+        let known = Known::of(key, input.length, digest);
+        let evidence = match &input.path {
+            Some(path) if self.is_empty() => beside(path, &known),
+            _ => self.read(&known)?,
+        };
+        let approvals = evidence.approvals.len() + evidence.break_glass.len();
+        if approvals > MAX_APPROVALS {
+            let file = escaped(&input.display());
+            let why = format!("{file}: of {approvals} approvals a request may bring {MAX_APPROVALS}: name these by --approval");
+            return Err(Error::Usage(why));
         }
-        input.evidence = files.words()?;
+        input.vouched.insert(key.name.clone(), [word].into_iter().chain(words(&evidence)).collect());
         Ok(())
     }
 
-    /// They as words of a request.
-    fn words(&self) -> Result<Vec<String>, Error> {
-        let endorsement = self.endorsement.iter().map(|path| Ok(format!("--endorsement={}", Base64::encode_string(&read(path)?))));
-        let approvals = self.approvals.iter().map(|path| Ok(format!("--approval={}", statement(path)?)));
-        let break_glass = self.break_glass.iter().map(|path| Ok(format!("--break-glass={}", statement(path)?)));
-        endorsement.chain(approvals).chain(break_glass).collect()
+    /// Those that are named.
+    fn read(&self, known: &Known) -> Result<Evidence, Error> {
+        let statements = |purpose, paths: &[PathBuf]| {
+            let statement = |path: &PathBuf| {
+                let statement = piece::statement(&read(path)?);
+                let good = statement.and_then(|it| known.check(purpose, &it).map(|()| it));
+                good.map_err(|why| Error::Evidence(path.clone(), why))
+            };
+            paths.iter().map(statement).collect::<Result<Vec<_>, _>>()
+        };
+        let endorsement = |path: &PathBuf| piece::endorsement(read(path)?).map_err(|why| Error::Evidence(path.clone(), why));
+        Ok(Evidence {
+            endorsement: self.endorsement.as_ref().map(endorsement).transpose()?,
+            approvals: statements(text::APPROVE, &self.approvals)?,
+            break_glass: statements(text::BREAK_GLASS, &self.break_glass)?,
+        })
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |error| Error::Input(path.to_owned(), error);
-    // Once more for base64 and a time: what is too long for the host is its own to say.
-    let bytes = read_at_most(&mut File::open(path).map_err(failed)?, 2 * MAX_EVIDENCE as u64).map_err(failed)?;
+    let bytes = piece::named(path).map_err(|error| Error::Input(path.to_owned(), error))?;
     if bytes.is_empty() { Err(Error::Evidence(path.to_owned(), "it is empty".to_owned())) } else { Ok(bytes) }
 }
 
-/// An approval as `approve` writes it: a time, '=' and base64, on one line.
-fn statement(path: &Path) -> Result<String, Error> {
-    let text = String::from_utf8(read(path)?).unwrap_or_default();
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let none = |why: String| Error::Evidence(path.to_owned(), format!("this is no approval: {why}"));
-    Statement::parse(line).map_err(none)?;
-    Ok(line.to_owned())
+/// They as words of a request; without armor where they would be too long with it.
+fn words(evidence: &Evidence) -> Vec<String> {
+    let Evidence { endorsement, approvals, break_glass } = evidence;
+    let words = |base64: fn(&[u8]) -> String| {
+        let statement = |option, it: &Statement| format!("--{option}={}={}", it.not_after, base64(&it.signature));
+        let endorsement = endorsement.iter().map(|bytes| format!("--endorsement={}", base64(bytes)));
+        let approvals = approvals.iter().map(|it| statement("approval", it));
+        let break_glass = break_glass.iter().map(|it| statement("break-glass", it));
+        endorsement.chain(approvals).chain(break_glass).collect::<Vec<_>>()
+    };
+    let armored = words(Base64::encode_string);
+    match armored.iter().map(|word| word.len() + 1).sum::<usize>() + ELSE > MAX_REQUEST {
+        true => words(|bytes| Base64::encode_string(&SshSig::dearmored(bytes).unwrap_or_default())),
+        false => armored,
+    }
 }
 
-/// What lies beside a file. A person's name has no dot, so that "f" does not take what belongs to "f.gz".
-fn beside(file: &Path) -> Result<Files, Error> {
-    let directory = parent(file);
-    let failed = |error| Error::Input(directory.to_owned(), error);
+/// What lies beside a file and is good for something, and says so. A person's name has no dot, so that "f" does not take what belongs to
+/// "f.gz". Whoever may write there must not be able to stop us, or to have a file sent that is not his to read.
+fn beside(file: &Path, known: &Known) -> Evidence {
+    let (mut evidence, mut names) = (Evidence::default(), Vec::new());
+    let mut take = |path: &Path, taken: Result<(), String>| match taken {
+        Ok(()) => names.push(escaped(path)),
+        Err(why) => say(&format!("sigsh-client: warning: {} is left out: {why}", escaped(path))),
+    };
+    let path = endorsement(file);
+    if path.symlink_metadata().is_ok() {
+        let read = piece::found(&path).and_then(piece::endorsement);
+        take(&path, read.map(|bytes| evidence.endorsement = Some(bytes)));
+    }
+    let approvals = approvals(file).unwrap_or_else(|error| {
+        let why = crate::error::lower(&error);
+        say(&format!("sigsh-client: warning: approvals in {} are left out: {why}", escaped(parent(file))));
+        Vec::new()
+    });
+    for path in approvals {
+        let statement = piece::found(&path).and_then(|bytes| piece::statement(&bytes)).and_then(|it| {
+            let expired = it.not_after.time() <= SystemTime::now();
+            if expired { Err(format!("it held until {}", it.not_after)) } else { known.check(text::APPROVE, &it).map(|()| it) }
+        });
+        take(&path, statement.map(|it| evidence.approvals.push(it)));
+    }
+    if !names.is_empty() {
+        say(&format!("sigsh-client: with {}", names.join(", ")));
+    }
+    evidence
+}
+
+fn approvals(file: &Path) -> io::Result<Vec<PathBuf>> {
     let own = [file.file_name().unwrap_or_default().as_bytes(), b"."].concat();
     let mut approvals = Vec::new();
-    for entry in directory.read_dir().map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
+    for entry in parent(file).read_dir()? {
+        let name = entry?.file_name();
         let rest = name.as_bytes().strip_prefix(own.as_slice());
         let person = rest.and_then(|rest| rest.strip_suffix(APPROVAL.as_bytes()));
         if person.is_some_and(|person| !person.is_empty() && !person.contains(&b'.')) {
@@ -94,8 +156,7 @@ fn beside(file: &Path) -> Result<Files, Error> {
         }
     }
     approvals.sort();
-    let endorsement = Some(endorsement(file)).filter(|path| path.symlink_metadata().is_ok());
-    Ok(Files { endorsement, approvals, break_glass: Vec::new() })
+    Ok(approvals)
 }
 
 fn with(file: &Path, end: &str) -> PathBuf {

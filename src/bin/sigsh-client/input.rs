@@ -2,8 +2,11 @@
 
 use crate::error::Error;
 use rustix::fs::OFlags;
-use sigsh::hash_state::{Form, HashState, Wanted};
+use sigsh::config::values::Name;
+use sigsh::hash_state::{Form, HashAlgorithm, HashState, Wanted};
 use sigsh::hasher::text::{Lines, Text};
+use sigsh::request::Digest;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom};
@@ -30,8 +33,8 @@ pub(crate) struct Input {
     then: Identity,
     /// When we came to it.
     pub(crate) opened: SystemTime,
-    /// What vouches for it, as words of a request.
-    pub(crate) evidence: Vec<String>,
+    /// What a guarded key demands, by its name, as words of a request: its digest, and what vouches for it.
+    pub(crate) vouched: BTreeMap<Option<Name>, Vec<String>>,
 }
 
 /// What tells a file from another one, and from itself when it was written to: device, number, size, time.
@@ -63,7 +66,7 @@ impl Input {
             length: then.len(),
             then: Identity::of(&then),
             opened: SystemTime::now(),
-            evidence: Vec::new(),
+            vouched: BTreeMap::new(),
         })
     }
 
@@ -92,7 +95,7 @@ impl Input {
             return Err(failed(empty()));
         }
         let (held, then, opened) = (Some(file), Identity::of(&then), SystemTime::now());
-        Ok(Input { path, held, start, length, then, opened, evidence: Vec::new() })
+        Ok(Input { path, held, start, length, then, opened, vouched: BTreeMap::new() })
     }
 
     /// Its device and number, as the system tells files apart.
@@ -179,6 +182,16 @@ impl Input {
         text.finish(|bytes| state.update(bytes)).map_err(no_text)?;
         drop(text);
         Ok((state, body))
+    }
+
+    /// Its digest, also as a word of a request.
+    ///
+    /// # Errors
+    /// As [`Input::read`].
+    pub(crate) fn digest(&self, algorithm: HashAlgorithm) -> Result<(Digest, String), Error> {
+        let bytes = self.hash(&Wanted::plain(algorithm))?.0.finish();
+        let word = format!("--digest={}:{}", algorithm.name(), hex::encode(&bytes));
+        Ok((Digest { algorithm, bytes }, word))
     }
 
     /// Demands that what was signed is what is there now.

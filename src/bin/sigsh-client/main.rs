@@ -202,8 +202,8 @@ fn sign_files(settings: &Settings, options: &Options, command: &Sign) -> Result<
     targets.iter().flatten().try_for_each(Target::check)?;
     let mut inputs = files.iter().map(|file| open(file)).collect::<Result<Vec<_>, _>>()?;
     targets::distinct(targets.iter().flatten(), &inputs)?;
-    if keys.iter().any(|key| key.guarded) {
-        inputs.iter_mut().try_for_each(|input| command.evidence.bring(input))?;
+    for key in keys.iter().filter(|key| key.guarded) {
+        inputs.iter_mut().try_for_each(|input| command.evidence.bring(input, key))?;
     }
     sign::sign(settings, &keys, &inputs, form, |input, key, signed| {
         let target = targets.get(input).and_then(|targets| targets.get(key));

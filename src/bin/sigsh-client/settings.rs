@@ -9,6 +9,7 @@ use sigsh::config::values::{AbsolutePath, Count, Name, Size, Time};
 use sigsh::config::{self, ConfigError, Location};
 use sigsh::hash_state::HashAlgorithm;
 use sigsh::openpgp::Pinned;
+use sigsh::warrant::approval::Where;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
@@ -101,6 +102,16 @@ struct WrittenKey {
 pub(crate) enum Place {
     Host(PlaceName),
     Fleet(PlaceName),
+}
+
+impl Place {
+    /// It as a text has it.
+    pub(crate) fn as_where(&self) -> Where<'_> {
+        match self {
+            Place::Host(name) => Where::Host(name),
+            Place::Fleet(name) => Where::Fleet(name),
+        }
+    }
 }
 
 impl TryFrom<String> for Place {

@@ -1,5 +1,6 @@
 //! The story of a signature: what goes to a host, what comes back, and that nothing leaves which was not verified.
 
+use crate::approve::escaped;
 use crate::error::Error;
 use crate::hosts::anywhere;
 use crate::input::{Input, read_at_most};
@@ -10,7 +11,7 @@ use crate::{batch, fallback};
 use sigsh::hash_state::{Form, HashState, Wanted};
 use sigsh::openpgp::verify::MAX_SIGNATURE;
 use sigsh::openpgp::{BadSignature, Detached, Good};
-use sigsh::request::MAX_KEYS;
+use sigsh::request::{MAX_KEYS, MAX_REQUEST};
 use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -114,6 +115,12 @@ pub(crate) fn sign(
     mut take: impl FnMut(usize, usize, Signed) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let lots = lots(settings, keys, inputs, form);
+    // What no host would take is told before another file has used up anything.
+    for (key, input) in keys.iter().flat_map(|key| inputs.iter().map(move |input| (key, input))) {
+        if input.vouched.contains_key(&key.name) {
+            request(settings, key, input, form)?;
+        }
+    }
     let bytes = lots.iter().flat_map(|(_, inputs, _)| inputs).map(|(_, input)| input.length).sum();
     let progress = Progress::new(bytes, (inputs.len() * keys.len()) as u64);
     let signed = lots.iter().map(|lot| {
@@ -178,7 +185,8 @@ fn alone(
         let signed = anywhere(settings, |host| {
             progress.restart();
             single(settings, host, &request, key, input, form, progress)
-        })?;
+        });
+        let signed = signed.map_err(|error| if key.guarded { error.guarded() } else { error })?;
         progress.signed();
         Ok((*input_number, *key_number, signed))
     };
@@ -195,13 +203,18 @@ fn request(settings: &Settings, key: &Key, input: &Input, form: Form) -> Result<
         Form::Cleartext => Some("--cleartext".to_owned()),
     });
     words.push(format!("--size={}", input.length));
-    if settings.digest || key.guarded {
-        let (state, _) = input.hash(&Wanted::plain(key.hash))?;
-        words.push(format!("--digest={}:{}", key.hash.name(), hex::encode(state.finish())));
+    match input.vouched.get(&key.name) {
+        Some(vouched) => words.extend(vouched.iter().cloned()),
+        None if settings.digest || key.guarded => words.push(input.digest(key.hash)?.1),
+        None => {}
     }
-    words.extend(input.evidence.iter().filter(|_| key.guarded).cloned());
     words.extend(input.log_name().map(|name| format!("--name={name}")));
-    shlex::try_join(words.iter().map(String::as_str)).map_err(|error| Error::Usage(error.to_string()))
+    let request = shlex::try_join(words.iter().map(String::as_str)).map_err(|error| Error::Usage(error.to_string()))?;
+    if request.len() > MAX_REQUEST {
+        let file = escaped(&input.display());
+        return Err(Error::Usage(format!("{file}: with all that vouches for it, the request is longer than 16 KiB")));
+    }
+    Ok(request)
 }
 
 /// One attempt.

@@ -2,6 +2,7 @@ use super::*;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB";
+const COMPRESSED: &str = "AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAAAhA2sX0fLhLEJH+Lzm5WOkQPJ3A32BLeszoPShOUXYmMKW";
 const HARDWARE: &str = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABHNzaDo=";
 
 fn parse(text: &str) -> Result<Approvers, (usize, String)> {
@@ -56,7 +57,7 @@ fn what_could_be_misread_is_told_with_its_line() {
     let form = "a time is YYYYMMDDZ, YYYYMMDDHHMMZ or YYYYMMDDHHMMSSZ, with Z for UTC";
     let options = "the options here are namespaces, valid-after and valid-before";
     let plain = "an approver's key is a plain one: a certificate's holder could be anybody";
-    let kind = "a key is of ed25519, ecdsa, rsa, or a security key";
+    let kind = "a key is of ed25519, uncompressed ecdsa, rsa of 2048 to 4096 bits, or a security key";
     let none = "behind the principal belongs a public ssh key";
     for (line, message) in [
         (format!("* {KEY}"), person),
@@ -101,12 +102,15 @@ fn what_could_be_misread_is_told_with_its_line() {
         ("alice ssh-ed25519".to_owned(), none),
         ("alice ssh-ed25519 AAAA".to_owned(), none),
         (format!("alice {}", KEY.replace("ssh-ed25519 ", "ssh-rsa ")), none),
-        ("alice ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAACQDYAAAAAAAAAQ==".to_owned(), "an RSA key has 2048 to 4096 bits"),
+        ("alice ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAACQDYAAAAAAAAAQ==".to_owned(), kind),
         ("alice ssh-dss AAAAB3NzaC1kc3MAAAABAQAAAAEBAAAAAQEAAAABAQ==".to_owned(), kind),
+        // SEC 1 §2.3.3: this one is compressed, and OpenSSH takes none of these.
+        (format!("alice ecdsa-sha2-nistp256 {COMPRESSED}"), kind),
         ("alice ssh-ed25519-cert-v01@openssh.com AAAA".to_owned(), "this is a certificate; an approver's key is a plain one"),
         (format!("alice {KEY}\r"), "the line has a control character; a line ends with a line feed alone"),
         (format!("alice\u{b} {KEY}"), "the line has a control character; a line ends with a line feed alone"),
         (format!("carol {OTHER}"), "this key is on line 2, too: one key is one person's"),
+        (format!("Bob {KEY}"), "this principal stands above as bob: one person has one name"),
         (format!("bob {OTHER} again"), "this key is on line 2, too: one key is one person's"),
     ] {
         let error = parse(&format!("# one\nbob {OTHER}\n{line}\n")).unwrap_err();

@@ -174,6 +174,12 @@ fn what_does_not_count_says_why() {
         ("", vec![says(7, BREAK_GLASS, 60, HOST)], "0 of 2 approvals; one was not signed with -n approve@sigsh"),
         ("", vec![forged(1)], "0 of 2 approvals; one is of another artifact, key, host, time or requester"),
         ("", vec![forged(7)], "0 of 2 approvals; one is of another artifact, key, host, time or requester"),
+        (
+            "",
+            [1, 2, 3, 9, 10].map(|seed| says(seed, APPROVE, -1, FLEET)).to_vec(),
+            "0 of 2 approvals; alice's expired 1 second ago; bob's expired 1 second ago; carol's expired 1 second ago; \
+             dave's expired 1 second ago; and 1 more",
+        ),
         ("", vec![garbage], "0 of 2 approvals; one is no signature of ssh-keygen"),
         ("hardware-only = true", vec![own(60)], "0 of 2 approvals; alice's key is no security key"),
         ("exclude-requester = true", vec![own(60), says(9, APPROVE, 60, HOST)], "1 of 2 approvals; dave asked for it himself"),

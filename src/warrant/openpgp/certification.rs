@@ -9,7 +9,7 @@ use openpgp::cert::Cert;
 use openpgp::packet::{Signature, UserID};
 use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
 use sequoia_openpgp as openpgp;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The notation that permits. It may be critical: then nothing but sigsh takes the certification for one.
 const NOTATION: &str = "grant@sigsh";
@@ -65,7 +65,9 @@ fn permit(
     if policy.signature(signature, HashAlgoSecurity::CollisionResistance).is_err() {
         return wrong("has a certification by means that are no longer safe, or that demands what is not known here");
     }
-    examine(operator, now).map_err(|error| format!("is certified by {}, of which {error}", operator.fingerprint().to_hex()))?;
+    examine(operator, now).map_err(|_| {
+        format!("is certified by {}, whose key has expired, is revoked or not safe", operator.fingerprint().to_hex())
+    })?;
     if revoked.has_openpgp(&operator.fingerprint().to_hex()) {
         return wrong("is certified by an operator whose key is revoked here");
     }
@@ -83,7 +85,9 @@ fn permit(
     }
     let max = terms(signature, subject)?;
     let fingerprint = operator.fingerprint().to_hex();
-    let name = format!("openpgp:{fingerprint}:{}", cert.fingerprint().to_hex());
+    // What an earlier certification of the same key permitted is not this one's.
+    let second = created.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let name = format!("openpgp:{fingerprint}:{}:{second}", cert.fingerprint().to_hex());
     // The operator's clock may be ahead of ours, by which the ledger's lines are dated.
     let quota = Quota { name, max, since: created - AHEAD };
     let id = encode(id.value(), MAX_NAME);

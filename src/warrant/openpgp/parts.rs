@@ -90,8 +90,8 @@ fn check(packet: &Packet, first: bool) -> Result<(), String> {
             (_, SignatureType::KeyRevocation | SignatureType::SubkeyRevocation | SignatureType::CertificationRevocation) => {
                 wrong("has a certificate in which something is revoked")
             }
-            (Signature::V4(_) | Signature::V6(_), _) => Ok(()),
-            _ => wrong("has a signature of an unknown version"),
+            (Signature::V4(_), _) => Ok(()),
+            _ => wrong("has a signature that is not of version 4"),
         },
         _ => wrong("has something in it that is neither certificate nor signature"),
     }

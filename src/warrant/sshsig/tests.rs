@@ -50,9 +50,11 @@ fn keys_are_strong_and_written_in_one_way() {
         modulus
     };
     let rsa = |bits| encoded(&[b"ssh-rsa", &[1, 0, 1], &modulus(bits)]);
-    for (bits, good) in [(1024, false), (2041, false), (2047, false), (2048, true), (4096, true)] {
+    for (bits, good) in [(1024, false), (2041, false), (2047, false), (2048, true), (4096, true), (4097, false)] {
         assert_eq!(plain_key(&rsa(bits)).is_some(), good, "{bits}");
     }
+    let of = |hash| SshSig { key: vec![], namespace: vec![], hash, signature: vec![] }.digest(b"").len();
+    assert_eq!([HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512].map(of), [32, 48, 64]);
     let ed25519 = encoded(&[b"ssh-ed25519", &[7; 32]]);
     assert!(plain_key(&ed25519).is_some() && plain_key(&[&ed25519[..], b"\0"].concat()).is_none());
     let point = |tag: u8, length| encoded(&[b"ecdsa-sha2-nistp256", b"nistp256", &[&[tag][..], &vec![7; length]].concat()]);

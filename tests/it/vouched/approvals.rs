@@ -1,9 +1,8 @@
 //! What people approve with `ssh-keygen -Y sign`, by keys of every kind. In place of a FIDO token ssh-keygen has the library
 //! `tests/sk.rs`: the keys, the signatures and what they say of a touch are as a token makes them, but nothing is in hardware.
 
-use crate::vouched::{
-    LONG, admit_guarded, after, base64, certify, dearmor, declare, ends_in_time, fingerprint, guarded, new_key, ssh_sign,
-};
+use crate::vouched::{LONG, admit_guarded, base64, certify, dearmor, declare, ends_in_time, guarded, new_key, ssh_sign};
+pub use crate::vouched::{after, fingerprint};
 use crate::world::{
     FLEET, HOME, HOST, Outcome, PORT, Session, account_file, calls, changed, faulty, field, finish_child, patient, scratch,
     ssh_key, succeed, verify, world,
@@ -35,13 +34,13 @@ fn write(text: &str) -> String {
 }
 
 /// A security key of a kind that ssh-keygen knows: `ed25519-sk`, `ecdsa-sk`.
-fn security_key(kind: &str) -> String {
+pub fn security_key(kind: &str) -> String {
     let path = format!("{}/key", scratch());
     succeed(Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-C", "", "-w", &provider(), "-f", &path]));
     path
 }
 
-fn provider() -> String {
+pub fn provider() -> String {
     let path = Path::new(env!("CARGO_BIN_EXE_sigsh")).parent().unwrap().join("examples/libsk.so");
     path.into_os_string().into_string().unwrap()
 }
@@ -474,7 +473,7 @@ fn a_list_that_changes_during_an_upload_signs_nothing() {
         // The list is read before the token process is there.
         patient(|| calls(&count, "C_Initialize") > 0);
         change(&list);
-        finish_child(child, &DATA[5..]).fails_quietly(75, "a list of approvers or of revoked permits has changed");
+        finish_child(child, &DATA[5..]).fails_quietly(75, "what says who may endorse or approve has changed");
         assert_eq!(calls(&count, "C_SignInit"), 0);
     }
 }

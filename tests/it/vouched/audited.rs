@@ -2,7 +2,7 @@
 
 use crate::ledger::{Own, Report, joined, lines};
 use crate::vouched::approvals::list;
-use crate::vouched::{after, base64, certify, declare, emergency, guarded_own, new_key, print, ssh_sign, text};
+use crate::vouched::{after, base64, certify, declare, emergency, fingerprint, guarded_own, new_key, print, ssh_sign, text};
 use crate::world::{HOST, Session, scratch};
 use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value};

@@ -1,5 +1,6 @@
 //! What is signed in an emergency: by another list, under another namespace, on this host, once, and loudly.
 
+use crate::ledger::Own;
 use crate::vouched::approvals::{DATA, ask, ledger, list, refused, signed, word};
 use crate::vouched::{admit_guarded, after, declare, guarded, new_key, print, ssh_sign, text};
 use crate::world::{FLEET, HOST, changed, field, verify, world};
@@ -49,7 +50,10 @@ fn it_stands_in_for_endorsement_and_approvals_and_is_crit() {
 
     // Nobody can use it twice.
     let again = ask(&config, "rsa2048", &breaks(&erin, &emergency(&not_after), &not_after));
-    again.fails_quietly(77, "what permits this is used up: it was good for 1 signature, made or tried");
+    let used_up = "what permits this is used up: it was good for 1 signature, made or tried";
+    again.fails(77, used_up, "refused", used_up);
+    let names = ["PRIORITY", "SIGSH_BREAK_GLASS", "MESSAGE"].map(|name| field(&again.records[0], name));
+    assert_eq!(names, ["2", "yes", &format!("break-glass: refused client build1 with key rsa2048: {used_up}")]);
     // Another time is another approval.
     let later = after(1900);
     signed(&ask(&config, "rsa2048", &breaks(&erin, &emergency(&later), &later)), "rsa2048", &EVENTS);
@@ -122,6 +126,28 @@ fn it_does_not_pass_the_audit_by() {
     }
     let config = changed(&[(certificate, &table)]);
     signed(&ask(&config, "rsa2048", &words), "rsa2048", &EVENTS);
+}
+
+/// Nobody tries it unseen, however often: where other refusals are left out, these are not.
+#[test]
+fn what_is_refused_is_as_loud() {
+    let [alice, erin] = ["ed25519"; 2].map(new_key);
+    let (approvers, emergencies) = (list(&[("alice", &alice)]), list(&[("erin", &erin)]));
+    let certificate = "certificate = \"/etc/sigsh/rsa2048.pgp\"\n";
+    let table = format!(
+        "{certificate}approvals = {{ need = 1, approvers = \"{approvers}\" }}\nbreak-glass = {{ need = 1, approvers = \"{emergencies}\" }}\n"
+    );
+    let more = [("refusals = \"1000000/s\"", "refusals = \"1/d\""), (certificate, &*table)];
+    let own = Own::faulty("/run/systemd/journal/socket", "", &more);
+    own.init();
+    let not_after = after(1600);
+    let by_nobody = breaks(&alice, &emergency(&not_after), &not_after);
+    let seen = ["", "", &by_nobody, &by_nobody].map(|words| {
+        let outcome = ask(&own.config, "rsa2048", words);
+        assert_eq!(outcome.code, Some(77), "{outcome:#?}");
+        outcome.records.iter().map(|record| field(record, "PRIORITY").to_owned()).collect::<String>()
+    });
+    assert_eq!(seen, ["4", "", "2", "2"]);
 }
 
 #[test]

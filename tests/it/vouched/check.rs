@@ -1,8 +1,9 @@
 //! What `sigsh-admin check` finds of keys that demand endorsements and approvals.
 
+use crate::ledger::Own;
 use crate::v6;
 use crate::vouched::{guarded, new_key, print};
-use crate::world::{HOME, account_file, scratch, secret, succeed, world};
+use crate::world::{HOME, account_file, scratch, secret, ssh_key, succeed, world};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -68,12 +69,63 @@ fn what_a_key_demands_is_told() {
     let expected = [
         "endorsement: ssh keys, by 1 authority; OpenPGP keys; MACs; for at most 2h",
         "endorsement: revoked /etc/sigsh/told.revoked: 2 entries",
-        "endorsement: operators /etc/sigsh/told.pgp: their certificates can be read",
+        "endorsement: operators /etc/sigsh/told.pgp: 1 certificate",
         "endorsement: mac-file /etc/sigsh/told.mac: 32 bytes, mode 640",
         "approvals: /etc/sigsh/told.approvers: 2 of 2 people with 3 keys must approve",
         "break-glass: /etc/sigsh/told.glass: 1 of 1 people with 1 keys must approve",
     ];
-    assert_eq!(findings(&config), expected.map(|line| format!("ok: key '{KEY}': {line}")));
+    let mut found = findings(&config);
+    let soon = found.remove(2);
+    let start = format!("warning: key '{KEY}': endorsement: operators /etc/sigsh/told.pgp: the certificate ");
+    assert!(soon.starts_with(&start) && soon.ends_with(&format!(" ends on {}", day(2)[1])), "{soon}");
+    assert_eq!(found, expected.map(|line| format!("ok: key '{KEY}': {line}")));
+}
+
+/// Who may ask with a key that excludes who asks, and be an approver whom nobody recognises.
+#[test]
+fn who_could_approve_for_himself_is_told() {
+    let people = "/etc/sigsh/excluded.approvers";
+    world();
+    let public = fs::read_to_string(format!("{}.pub", ssh_key("careful"))).unwrap();
+    fs::write(people, format!("{}Limited {public}", approver("alice", ""))).unwrap();
+    let table = |more: &str| format!("approvals = {{ need = 1, approvers = \"{people}\"{more} }}");
+    assert_eq!(findings(&guarded(KEY, &table(""))).len(), 1);
+    let config = guarded(KEY, &table(", exclude-requester = true"));
+    let line = |client: &str| {
+        format!(
+            "warning: key '{KEY}': approvals: {people}: who client '{client}' is among these people is not told; give it a 'person'"
+        )
+    };
+    // 'limited' by its name, 'careful' by its key.
+    assert_eq!(findings(&config)[1..], [line("build1"), line("small")]);
+    let text = fs::read_to_string(&config).unwrap().replace("[client.small]\n", "[client.small]\nperson = \"nobody\"\n");
+    fs::write(&config, text).unwrap();
+    assert_eq!(findings(&config)[1..], [line("build1")]);
+}
+
+#[test]
+fn an_archive_that_is_missing_is_told() {
+    let own = Own::bare("/run/systemd/journal/socket");
+    own.init();
+    let text = fs::read_to_string(&own.config).unwrap();
+    let warnings = |text: &str| {
+        fs::write(&own.config, text).unwrap();
+        let report = own.admin(&["check", "--sshd-config", &format!("{HOME}/sshd_config")]);
+        report.said("warning: ").into_iter().filter(|line| line.contains("reach back")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let certificate = "certificate = \"/etc/sigsh/ed25519.pgp\"\n";
+    let table = format!("{certificate}endorsement = {{ ssh-ca = [\"{}\"] }}\n", print(&new_key("ed25519")));
+    let guarded = text.replace(certificate, &table);
+    assert_eq!(warnings(&guarded).len(), 0);
+    assert_eq!(own.admin(&["ledger", "rotate"]).code, Some(0));
+    assert_eq!(warnings(&guarded).len(), 0);
+    let archive = fs::read_dir(own.ledger.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let archive = archive.into_iter().find(|path| *path != own.ledger).unwrap();
+    succeed(Command::new("chattr").arg("-a").arg(&archive));
+    fs::rename(&archive, format!("{}/archive", scratch())).unwrap();
+    assert_eq!(warnings(&text).len(), 0);
+    let why = "it does not reach back as far as permits may: a file that it goes on from is missing, or it replaced another one";
+    assert_eq!(warnings(&guarded), [format!("ledger {}: {why}", own.ledger.display())]);
 }
 
 /// Each alone; and what is good beside it is told all the same.

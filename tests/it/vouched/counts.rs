@@ -8,6 +8,7 @@ use crate::world::{Outcome, Session, account, calls, patient, verify};
 use sigsh::audit::ledger::file::{Book, Lock};
 use sigsh::audit::ledger::line::{Line, hash};
 use sigsh::audit::ledger::{Ledger, LedgerError};
+use sigsh::audit::{Audit, AuditError, Facts, Field};
 use sigsh::warrant::Quota;
 use std::fs::{self, File};
 use std::io::Write;
@@ -103,6 +104,30 @@ fn use_up(ledger: &Ledger, max: u64, since: Duration) -> Result<(), LedgerError>
 }
 
 const INTENT: &[(&str, &str)] = &[("event", "intent"), ("permits", "mac:other ssh:SHA256:abc:7")];
+
+/// A clock that has gone back while a session waits for its turn hides no use.
+#[test]
+fn what_would_not_be_counted_is_not_used() {
+    let bare = Bare::new(DAY, &[]);
+    let ledger = bare.open();
+    let mut count = ledger.count(&[Quota { since: SystemTime::now() + MINUTE, ..quota(1, MINUTE) }]).unwrap();
+    assert!(matches!(ledger.record(&[INTENT], &mut count), Err(LedgerError::Early)));
+}
+
+/// No session records two of what is counted; one that did would not get more by it.
+#[test]
+fn each_intent_of_a_session_is_counted() {
+    let bare = Bare::new(DAY, &[]);
+    let config = format!("ledger = \"{}\"\nstate = \"{}\"", bare.path.display(), bare.state.display());
+    let mut audit = Audit::begin();
+    audit.open(Path::new("/run/systemd/journal/socket"));
+    audit.ready(&toml::from_str(&config).unwrap(), Some(DAY)).unwrap();
+    audit.bears(&[], &[quota(2, MINUTE)]).unwrap();
+    audit.learn(Field::PERMITS, NAME);
+    let mut intent = || audit.record([].iter(), [Facts::default()].iter());
+    let outcomes = [intent(), intent(), intent()];
+    assert!(matches!(outcomes, [Ok(()), Ok(()), Err(AuditError::Ledger(LedgerError::UsedUp(2)))]), "{outcomes:?}");
+}
 
 #[test]
 fn as_often_as_it_may_and_no_more() {
@@ -209,7 +234,7 @@ fn a_torn_line_is_no_use_and_hides_none() {
     bare.append(MINUTE, INTENT);
     let bytes = fs::read(&bare.path).unwrap();
     fs::write(&bare.path, bytes.strip_suffix(b"\n").unwrap()).unwrap();
-    assert!(matches!(bare.use_up(1, MINUTE), Err(LedgerError::UsedUp(1))));
+    assert!(matches!(bare.use_up(1, 2 * MINUTE), Err(LedgerError::UsedUp(1))));
 }
 
 #[test]

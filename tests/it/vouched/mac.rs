@@ -1,5 +1,6 @@
 //! What a build endorses by a MAC. The other side is Python, and the page's Perl.
 
+use crate::ledger::Own;
 use crate::sandbox::all_misfits;
 use crate::separation::{DIED, Ending, HUNG, NONSENSE, session_of};
 use crate::token::group;
@@ -13,18 +14,20 @@ use sigsh::hash_state::{HashAlgorithm, HashState};
 use sigsh::sandbox::Profile;
 use sigsh::sandbox::syscalls::Libc;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What the file for MACs holds: 32 bytes.
 pub const MASTER: &str = "correct-horse-4711-staple-magnet";
 const KEY: &str = "ed25519";
 const DATA: &[u8] = b"what the build has made";
 const WRONG: &str = "the endorsement is a MAC by another nonce, or of something else";
-const NO_LINE: &str = "the endorsement is not one line of mac-v1, ID, NOT-AFTER, MAX and HEX, with one blank between them";
+const NO_LINE: &str =
+    "the endorsement is not one line of mac-v1, ID, NOT-BEFORE, NOT-AFTER, MAX and HEX, with one blank between them";
 
 /// The table of a key that takes MACs, with a file of this name and this in it.
 pub fn table(name: &str, master: &str) -> String {
@@ -51,6 +54,7 @@ pub struct Build {
     pub key: String,
     host: String,
     id: String,
+    begin: String,
     end: String,
     pub max: String,
     size: String,
@@ -58,14 +62,16 @@ pub struct Build {
 }
 
 impl Build {
+    /// Granted now, and for so many seconds.
     pub fn new(end: i64) -> Build {
         let digest = format!("sha512:{}", hex::encode(Sha512::digest(DATA)));
         let [host, id, max, size] = [HOST, "build-1234", "64", &DATA.len().to_string()].map(str::to_owned);
-        Build { key: fingerprint(KEY), host, id, end: after(end), max, size, digest }
+        Build { key: fingerprint(KEY), host, id, begin: after(0), end: after(end), max, size, digest }
     }
 
     fn scope(&self) -> String {
-        format!("key {}\nhost {}\nid {}\nnot-after {}\nmax {}\n", self.key, self.host, self.id, self.end, self.max)
+        let Build { key, host, id, begin, end, max, .. } = self;
+        format!("key {key}\nhost {host}\nid {id}\nnot-before {begin}\nnot-after {end}\nmax {max}\n")
     }
 
     fn nonce(&self) -> String {
@@ -78,7 +84,7 @@ impl Build {
     }
 
     fn line(&self, mac: &str) -> String {
-        format!("mac-v1 {} {} {} {mac}\n", self.id, self.end, self.max)
+        format!("mac-v1 {} {} {} {} {mac}\n", self.id, self.begin, self.end, self.max)
     }
 
     /// What it says of this artifact in place of [`DATA`].
@@ -122,8 +128,9 @@ fn what_a_build_endorses_is_signed() {
     let signed = outcome.records.last().unwrap();
     let names = ["SIGSH_EVENT", "SIGSH_ENDORSED", "SIGSH_PERMIT_BY", "SIGSH_PERMIT_SERIAL", "SIGSH_PERMIT_ID"];
     assert_eq!(names.map(|name| field(signed, name)), ["signed", "mac", "", "", "build-1234"]);
-    let seconds = humantime::parse_rfc3339(&build.end).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    assert_eq!(field(signed, "SIGSH_PERMITS"), format!("mac:{}:build-1234:{seconds}", build.key));
+    let [begin, end] = [&build.begin, &build.end]
+        .map(|time| humantime::parse_rfc3339(time).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
+    assert_eq!(field(signed, "SIGSH_PERMITS"), format!("mac:{}:build-1234:{begin}:{end}", build.key));
 }
 
 /// One thing after the other is another one in the nonce, in the text, in the line, in the request.
@@ -142,7 +149,8 @@ fn each_field_counts() {
         other(&|build| build.key = build.key.to_lowercase()),
         other(&|build| build.host = "sign2.example.org".to_owned()),
         other(&|build| build.id = "build-1235".to_owned()),
-        other(&|build| build.end = after(3601)),
+        other(&|build| build.begin = after(-9)),
+        other(&|build| build.end = after(3609)),
         other(&|build| build.max = "65".to_owned()),
     ];
     let mut table = vec![("good", endorsement.clone(), "")];
@@ -201,16 +209,23 @@ fn each_field_counts() {
 }
 
 #[test]
-fn it_ends_in_time() {
+fn it_begins_and_ends_in_time() {
     let config = config("time");
-    let (ended, just) = (Build::new(0), Build::new(20));
+    let (ended, just) = (Build { begin: after(-60), ..Build::new(0) }, Build::new(20));
     let line = format!("the endorsement has expired: it held until {}", ended.end);
     run(&config, &ended.endorsement()).fails(77, &line, "refused", "has expired");
     signs(&run(&config, &just.endorsement()));
-    let (longest, longer) = (Build::new(24 * 3600), Build::new(24 * 3600 + 10));
-    signs(&run(&config, &longest.endorsement()));
-    let line = "the endorsement ends later than in 1day, as none may";
-    run(&config, &longer.endorsement()).fails(77, line, "refused", line);
+    let ahead = Build { begin: after(30), ..Build::new(60) };
+    let line = format!("the endorsement does not hold yet: it does from {} on", ahead.begin);
+    run(&config, &ahead.endorsement()).fails(77, &line, "refused", "does not hold yet");
+    let lasting = |seconds: u64| {
+        let begin = after(-3600);
+        let end = humantime::parse_rfc3339(&begin).unwrap() + Duration::from_secs(seconds);
+        Build { begin, end: humantime::format_rfc3339_seconds(end).to_string(), ..Build::new(0) }
+    };
+    signs(&run(&config, &lasting(24 * 3600).endorsement()));
+    let line = "the endorsement holds for longer than 1day, as none may";
+    run(&config, &lasting(24 * 3600 + 1).endorsement()).fails(77, line, "refused", line);
     let late = ends_in_time(&config, |seconds| {
         let build = Build::new(seconds as i64).of(LONG);
         let request = format!("{} --endorsement {}", declare(KEY, "sha512", LONG), base64(build.endorsement().as_bytes()));
@@ -222,6 +237,72 @@ fn it_ends_in_time() {
         "refused",
         "the endorsement has expired: it held until ",
     );
+}
+
+/// What is counted begins when it was granted: another `max-age` changes nothing of that, and a ledger that was begun anew in place of
+/// another believes what was granted since, and nothing else.
+#[test]
+fn it_is_counted_from_when_it_was_granted() {
+    world();
+    let certificate = format!("certificate = \"/etc/sigsh/{KEY}.pgp\"\n");
+    let guarded = format!("{certificate}{}\n", table("counted", MASTER));
+    let own = Own::faulty("/run/systemd/journal/socket", "", &[(&certificate, &guarded)]);
+    own.init();
+    let once = |begin: i64| Build { begin: after(begin), max: "1".to_owned(), ..Build::new(7200) };
+    let early = once(-7200).endorsement();
+    signs(&run(&own.config, &early));
+    let used_up = "what permits this is used up: it was good for 1 signature, made or tried";
+    run(&own.config, &early).fails(77, used_up, "refused", used_up);
+    let shorter = fs::read_to_string(&own.config).unwrap().replace("counted.mac\"", "counted.mac\", max-age = \"3h\"");
+    fs::write(&own.config, shorter).unwrap();
+    let long = "the endorsement holds for longer than 3h, as none may";
+    run(&own.config, &early).fails(77, long, "refused", long);
+
+    succeed(Command::new("chattr").arg("-a").arg(&own.ledger));
+    fs::rename(&own.ledger, own.directory.join("lost")).unwrap();
+    own.init();
+    std::thread::sleep(Duration::from_secs(1));
+    signs(&run(&own.config, &once(0).endorsement()));
+    let reason = "the ledger does not reach back as far as what permits this";
+    let not_set_up = "sigsh is not set up properly on this host";
+    run(&own.config, &once(-60).endorsement()).fails(78, not_set_up, "refused", reason);
+}
+
+/// Whoever puts other bytes into the file ends what is under way by it, too.
+#[test]
+fn a_file_that_changes_during_an_upload_signs_nothing() {
+    world();
+    let certificate = format!("certificate = \"/etc/sigsh/{KEY}.pgp\"\n");
+    let changes: [fn(&str); 3] = [
+        |file| fs::write(file, MASTER.replace("4711", "4712")).unwrap(),
+        |file| fs::remove_file(file).unwrap(),
+        |file| {
+            fs::copy(file, format!("{file}.new")).unwrap();
+            fs::rename(format!("{file}.new"), file).unwrap();
+        },
+    ];
+    for change in changes {
+        let guarded = format!("{certificate}{}\n", table("rotated", MASTER));
+        let (config, count) = faulty("", &[(&certificate, &guarded)]);
+        let mut child = Session::new(&config).client("build1").request(&request(&Build::new(600).endorsement())).start();
+        child.stdin.as_mut().unwrap().write_all(&DATA[..5]).unwrap();
+        // The module is loaded once the MAC was found right.
+        patient(|| calls(&count, "C_Initialize") > 0);
+        change("/etc/sigsh/rotated.mac");
+        finish_child(child, &DATA[5..]).fails_quietly(75, "what says who may endorse or approve has changed");
+        assert_eq!(calls(&count, "C_SignInit"), 0);
+    }
+}
+
+/// The monitor sees whether the file for MACs stays, by a descriptor that shows no byte of it.
+fn watched(pid: i32, file: &str) -> Vec<bool> {
+    let found = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    let is_path = |fd: PathBuf| {
+        let info = fs::read_to_string(fd.to_str().unwrap().replace("/fd/", "/fdinfo/")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim().to_owned();
+        i32::from_str_radix(&flags, 8).unwrap() & nix::libc::O_PATH != 0
+    };
+    found.filter(|fd| fs::read_link(fd).is_ok_and(|to| to == Path::new(file))).map(is_path).collect()
 }
 
 #[test]
@@ -362,6 +443,7 @@ fn the_secret_is_gone_when_the_module_is_loaded() {
     let mut session = Session::new(&config).client("build1").request(&request(&build.endorsement()));
     session.command.process_group(0);
     let child = session.start();
+    let monitor = child.id().cast_signed();
     patient(|| calls(&count, "C_Initialize") == 1);
     let processes = group(child.id());
     assert_eq!(processes.len(), 3, "{processes:?}");
@@ -373,6 +455,8 @@ fn the_secret_is_gone_when_the_module_is_loaded() {
             (vec![], remembered(pid, std::slice::from_ref(&id)) == [0]),
             "{name}"
         );
+        let expected: &[bool] = if pid == monitor { &[true] } else { &[] };
+        assert_eq!(watched(pid, "/etc/sigsh/gone.mac"), expected, "{name}");
     }
     signs(&finish_child(child, DATA));
 }
@@ -412,11 +496,13 @@ fn a_grant_is_the_line_and_nothing_else() {
     let line = String::from_utf8(output.stdout).unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{line}");
     let words = line.strip_suffix('\n').unwrap().split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let build = Build { end: words[4].clone(), ..Build::new(0) };
-    let expected = ["mac-v1", &build.key, HOST, "build-1234", &build.end, "64", &build.nonce()].map(str::to_owned);
+    let build = Build { begin: words[4].clone(), end: words[5].clone(), ..Build::new(0) };
+    let expected = ["mac-v1", &build.key, HOST, "build-1234", &build.begin, &build.end, "64", &build.nonce()].map(str::to_owned);
     assert_eq!(words, expected);
-    let left = humantime::parse_rfc3339(&build.end).unwrap().duration_since(SystemTime::now()).unwrap();
-    assert!((7100..=7200).contains(&left.as_secs()), "{left:?}");
+    let [begin, end] = [&build.begin, &build.end].map(|time| humantime::parse_rfc3339(time).unwrap());
+    assert_eq!(end.duration_since(begin).unwrap(), Duration::from_secs(7200));
+    let ago = SystemTime::now().duration_since(begin).unwrap();
+    assert!(ago < Duration::from_secs(100), "{ago:?}");
 
     // By a terminal, a word about it beside.
     let terminal = format!("sigsh-admin --config {config} grant mac --key {KEY} --id 1 --expires 1s --max 1 2>/dev/stdout");

@@ -121,7 +121,10 @@ fn what_a_certified_build_has_signed_is_signed() {
                 ["SIGSH_EVENT", "SIGSH_ENDORSED", "SIGSH_PERMIT_BY", "SIGSH_PERMIT_SERIAL", "SIGSH_PERMIT_ID", "SIGSH_PERMITS"];
             let permits = format!("openpgp:{operator}:{build}");
             let id = format!("build%20{algorithm}");
-            assert_eq!(names.map(|name| field(signed, name)), ["signed", "openpgp", &operator, "", &id, &permits]);
+            let known = names.map(|name| field(signed, name));
+            let (name, second) = known[5].rsplit_once(':').unwrap();
+            assert_eq!([&known[..5], &[name]].concat(), ["signed", "openpgp", &operator, "", &id, &permits]);
+            assert!(second.parse::<u64>().is_ok_and(|second| second > 1_700_000_000), "{second}");
         }
         let files = ["keyring", "f.sig", "f"].map(|name| format!("{}/{name}", scratch()));
         for (file, bytes) in files.iter().zip([&certificate[..], &signature, b"data"]) {
@@ -158,6 +161,8 @@ fn nothing_else_is_taken() {
     let refused = |endorsement: &[u8], what: &str| {
         let outcome = ask(&config, endorsement);
         outcome.fails(77, &format!("the endorsement {what}"), "refused", what);
+        // Nothing of its signature is verified.
+        assert_eq!(field(outcome.records.last().unwrap(), "SIGSH_ENDORSED"), "", "{what}");
     };
 
     refused(&both(&new("nobody's")), "is by a key that none of this key's operators has certified");
@@ -203,7 +208,7 @@ fn nothing_else_is_taken() {
             with(&gpg.sign(&build, b"data", &["--digest-algo", "SHA256"])),
             "is hashed by SHA256, and this key's signatures by SHA512: gpg --digest-algo SHA512",
         ),
-        (with(&gpg.sign(&build, b"dat4", &[])), "is not over this artifact: it is not on these bytes"),
+        (with(&gpg.sign(&build, b"dat4", &[])), "is not over this artifact, or says more than who has made it"),
         (with(&gpg.at(-60).sign(&build, b"data", &[])), "was made before its key was certified"),
         (with(&gpg.at(60).sign(&build, b"data", &[])), "was made in the future: one of the two clocks is wrong"),
         (with(&gpg.sign(&stranger, b"data", &[])), "is not by a key of its certificate that may sign"),
@@ -273,7 +278,7 @@ fn it_must_still_hold_when_the_last_byte_has_come() {
     assert!(is_read);
     fs::copy(&path, format!("{path}.new")).unwrap();
     fs::rename(format!("{path}.new"), &path).unwrap();
-    let changed = "a list of approvers or of revoked permits has changed";
+    let changed = "what says who may endorse or approve has changed";
     finish_child(child, &LONG[MOST..]).fails(75, changed, "refused", changed);
 }
 

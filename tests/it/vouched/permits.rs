@@ -65,7 +65,9 @@ fn a_permit_for_two_makes_two() {
         let used_up = "what permits this is used up: it was good for 2 signatures, made or tried";
         let third = permitted.run();
         third.fails(77, used_up, "refused", used_up);
-        assert_eq!((third.records.len(), field(&third.records[0], "SIGSH_ENDORSED")), (1, kind.trim_end_matches(':')));
+        // Of a signature over the bytes nothing is said before they have come.
+        let endorsed = if *kind == "openpgp:" { "" } else { kind.trim_end_matches(':') };
+        assert_eq!((third.records.len(), field(&third.records[0], "SIGSH_ENDORSED")), (1, endorsed), "{kind}");
         assert_eq!((own.bytes(), calls(&own.count, "C_SignInit")), (before, 2), "{kind}");
     }
 }

@@ -337,6 +337,6 @@ fn what_is_revoked_endorses_nothing() {
     let (child, is_read) = reading(&config, &format!("{} --endorsement {}", declare(KEY, "sha512", LONG), base64(&endorsement)));
     assert!(is_read);
     fs::write(&path, "serial: 2\n").unwrap();
-    let changed = "a list of approvers or of revoked permits has changed";
+    let changed = "what says who may endorse or approve has changed";
     finish_child(child, &LONG[MOST..]).fails(75, changed, "refused", changed);
 }

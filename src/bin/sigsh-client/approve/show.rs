@@ -2,8 +2,9 @@
 
 use crate::error::say;
 use indicatif::BinaryBytes;
+use rustix::termios::QueueSelector;
 use std::fmt::Write as _;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -48,7 +49,7 @@ fn lines(rows: &[(&str, String)], columns: usize) -> Vec<String> {
 }
 
 /// A path that nothing can be hidden in: as it is where it is plain, else in quotes and printable ASCII.
-pub(super) fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     if bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._+~:@%=,-".contains(byte)) {
         return String::from_utf8_lossy(bytes).into_owned();
@@ -73,13 +74,18 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// Asks. Only a yes is one.
+/// Asks at the terminal. Only a yes is one, and only one that comes after the question.
 pub(super) fn ask() -> bool {
-    let mut stderr = io::stderr();
+    let (stdin, mut stderr) = (io::stdin(), io::stderr());
+    if rustix::termios::tcflush(&stdin, QueueSelector::IFlush).is_err() {
+        return false;
+    }
     let _ = stderr.write_all(b"approve? [y/N] ").and_then(|()| stderr.flush());
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
+    // A terminal gives one line at a time, and what stays in it is dropped before the next question.
+    let mut answer = [0; 64];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&stdin, &mut answer)).unwrap_or_default();
+    let line = answer.get(..length).and_then(|answer| answer.strip_suffix(b"\n")).unwrap_or_default();
+    ["y", "yes"].iter().any(|yes| line.trim_ascii().eq_ignore_ascii_case(yes.as_bytes()))
 }
 
 #[cfg(test)]
