@@ -123,7 +123,7 @@ fn what_ssh_keygen_gives_is_looked_at() {
     type Make<'a> = &'a dyn Fn() -> Command;
     for (make, script, why) in [
         (&approve as Make<'_>, "exit 1".to_owned(), "it has failed"),
-        (&approve, "kill -HUP $$".to_owned(), "it has failed"),
+        (&approve, "kill -KILL $$".to_owned(), "it has failed"),
         (&approve, "cat >/dev/null".to_owned(), "it has written nothing"),
         (&approve, "echo rubbish".to_owned(), "what it has written is no such signature"),
         (&approve, "head -c 100000 /dev/zero".to_owned(), "it is too long"),
