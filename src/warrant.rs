@@ -13,7 +13,7 @@ pub mod terms;
 
 use crate::audit::{Facts, Field};
 use crate::config::values::Name;
-use crate::config::{Config, ConfigError, Revoked};
+use crate::config::{Approvals, Config, ConfigError, Revoked};
 use crate::hash_state::HashState;
 use crate::identity::Identity;
 use crate::openpgp::SigningKey;
@@ -176,18 +176,14 @@ impl Demands {
                 max_age: table.max_age(),
             })
         };
+        let panel = |table: &Option<Approvals>, purpose| -> Result<Option<Panel>, ConfigError> {
+            let open = |table| Panel::open(table, purpose, Requester::of(&grant.client, identity), config.revoked()?);
+            table.as_ref().map(open).transpose()
+        };
         Ok(Demands {
             endorsement: key.endorsement.as_ref().map(endorsers).transpose()?,
-            approvals: key
-                .approvals
-                .as_ref()
-                .map(|table| Panel::open(table, approval::APPROVE, Requester::of(&grant.client, identity), config.revoked()?))
-                .transpose()?,
-            break_glass: key
-                .break_glass
-                .as_ref()
-                .map(|table| Panel::open(table, approval::BREAK_GLASS, Requester::of(&grant.client, identity), config.revoked()?))
-                .transpose()?,
+            approvals: panel(&key.approvals, approval::APPROVE)?,
+            break_glass: panel(&key.break_glass, approval::BREAK_GLASS)?,
             place,
         })
     }

@@ -1,9 +1,7 @@
 //! What a key demands beside a client: `[key.NAME]`'s `endorsement`, `approvals` and `break-glass`; and what this host is called in them.
 
-use super::values::{AbsolutePath, SshFingerprint, Time, from_text};
+use super::values::{AbsolutePath, SshFingerprint, Time, from_text, word};
 use serde::Deserialize;
-use std::fmt;
-use std::ops::Deref;
 use std::time::Duration;
 use toml::Spanned;
 
@@ -92,6 +90,7 @@ fn day() -> Time {
 pub struct PlaceName(String);
 
 from_text!(PlaceName);
+word!(PlaceName);
 
 impl TryFrom<String> for PlaceName {
     type Error = &'static str;
@@ -103,19 +102,5 @@ impl TryFrom<String> for PlaceName {
         } else {
             Err("the name of a host or fleet is 1 to 255 letters, digits, '.' and '-'")
         }
-    }
-}
-
-impl Deref for PlaceName {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for PlaceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

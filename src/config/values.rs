@@ -35,11 +35,32 @@ macro_rules! from_text {
 }
 pub(super) use from_text;
 
+/// A text that was checked: it can be read and shown as what it is.
+macro_rules! word {
+    ($type:ty) => {
+        impl std::ops::Deref for $type {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self)
+            }
+        }
+    };
+}
+pub(super) use word;
+
 /// Names of tokens, keys and clients: `[a-z0-9-]+`, at most 64 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(String);
 
 from_text!(Name);
+word!(Name);
 
 impl TryFrom<String> for Name {
     type Error = &'static str;
@@ -51,20 +72,6 @@ impl TryFrom<String> for Name {
         } else {
             Err("a name is 1 to 64 of a-z, 0-9 and '-'")
         }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Deref for Name {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
     }
 }
 
@@ -107,6 +114,7 @@ impl AsRef<Path> for AbsolutePath {
 pub struct Variable(String);
 
 from_text!(Variable);
+word!(Variable);
 
 impl TryFrom<String> for Variable {
     type Error = &'static str;
@@ -121,14 +129,6 @@ impl TryFrom<String> for Variable {
     }
 }
 
-impl Deref for Variable {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
 impl std::borrow::Borrow<str> for Variable {
     fn borrow(&self) -> &str {
         &self.0
@@ -140,20 +140,13 @@ impl std::borrow::Borrow<str> for Variable {
 pub struct VariableValue(String);
 
 from_text!(VariableValue);
+word!(VariableValue);
 
 impl TryFrom<String> for VariableValue {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<VariableValue, Self::Error> {
         if text.contains('\0') { Err("a variable's value has no zero byte") } else { Ok(VariableValue(text)) }
-    }
-}
-
-impl Deref for VariableValue {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
     }
 }
 

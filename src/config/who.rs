@@ -1,11 +1,10 @@
 //! The values by which a client is known.
 
-use super::values::from_text;
+use super::values::{from_text, word};
 use crate::trusted;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::Deref;
 use std::path::Path;
 use wildmatch::WildMatch;
 
@@ -94,6 +93,7 @@ impl fmt::Display for Principal {
 pub struct Person(String);
 
 from_text!(Person);
+word!(Person);
 
 impl TryFrom<String> for Person {
     type Error = &'static str;
@@ -105,20 +105,6 @@ impl TryFrom<String> for Person {
         } else {
             Err("a person is one principal, 1 to 64 of ASCII without blanks, '*', '?', '!', ',', '#', '\\' and quotes")
         }
-    }
-}
-
-impl Deref for Person {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Person {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
